@@ -1,0 +1,281 @@
+//! `AccessGrant`: one request for access and its whole life.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{DurationText, RoleKind, Rule, Subject, schema_of_conditions};
+
+/// One request for access and its whole life: asked, active, ended. Never edited, never reused.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "access.curfew.dev",
+    version = "v1alpha1",
+    kind = "AccessGrant",
+    namespaced,
+    doc = "AccessGrant is one request for access and its whole life: asked, active, ended. It is never edited and never reused.",
+    status = "AccessGrantStatus",
+    derive = "PartialEq",
+    shortname = "agrant",
+    category = "curfew",
+    selectable = ".spec.policyRef.name",
+    selectable = ".spec.requester.username",
+    printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name"),
+    printcolumn(name = "Subject", type_ = "string", json_path = ".status.subject.name"),
+    printcolumn(name = "State", type_ = "string", json_path = r#".status.conditions[?(@.type=="Active")].reason"#),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Requester", type_ = "string", json_path = ".spec.requester.username", priority = "1"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Active")].message"#,
+        priority = "1"
+    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason", priority = "1"),
+    validation = Rule::new("size(self.metadata.name) <= 63").message("the name of a grant has at most 63 characters")
+)]
+#[x_kube(validation = Rule::new("self == oldSelf")
+    .message("a grant is never edited: make a new one; to end this one, delete it"))]
+pub struct AccessGrantSpec {
+    /// The policy under which access is asked for.
+    pub policy_ref: PolicyRef,
+    /// Why the access is needed; recorded as evidence, and checked against the policy's demands.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
+    pub reason: String,
+    /// Who asks. Filled in by the API server where it can (1.36 and newer), checked by it always: it must be
+    /// exactly whoever creates the grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Requester>,
+    /// Who gets the access. Default: the requester. Anybody else must be listed in the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// What is asked for, by name. Default: the policy's entitlements with selection `Default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub entitlements: Option<Vec<EntitlementRequest>>,
+    /// How long the access lasts, from its activation. Default: the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<DurationText>,
+    /// Hard end, whatever the duration says (RFC 3339). Required when a service account asks, so that a request
+    /// that automation makes again is dead on arrival.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub not_after: Option<String>,
+    /// Tickets, incidents or changes the request belongs to; recorded as evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type", "id"]))]
+    pub references: Vec<Reference>,
+}
+
+/// Names an [`super::AccessPolicy`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyRef {
+    /// Name of the policy.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Who asks, as the API server authenticated them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Requester {
+    /// User name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
+    pub username: String,
+    /// All groups, in the API server's order: hiding one is refused as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), inner(length(min = 1, max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub groups: Vec<String>,
+}
+
+/// One entitlement asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EntitlementRequest {
+    /// Name of the entitlement in the policy.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The objects needed; narrows the entitlement to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub resource_names: Option<Vec<String>>,
+}
+
+/// Something outside the cluster that a request belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reference {
+    /// What it is, such as `Ticket`, `Incident` or `Change`.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
+    pub kind: String,
+    /// Its identifier there.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
+    pub id: String,
+}
+
+/// What Curfew observed and did. The API server itself keeps it from being widened, also against Curfew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(oldSelf.expiresAt) || (has(self.expiresAt) && self.expiresAt <= oldSelf.expiresAt)")
+        .message("expiresAt only moves earlier"),
+    validation = Rule::new("!has(oldSelf.resolved) || (has(self.resolved) && self.resolved == oldSelf.resolved)")
+        .message("the resolved access is written once"),
+    validation = Rule::new("!has(oldSelf.endedAt) || (has(self.endedAt) && self.endedAt == oldSelf.endedAt)")
+        .message("an ended grant stays ended"),
+    validation = Rule::new(
+        "!has(oldSelf.endedAt) || !self.conditions.exists(c, c.type == 'Active' && c.status == 'True')")
+        .message("an ended grant never becomes active")
+)]
+pub struct AccessGrantStatus {
+    /// Generation of the grant that was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default)]
+    #[schemars(schema_with = "schema_of_conditions")]
+    #[allow(missing_docs, reason = "described by its schema")]
+    pub conditions: Vec<Condition>,
+    /// Who gets the access.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// The effective access, as rules. Written once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<ResolvedAccess>,
+    /// Since when the access is in force (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_at: Option<MicroTime>,
+    /// When the access ends (UTC). Recorded before the access is made; only moves earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<MicroTime>,
+    /// Since when everything made for the grant is proven absent (UTC), or since when it is denied. Final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<MicroTime>,
+    /// What is made for the grant. Recorded before it is made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"]))]
+    pub artifacts: Vec<ArtifactRecord>,
+    /// How the access ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Revocation>,
+}
+
+/// The effective access.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedAccess {
+    /// SHA-256 over the access, its subject, its length and the identity of policy, namespace and roles.
+    #[schemars(length(max = 80))]
+    pub hash: String,
+    /// Generation of the policy it was resolved against.
+    pub policy_generation: i64,
+    /// How long the access lasts at most, from its activation.
+    #[schemars(length(max = 18))]
+    pub duration: String,
+    /// The items of access.
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub entitlements: Vec<ResolvedEntitlement>,
+}
+
+/// One item of the effective access.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedEntitlement {
+    /// Its name in the policy.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The existing role it is bound to; none for rules of the policy's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<ResolvedRole>,
+    /// What it allows.
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
+    pub rules: Vec<Rule>,
+}
+
+/// An existing role as it was when the access was resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedRole {
+    /// `ClusterRole` or `Role`.
+    pub kind: RoleKind,
+    /// Name of the role.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Uid of the role: one that was deleted and made again is another role.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+}
+
+/// One thing made for a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactRecord {
+    /// `Job` (the fuse), `Role` or `RoleBinding`.
+    pub kind: ArtifactKind,
+    /// Its namespace.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The entitlement it serves.
+    #[schemars(length(max = 63))]
+    pub entitlement: String,
+    /// Its uid, once it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub uid: Option<String>,
+}
+
+/// Kind of a thing made for a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum ArtifactKind {
+    /// The fuse: a Job that never runs a pod and owns the rest.
+    Job,
+    /// A Role with the entitlement's own rules.
+    Role,
+    /// The binding that gives the access.
+    RoleBinding,
+}
+
+/// How access ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revocation {
+    /// Why it ended.
+    pub cause: RevocationCause,
+    /// What exactly happened.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// Milliseconds between the promised end and the proof of absence; only where the end was promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_milliseconds: Option<i64>,
+}
+
+/// Why access ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RevocationCause {
+    /// Its end was reached.
+    DeadlineReached,
+    /// Something made for it was changed or deleted by somebody else.
+    ArtifactChanged,
+    /// A named role changed.
+    RoleChanged,
+    /// The policy changed and would refuse it now.
+    PolicyChanged,
+    /// The policy was deleted and did not come back.
+    PolicyDeleted,
+    /// The access could not be made.
+    RefusedByApiServer,
+}

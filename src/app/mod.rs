@@ -1,0 +1,1 @@
+//! The process: streams, lanes, locks, metrics and the command line.

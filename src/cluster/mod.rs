@@ -1,0 +1,1 @@
+//! The edges: observe what is there, apply what was decided. Nothing is judged here.
