@@ -1,14 +1,10 @@
-//! Prints the CustomResourceDefinitions.
+//! The operator and its companions.
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+use curfew::app::cli::{Cli, main as run};
+
 fn main() -> ExitCode {
-    for crd in curfew::api::crds() {
-        match serde_yaml::to_string(&crd) {
-            #[allow(clippy::print_stdout, reason = "the output of the command")]
-            Ok(yaml) => print!("---\n{yaml}"),
-            Err(_) => return ExitCode::FAILURE,
-        }
-    }
-    ExitCode::SUCCESS
+    run(Cli::parse())
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{DurationText, RoleKind, Rule, Subject, schema_of_conditions};
 
 /// One request for access and its whole life: asked, active, ended. Never edited, never reused.
-#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
     group = "access.curfew.dev",
@@ -264,7 +264,7 @@ pub struct Revocation {
 }
 
 /// Why access ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RevocationCause {
     /// Its end was reached.
     DeadlineReached,
@@ -276,6 +276,21 @@ pub enum RevocationCause {
     PolicyChanged,
     /// The policy was deleted and did not come back.
     PolicyDeleted,
+    /// The grant was deleted.
+    GrantDeleted,
     /// The access could not be made.
     RefusedByApiServer,
+}
+
+impl RevocationCause {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::DeadlineReached,
+        Self::ArtifactChanged,
+        Self::RoleChanged,
+        Self::PolicyChanged,
+        Self::PolicyDeleted,
+        Self::GrantDeleted,
+        Self::RefusedByApiServer,
+    ];
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(
-    "!self.verbs.exists(v, v in ['*','bind','escalate','impersonate','approve','sign'])")
+    "!self.verbs.exists(v, v in ['*','bind','escalate','impersonate','approve','sign'] || v.startsWith('impersonate:') || v.startsWith('impersonate-on:'))")
     .message("verbs '*', bind, escalate, impersonate, approve and sign cannot be granted"))]
 pub struct GrantableRule {
     /// API groups of the resources; `""` is the core group.

@@ -1,1 +1,15 @@
 //! The process: streams, lanes, locks, metrics and the command line.
+
+pub mod cli;
+mod expiry;
+mod keylock;
+mod metrics;
+mod orphans;
+mod pass;
+mod policies;
+mod run;
+mod server;
+mod streams;
+mod telemetry;
+
+pub use run::{Options, RunError, run};

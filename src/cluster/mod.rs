@@ -1,1 +1,23 @@
 //! The edges: observe what is there, apply what was decided. Nothing is judged here.
+
+mod apply;
+mod edges;
+mod error;
+mod events;
+mod index;
+mod mirror;
+mod objects;
+mod observe;
+mod read;
+mod remove;
+mod rights;
+mod slots;
+
+pub use apply::{Application, Interrupted};
+pub use edges::{CALL_TIMEOUT, Edges, Outcome, Witness, call, client};
+pub use error::Error;
+pub use events::AUDIT_TARGET;
+pub use index::{ArtifactKey, GrantKey, Held, Index, Touched};
+pub use observe::{Observation, freshen, observe, read_live};
+pub use rights::rights;
+pub use slots::{SlotLimits, Slots};

@@ -1,2 +1,54 @@
 //! Every decision, pure and total: no clock, no client, no runtime. The same input gives the same answer in the
 //! operator, in a command line and in a test.
+//!
+//! ```text
+//! Policy::parse   Request::parse      text becomes types that cannot be wrong
+//!        └──────┬──────┘
+//!             admit                   does the policy admit the request at this instant?
+//!            resolve                  what access is that, as rules?
+//!               │
+//! facts ─────► plan ─────► Plan       what to do about the grant now
+//! ```
+
+mod admit;
+mod agenda;
+mod announce;
+mod artifact;
+mod effect;
+mod ending;
+mod facts;
+mod live;
+mod orphan;
+mod plan;
+mod policy;
+pub mod preflight;
+mod refusal;
+mod request;
+mod resolve;
+mod retention;
+mod retry;
+mod rules;
+mod span;
+pub mod status;
+mod window;
+
+pub use admit::{Admission, Question, admit};
+pub use agenda::Agenda;
+pub use announce::{Announcement, AuditRecord, EventText};
+pub use artifact::{Artifact, Body, GrantIdentity, artifacts, kind_name};
+pub use effect::{Effect, EffectKind, Plan, Precedence, Target};
+pub use ending::Ending;
+pub use facts::{Content, Found, Input, NamespaceFacts, PolicyFacts, RoleFacts, RoleName, Roles, Settings};
+pub use live::{Live, POLICY_GONE_GRACE};
+pub use orphan::plan_orphan;
+pub use plan::{POLICY_GRACE, plan};
+pub use policy::{Access, Entitlement, Policy, Problem};
+pub use preflight::policy_status;
+pub use refusal::{Refusal, Refusals};
+pub use request::{Identity, Request};
+pub use resolve::{Resolved, resolve};
+pub use retention::{keeper, slim};
+pub use retry::{Class, Lane, delay};
+pub use rules::canonical;
+pub use span::{Span, SpanError};
+pub use window::{Opening, Window, opening};

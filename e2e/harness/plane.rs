@@ -1,0 +1,259 @@
+//! A Kubernetes control plane of one's own: etcd, kube-apiserver and
+//! kube-controller-manager as child processes on loopback.
+//!
+//! There is no kubelet and no scheduler: pods stay pending.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use anyhow::{anyhow, ensure};
+use kube::Client;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use super::{
+    binaries::binaries,
+    components::Components,
+    kubeconfig,
+    people::{ADMIN, Tokens},
+    process::Guarded,
+    ready::{READY, controllers_work, server_is_ready},
+    service_account,
+};
+
+/// How long a process may take to end by itself.
+const STOP: Duration = Duration::from_secs(20);
+/// How many lines of a log to show with a failure.
+const TAIL: usize = 15;
+
+/// What may differ between planes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PlaneOptions {
+    /// Whether etcd waits for the disk, as in production. Tests need not.
+    pub fsync: bool,
+}
+
+/// A running control plane; it ends when dropped.
+#[derive(Debug)]
+pub struct Plane {
+    // In the order in which they have to end when dropped.
+    controller_manager: Mutex<Option<Guarded>>,
+    api_server: Mutex<Option<Guarded>>,
+    etcd: Guarded,
+    components: Components,
+    tokens: Tokens,
+    keep: AtomicBool,
+    folder: TempDir,
+}
+
+impl Plane {
+    /// Starts a plane and waits until it is ready for tests.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(PlaneOptions::default()).await
+    }
+
+    /// Starts a plane whose etcd waits for the disk, for measurements.
+    pub async fn start_durable() -> anyhow::Result<Self> {
+        Self::start_with(PlaneOptions { fsync: true }).await
+    }
+
+    /// Starts a plane as told.
+    pub async fn start_with(options: PlaneOptions) -> anyhow::Result<Self> {
+        let binaries = binaries().await?;
+        let folder = tempfile::Builder::new().prefix("curfew-plane-").tempdir()?;
+        let keep = std::env::var_os("CURFEW_KEEP").is_some();
+        let tokens = Tokens::new()?;
+        let components = Components::prepare(binaries, folder.path(), &tokens, options.fsync)?;
+        let plane = Self {
+            controller_manager: Mutex::new(None),
+            api_server: Mutex::new(None),
+            etcd: components.start_etcd(!keep)?,
+            components,
+            tokens,
+            keep: AtomicBool::new(keep),
+            folder,
+        };
+        if keep {
+            plane.say_where();
+        }
+        plane.start_api_server().await?;
+        plane.start_controller_manager().await?;
+        Ok(plane)
+    }
+
+    /// The API server's address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.components.url()
+    }
+
+    /// The certificates to trust the API server by.
+    pub fn ca_pem(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.components.certificate())?)
+    }
+
+    /// The folder with the plane's logs; a test may put files there.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A client that may do everything.
+    pub async fn admin(&self) -> anyhow::Result<Client> {
+        self.client_as(ADMIN).await
+    }
+
+    /// A client for one of [`PEOPLE`](super::PEOPLE).
+    pub async fn client_as(&self, person: &str) -> anyhow::Result<Client> {
+        self.client_for_token(self.tokens.of(person)?, &self.url()).await
+    }
+
+    /// A client with a token, for the API server or a proxy before it.
+    pub async fn client_for_token(&self, token: &str, server_url: &str) -> anyhow::Result<Client> {
+        kubeconfig::client(token, server_url, &self.components.certificate()).await
+    }
+
+    /// A kubeconfig for one of [`PEOPLE`](super::PEOPLE) or `admin`.
+    pub fn kubeconfig_for(&self, person: &str) -> anyhow::Result<PathBuf> {
+        self.kubeconfig_with_token(self.tokens.of(person)?, &self.url(), person)
+    }
+
+    /// A kubeconfig with a token, for the API server or a proxy before it.
+    pub fn kubeconfig_with_token(
+        &self,
+        token: &str,
+        server_url: &str,
+        name: &str,
+    ) -> anyhow::Result<PathBuf> {
+        let file = self.folder().join(format!("{name}.kubeconfig"));
+        kubeconfig::write(file, token, server_url, &self.components.certificate())
+    }
+
+    /// A person's token, for a client of the test's own.
+    pub fn token_of(&self, person: &str) -> anyhow::Result<&str> {
+        self.tokens.of(person)
+    }
+
+    /// A new token of a ServiceAccount.
+    pub async fn service_account_token(&self, namespace: &str, name: &str) -> anyhow::Result<String> {
+        service_account::token(self.admin().await?, namespace, name).await
+    }
+
+    /// A binary of the control plane, by its name.
+    #[must_use]
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.components.binary(name)
+    }
+
+    /// The audit log's events so far: every answered request by a
+    /// ServiceAccount of `curfew-system`. A watch has an event when it starts
+    /// (stage `ResponseStarted`) and one when it ends (`ResponseComplete`).
+    pub fn audit_events(&self) -> anyhow::Result<Vec<serde_json::Value>> {
+        let log = self.components.audit_log();
+        if !log.exists() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(log)?;
+        // A line that is still being written has no end yet.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let events = whole.lines().map(serde_json::from_str);
+        Ok(events.collect::<Result<_, _>>()?)
+    }
+
+    /// Ends the API server, and waits until it is gone.
+    pub async fn stop_api_server(&self) -> anyhow::Result<()> {
+        end(&self.api_server).await
+    }
+
+    /// Starts the API server at the same port with the same data, and waits
+    /// until it is ready.
+    pub async fn start_api_server(&self) -> anyhow::Result<()> {
+        let mut slot = self.api_server.lock().await;
+        ensure!(slot.is_none(), "the API server is running already");
+        let process = slot.insert(self.components.start_api_server()?);
+        let ready = server_is_ready(|| self.admin());
+        self.while_running(process, ready).await
+    }
+
+    /// Ends the API server and starts it again.
+    pub async fn restart_api_server(&self) -> anyhow::Result<()> {
+        self.stop_api_server().await?;
+        self.start_api_server().await
+    }
+
+    /// Ends the controller-manager, and waits until it is gone: from then on
+    /// nothing is garbage-collected and no ClusterRole aggregated.
+    pub async fn stop_controller_manager(&self) -> anyhow::Result<()> {
+        end(&self.controller_manager).await
+    }
+
+    /// Starts the controller-manager, and waits until it has done something.
+    pub async fn start_controller_manager(&self) -> anyhow::Result<()> {
+        let mut slot = self.controller_manager.lock().await;
+        ensure!(slot.is_none(), "the controller-manager is running already");
+        let process = slot.insert(self.components.start_controller_manager()?);
+        let admin = self.admin().await?;
+        self.while_running(process, controllers_work(admin)).await
+    }
+
+    /// Leaves the plane's folder where it is, and says where.
+    pub fn keep_logs(&self) {
+        if !self.keep.swap(true, Ordering::Relaxed) {
+            self.say_where();
+        }
+    }
+
+    /// Ends everything in order, and waits until it is gone.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        end(&self.controller_manager).await?;
+        end(&self.api_server).await?;
+        self.etcd.terminate(STOP).await?;
+        Ok(())
+    }
+
+    #[expect(clippy::print_stderr, reason = "for whoever looks at a failed test")]
+    fn say_where(&self) {
+        eprintln!("the plane's logs stay in {}", self.folder().display());
+    }
+
+    /// Waits for `ready`, but not for a process that has ended; shows the
+    /// logs with a failure.
+    async fn while_running(
+        &self,
+        process: &Guarded,
+        ready: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let outcome = tokio::select! {
+            outcome = ready => outcome,
+            Some(code) = process.gone_within(READY) => Err(anyhow!("it ended with {code}")),
+        };
+        outcome.map_err(|error| {
+            let (its, etcds) = (process.log_tail(TAIL), self.etcd.log_tail(TAIL));
+            error.context(format!("{its}\n{etcds}"))
+        })
+    }
+}
+
+/// Ends what is in the slot, if anything.
+async fn end(slot: &Mutex<Option<Guarded>>) -> anyhow::Result<()> {
+    let mut slot = slot.lock().await;
+    if let Some(process) = slot.as_ref() {
+        process.terminate(STOP).await?;
+    }
+    *slot = None;
+    Ok(())
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep_logs();
+        }
+        let keep = self.keep.load(Ordering::Relaxed);
+        self.folder.disable_cleanup(keep);
+    }
+}

@@ -1,0 +1,466 @@
+//! What the operator counts and measures.
+//!
+//! Every label has a closed set of values, and every series of a counter or gauge exists from the start: a counter
+//! that appears with its first failure hides that failure from `rate()`.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use jiff::SignedDuration;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::{RevocationCause, reasons};
+use crate::cluster::{Outcome, Witness};
+use crate::core::{EffectKind, Ending};
+
+/// Media type of [`Metrics::encode`].
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds of `activation_seconds`. One grant alone takes about 13 ms; of 1,000 created at once 105 a second
+/// were activated, so the last waited 10 s. Beyond a minute somebody gave up.
+const ACTIVATION_BUCKETS: [f64; 13] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// Upper bounds of `revocation_lag_seconds`. One grant alone takes about 3 ms, 1,000 at once about 2 s. 2 s is what
+/// is promised with a live replica, so it is a bound: the share that kept the promise can be read exactly. A fuse
+/// counts whole seconds, so about 1 s is its own lag; 500 at once were up to 82 s late, hence 300.
+const LAG_BUCKETS: [f64; 13] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0,
+];
+
+/// A label: an enum that knows all its values.
+macro_rules! label {
+    ($(#[$about:meta])* $name:ident { $($(#[$what:meta])* $value:ident,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+        pub enum $name {
+            $($(#[$what])* $value,)+
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$value,)+];
+        }
+    };
+}
+
+label! {
+    /// State of a grant: the reason of its `Active` condition.
+    GrantState {
+        /// Not judged yet.
+        Pending,
+        /// Judged and recorded, the access is being made.
+        Activating,
+        /// The access is in force.
+        Active,
+        /// The access ended at its time.
+        Expired,
+        /// The access was ended before its time.
+        Revoked,
+        /// Refused; never was access.
+        Denied,
+        /// Admitted, but the access could not be made.
+        Failed,
+    }
+}
+
+label! {
+    /// Which lane made a pass.
+    Lane {
+        /// The controller: whatever changed.
+        Controller,
+        /// Grants at their end.
+        Expiry,
+        /// What is labelled ours and belongs to no live grant.
+        Orphans,
+    }
+}
+
+label! {
+    /// How a pass over one object ended.
+    PassOutcome {
+        /// Nothing is left to do before the next change or deadline.
+        Done,
+        /// An effect or a read failed; it is tried again.
+        Failed,
+    }
+}
+
+/// Enums of other layers as labels: their names are the values.
+macro_rules! label_of {
+    ($($name:ty),+) => {
+        $(impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+                write!(encoder, "{self:?}")
+            }
+        })+
+    };
+}
+
+label_of!(EffectKind, Outcome, RevocationCause);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfState {
+    state: GrantState,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReadiness {
+    ready: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfEffect {
+    kind: EffectKind,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPass {
+    lane: Lane,
+    outcome: PassOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCause {
+    cause: RevocationCause,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfBuild {
+    version: &'static str,
+}
+
+type Level = Gauge<u64, AtomicU64>;
+
+/// Everything that is counted and measured. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    grants: Family<OfState, Level>,
+    overdue_grants: Level,
+    policies: Family<OfReadiness, Level>,
+    activation: Histogram,
+    revocation_lag: Histogram,
+    effects: Family<OfEffect, Counter>,
+    passes: Family<OfPass, Counter>,
+    revocations: Family<OfCause, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Every series at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Arc::default(),
+            grants: Family::default(),
+            overdue_grants: Gauge::default(),
+            policies: Family::default(),
+            activation: Histogram::new(ACTIVATION_BUCKETS),
+            revocation_lag: Histogram::new(LAG_BUCKETS),
+            effects: Family::default(),
+            passes: Family::default(),
+            revocations: Family::default(),
+        };
+        metrics.start_at_zero();
+        metrics.registry = Arc::new(metrics.register());
+        metrics
+    }
+
+    fn start_at_zero(&self) {
+        for &state in GrantState::ALL {
+            self.set_grants(state, 0);
+        }
+        for ready in [true, false] {
+            self.set_policies(ready, 0);
+        }
+        for kind in EffectKind::ALL {
+            for outcome in Outcome::ALL {
+                drop(self.effects.get_or_create(&OfEffect { kind, outcome }));
+            }
+        }
+        for &lane in Lane::ALL {
+            for &outcome in PassOutcome::ALL {
+                drop(self.passes.get_or_create(&OfPass { lane, outcome }));
+            }
+        }
+        for cause in RevocationCause::ALL {
+            drop(self.revocations.get_or_create(&OfCause { cause }));
+        }
+    }
+
+    /// The registry appends the unit, `_total` and the full stop of the help text itself.
+    fn register(&self) -> Registry {
+        let mut registry = Registry::with_prefix("curfew");
+        registry.register("grants", "Grants by state", self.grants.clone());
+        registry.register(
+            "overdue_grants",
+            "Grants past their end whose access is not proven absent yet",
+            self.overdue_grants.clone(),
+        );
+        registry.register(
+            "policies",
+            "Policies, by whether grants may name them",
+            self.policies.clone(),
+        );
+        registry.register_with_unit(
+            "activation",
+            "Time from the creation of a grant to its access being in force",
+            Unit::Seconds,
+            self.activation.clone(),
+        );
+        registry.register_with_unit(
+            "revocation_lag",
+            "Time from the promised end of access to the proof that it is gone",
+            Unit::Seconds,
+            self.revocation_lag.clone(),
+        );
+        registry.register(
+            "effects",
+            "Changes to the cluster that were tried, by what became of them",
+            self.effects.clone(),
+        );
+        registry.register(
+            "passes",
+            "Passes over one object, by lane and how they ended",
+            self.passes.clone(),
+        );
+        registry.register(
+            "revocations",
+            "Access proven absent, by why it ended",
+            self.revocations.clone(),
+        );
+        registry.register(
+            "build",
+            "What is running",
+            Info::new(OfBuild {
+                version: env!("CARGO_PKG_VERSION"),
+            }),
+        );
+        registry
+    }
+
+    /// How many grants are in `state` now.
+    pub fn set_grants(&self, state: GrantState, number: usize) {
+        self.grants.get_or_create(&OfState { state }).set(level(number));
+    }
+
+    /// How many grants are past their end now, their access not proven absent.
+    pub fn set_overdue_grants(&self, number: usize) {
+        self.overdue_grants.set(level(number));
+    }
+
+    /// How many policies are ready, or are not, now.
+    pub fn set_policies(&self, ready: bool, number: usize) {
+        self.policies
+            .get_or_create(&OfReadiness { ready })
+            .set(level(number));
+    }
+
+    /// Access came into force, so long after the creation of its grant was answered. Measure from when the grant
+    /// was first seen: its creation timestamp has whole seconds only.
+    pub fn activated(&self, after: SignedDuration) {
+        self.activation.observe(seconds(after));
+    }
+
+    /// Access was proven absent; `lag` after its promised end, where an end was promised.
+    pub fn revoked(&self, cause: RevocationCause, lag: Option<SignedDuration>) {
+        self.revocations.get_or_create(&OfCause { cause }).inc();
+        if let Some(lag) = lag {
+            self.revocation_lag.observe(seconds(lag));
+        }
+    }
+
+    /// An effect was tried.
+    pub fn effect_applied(&self, kind: EffectKind, outcome: Outcome) {
+        self.effects.get_or_create(&OfEffect { kind, outcome }).inc();
+    }
+
+    /// A pass over one object ended.
+    pub fn passed(&self, lane: Lane, outcome: PassOutcome) {
+        self.passes.get_or_create(&OfPass { lane, outcome }).inc();
+    }
+
+    /// All of it as [`OPEN_METRICS`] text.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl GrantState {
+    /// The condition reason that stands for it.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Pending => reasons::PENDING,
+            Self::Activating => reasons::ACTIVATING,
+            Self::Active => reasons::ACTIVE,
+            Self::Expired => reasons::EXPIRED,
+            Self::Revoked => reasons::REVOKED,
+            Self::Denied => reasons::DENIED,
+            Self::Failed => reasons::FAILED,
+        }
+    }
+}
+
+impl Witness for Metrics {
+    fn effect(&self, kind: EffectKind, outcome: Outcome) {
+        self.effect_applied(kind, outcome);
+    }
+
+    fn activated(&self, after: Option<SignedDuration>) {
+        if let Some(after) = after {
+            Self::activated(self, after);
+        }
+    }
+
+    fn ended(&self, ending: &Ending, at: jiff::Timestamp) {
+        let promised = ending.cause == RevocationCause::DeadlineReached;
+        self.revoked(ending.cause, promised.then(|| at.duration_since(ending.due)));
+    }
+}
+
+fn level(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// Clocks that disagree can make a time negative; a histogram's sum may only grow.
+fn seconds(time: SignedDuration) -> f64 {
+    time.max(SignedDuration::ZERO).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_line(text: &str, line: &str) {
+        assert!(text.lines().any(|other| other == line), "no {line} in\n{text}");
+    }
+
+    #[test]
+    fn the_families_are_those_documented() {
+        let text = Metrics::new().encode().unwrap();
+        let families: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .collect();
+        assert_eq!(
+            families,
+            [
+                "curfew_grants gauge",
+                "curfew_overdue_grants gauge",
+                "curfew_policies gauge",
+                "curfew_activation_seconds histogram",
+                "curfew_revocation_lag_seconds histogram",
+                "curfew_effects counter",
+                "curfew_passes counter",
+                "curfew_revocations counter",
+                "curfew_build info",
+            ]
+        );
+        assert_line(&text, "# UNIT curfew_revocation_lag_seconds seconds");
+        assert_line(
+            &text,
+            "# HELP curfew_revocations Access proven absent, by why it ended.",
+        );
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn every_series_stands_at_zero_before_anything_happened() {
+        let text = Metrics::new().encode().unwrap();
+        for line in [
+            r#"curfew_grants{state="Activating"} 0"#,
+            "curfew_overdue_grants 0",
+            r#"curfew_policies{ready="false"} 0"#,
+            r#"curfew_effects_total{kind="DeleteBinding",outcome="TimedOut"} 0"#,
+            r#"curfew_passes_total{lane="Orphans",outcome="Failed"} 0"#,
+            r#"curfew_revocations_total{cause="GrantDeleted"} 0"#,
+            "curfew_revocation_lag_seconds_count 0",
+            concat!("curfew_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert_line(&text, line);
+        }
+        let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(series("curfew_grants{"), 7);
+        assert_eq!(series("curfew_effects_total{"), 60);
+        assert_eq!(series("curfew_passes_total{"), 6);
+        assert_eq!(series("curfew_revocations_total{"), 7);
+    }
+
+    #[test]
+    fn what_happened_is_counted_whichever_clone_was_told() {
+        let metrics = Metrics::new();
+        let told = metrics.clone();
+        told.set_grants(GrantState::Active, 3);
+        told.set_overdue_grants(1);
+        told.set_policies(true, 2);
+        told.activated(SignedDuration::from_millis(13));
+        told.effect_applied(EffectKind::CreateBinding, Outcome::Applied);
+        told.effect_applied(EffectKind::CreateBinding, Outcome::Applied);
+        told.passed(Lane::Expiry, PassOutcome::Done);
+        let text = metrics.encode().unwrap();
+        for line in [
+            r#"curfew_grants{state="Active"} 3"#,
+            "curfew_overdue_grants 1",
+            r#"curfew_policies{ready="true"} 2"#,
+            r#"curfew_activation_seconds_bucket{le="0.01"} 0"#,
+            r#"curfew_activation_seconds_bucket{le="0.025"} 1"#,
+            "curfew_activation_seconds_sum 0.013",
+            r#"curfew_effects_total{kind="CreateBinding",outcome="Applied"} 2"#,
+            r#"curfew_passes_total{lane="Expiry",outcome="Done"} 1"#,
+        ] {
+            assert_line(&text, line);
+        }
+    }
+
+    #[test]
+    fn a_lag_of_exactly_two_seconds_keeps_the_promise() {
+        let metrics = Metrics::new();
+        metrics.revoked(
+            RevocationCause::DeadlineReached,
+            Some(SignedDuration::from_secs(2)),
+        );
+        let text = metrics.encode().unwrap();
+        assert_line(&text, r#"curfew_revocation_lag_seconds_bucket{le="1.0"} 0"#);
+        assert_line(&text, r#"curfew_revocation_lag_seconds_bucket{le="2.0"} 1"#);
+        assert_line(&text, r#"curfew_revocations_total{cause="DeadlineReached"} 1"#);
+    }
+
+    #[test]
+    fn access_that_promised_no_end_has_no_lag() {
+        let metrics = Metrics::new();
+        metrics.revoked(RevocationCause::GrantDeleted, None);
+        let text = metrics.encode().unwrap();
+        assert_line(&text, r#"curfew_revocations_total{cause="GrantDeleted"} 1"#);
+        assert_line(&text, "curfew_revocation_lag_seconds_count 0");
+    }
+
+    #[test]
+    fn a_clock_that_runs_behind_makes_no_negative_lag() {
+        let metrics = Metrics::new();
+        metrics.revoked(
+            RevocationCause::DeadlineReached,
+            Some(SignedDuration::from_secs(-5)),
+        );
+        let text = metrics.encode().unwrap();
+        assert_line(&text, "curfew_revocation_lag_seconds_sum 0.0");
+        assert_line(&text, "curfew_revocation_lag_seconds_count 1");
+    }
+}

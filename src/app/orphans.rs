@@ -1,0 +1,132 @@
+//! What was made for grants that are gone.
+//!
+//! Kubernetes removes it by itself, since the grant owns it; this is for when it does not: a deletion that orphans,
+//! a garbage collector that is down, a record that was lost.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Api;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
+use super::pass::Passes;
+use crate::api::{AccessGrant, AccessGrantSpec};
+use crate::cluster::{Application, Error, GrantKey, call};
+use crate::core::{Class, Lane, delay, plan_orphan};
+
+/// How long after an artifact without a grant was seen it is looked into: its grant's watch may only lag behind
+/// (p99 25 ms).
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A grant that is gone.
+#[derive(Clone, Debug)]
+pub struct Orphan {
+    /// Its uid.
+    pub uid: String,
+    /// Its last known key.
+    pub key: GrantKey,
+    /// Its last known form, if this process saw it go.
+    pub last: Option<Arc<AccessGrant>>,
+}
+
+/// Looks after orphans until it is dropped.
+pub async fn run(passes: Arc<Passes>, metrics: Metrics, mut orphans: mpsc::UnboundedReceiver<Orphan>) {
+    let mut under_way = JoinSet::new();
+    let mut waiting: HashSet<String> = HashSet::new();
+    loop {
+        tokio::select! {
+            Some(orphan) = orphans.recv() => {
+                // A grant that was seen to go is told even if it is already being looked after.
+                if orphan.last.is_some() || waiting.insert(orphan.uid.clone()) {
+                    under_way.spawn(look_after(Arc::clone(&passes), metrics.clone(), orphan));
+                }
+            }
+            Some(finished) = under_way.join_next() => match finished {
+                Ok(uid) => {
+                    waiting.remove(&uid);
+                }
+                Err(panicked) => tracing::error!(error = %panicked, "looking after an orphan broke"),
+            },
+            else => return,
+        }
+    }
+}
+
+async fn look_after(passes: Arc<Passes>, metrics: Metrics, orphan: Orphan) -> String {
+    passes.wait_until_synced().await;
+    if orphan.last.is_none() {
+        tokio::time::sleep(PATIENCE).await;
+    }
+    for attempt in 0.. {
+        match remove(&passes, &orphan).await {
+            Ok(()) => {
+                metrics.passed(LaneLabel::Orphans, PassOutcome::Done);
+                break;
+            }
+            Err(error) => {
+                metrics.passed(LaneLabel::Orphans, PassOutcome::Failed);
+                // Right after a grant went, the garbage collector is at the same objects.
+                let class = if error.class() == Class::Denied {
+                    Class::Transient
+                } else {
+                    error.class()
+                };
+                let pause = delay(class, Lane::Expiry, attempt);
+                tracing::warn!(namespace = orphan.key.namespace, grant = orphan.key.name, %error,
+                    reason = error.reason(), retry_in = ?pause, "what a grant that is gone left behind stands yet");
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+    orphan.uid
+}
+
+async fn remove(passes: &Passes, orphan: &Orphan) -> Result<(), Error> {
+    let _alone = passes.lock(&orphan.uid).await;
+    let edges = &passes.edges;
+    let found: Vec<_> = edges
+        .index
+        .held_by(&orphan.uid)
+        .into_iter()
+        .map(|(_, held)| held.found)
+        .collect();
+    if found.is_empty() && orphan.last.is_none() {
+        return Ok(());
+    }
+    let grants = Api::<AccessGrant>::namespaced(edges.client.clone(), &orphan.key.namespace);
+    if !orphan.key.name.is_empty() {
+        let live = call("read grant", grants.get_metadata_opt(&orphan.key.name)).await?;
+        if live.is_some_and(|grant| grant.metadata.uid.as_ref() == Some(&orphan.uid)) {
+            return Ok(());
+        }
+    }
+    let plan = plan_orphan(orphan.last.as_deref(), &found, Timestamp::now());
+    let grant = orphan.last.clone().unwrap_or_else(|| Arc::new(stand_in(orphan)));
+    tracing::info!(
+        namespace = orphan.key.namespace,
+        grant = orphan.key.name,
+        uid = orphan.uid,
+        artifacts = found.len(),
+        "ending what a grant that is gone left behind"
+    );
+    let mut application = Application::new(edges, grant, &found, None);
+    for stage in &plan.stages {
+        application
+            .stage(stage)
+            .await
+            .map_err(|interrupted| interrupted.error)?;
+    }
+    Ok(())
+}
+
+/// Stands for a grant of which only namespace and uid are known.
+fn stand_in(orphan: &Orphan) -> AccessGrant {
+    let mut grant = AccessGrant::new(&orphan.key.name, AccessGrantSpec::default());
+    grant.metadata.namespace = Some(orphan.key.namespace.clone());
+    grant.metadata.uid = Some(orphan.uid.clone());
+    grant
+}

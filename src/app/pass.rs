@@ -1,0 +1,194 @@
+//! One pass over one grant: lock, observe, plan, apply.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::watch;
+
+use super::expiry::Deadlines;
+use super::keylock::{KeyGuard, KeyLocks};
+use crate::api::{AccessGrant, Subject};
+use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};
+use crate::core::{Announcement, Class, Effect, Live, Plan, Request, Settings, plan};
+
+/// Everything a pass needs. Shared by both lanes.
+pub struct Passes {
+    /// The outside.
+    pub edges: Edges,
+    /// What the operator was told.
+    pub settings: Settings,
+    /// The grants as watched.
+    pub grants: Store<AccessGrant>,
+    /// When live grants end.
+    pub deadlines: Arc<Deadlines>,
+    /// Whether every watch has delivered its first list: before that, absence means nothing.
+    pub synced: watch::Receiver<bool>,
+    grant_locks: KeyLocks<String>,
+    limit_locks: KeyLocks<(String, Subject)>,
+}
+
+/// A pass that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Failed {
+    /// Why.
+    pub error: Error,
+    /// Whether it was ending access.
+    pub ending: bool,
+}
+
+impl Passes {
+    /// Passes over the grants of a store.
+    pub fn new(
+        edges: Edges,
+        settings: Settings,
+        grants: Store<AccessGrant>,
+        deadlines: Arc<Deadlines>,
+        synced: watch::Receiver<bool>,
+    ) -> Self {
+        let (grant_locks, limit_locks) = (KeyLocks::default(), KeyLocks::default());
+        Self {
+            edges,
+            settings,
+            grants,
+            deadlines,
+            synced,
+            grant_locks,
+            limit_locks,
+        }
+    }
+
+    /// Waits until every watch has delivered its first list.
+    pub async fn wait_until_synced(&self) {
+        // The sender lives as long as the process; without it nothing will ever be synced.
+        if self.synced.clone().wait_for(|synced| *synced).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Locks what concerns one grant, by its uid.
+    pub async fn lock(&self, uid: &str) -> KeyGuard<'_, String> {
+        self.grant_locks.lock(uid.to_owned()).await
+    }
+
+    /// Does what there is to do about one grant, and answers when to look again.
+    pub async fn run(&self, key: &GrantKey) -> Result<Option<Timestamp>, Failed> {
+        self.wait_until_synced().await;
+        let reference = ObjectRef::new(&key.name).within(&key.namespace);
+        let Some(grant) = self.grants.get(&reference) else {
+            return Ok(None);
+        };
+        let _alone = self.lock(&grant.uid().unwrap_or_default()).await;
+        // Whoever held the lock has written since.
+        let Some(grant) = self.grants.get(&reference) else {
+            return Ok(None);
+        };
+        let grant = self.edges.index.newest(grant);
+        let subject = undecided_subject(&grant);
+        let limit = match &subject {
+            Some(subject) => Some(
+                self.limit_locks
+                    .lock((grant.spec.policy_ref.name.clone(), subject.clone()))
+                    .await,
+            ),
+            None => None,
+        };
+        let (seen, plan) = self.decide(grant, subject.as_ref()).await?;
+        let result = self.apply(&seen, &plan, limit).await;
+        match result {
+            Ok(()) => Ok(plan.wake),
+            Err((interrupted, grant)) if interrupted.refused => self.give_up(grant, &interrupted.error).await,
+            Err((interrupted, _)) => Err(Failed {
+                error: interrupted.error,
+                ending: ends(&plan),
+            }),
+        }
+    }
+
+    async fn decide(
+        &self,
+        grant: Arc<AccessGrant>,
+        subject: Option<&Subject>,
+    ) -> Result<(Observation, Plan), Failed> {
+        let failed = |error| Failed { error, ending: false };
+        let now = Timestamp::now();
+        let seen = observe(&self.edges, grant, subject, now).await.map_err(failed)?;
+        let decided = plan(&seen.input(&self.settings, None), Timestamp::now());
+        if !denies(&decided) {
+            return Ok((seen, decided));
+        }
+        let seen = freshen(&self.edges, seen, now).await.map_err(failed)?;
+        let decided = plan(&seen.input(&self.settings, None), Timestamp::now());
+        Ok((seen, decided))
+    }
+
+    /// The API server refuses to make the access: what was made of it goes, and the grant says why.
+    async fn give_up(&self, grant: Arc<AccessGrant>, refusal: &Error) -> Result<Option<Timestamp>, Failed> {
+        let failed = |error| Failed { error, ending: true };
+        let seen = observe(&self.edges, grant, None, Timestamp::now())
+            .await
+            .map_err(failed)?;
+        let message = refusal.to_string();
+        let plan = plan(&seen.input(&self.settings, Some(&message)), Timestamp::now());
+        match self.apply(&seen, &plan, None).await {
+            Ok(()) => Ok(plan.wake),
+            Err((interrupted, _)) => Err(Failed {
+                error: interrupted.error,
+                ending: true,
+            }),
+        }
+    }
+
+    async fn apply(
+        &self,
+        seen: &Observation,
+        plan: &Plan,
+        mut limit: Option<KeyGuard<'_, (String, Subject)>>,
+    ) -> Result<(), (Interrupted, Arc<AccessGrant>)> {
+        let seen_at = self.edges.index.first_seen(&seen.grant.uid().unwrap_or_default());
+        let mut application = Application::new(&self.edges, Arc::clone(&seen.grant), seen.found(), seen_at);
+        for stage in &plan.stages {
+            let result = application.stage(stage).await;
+            // The first stage holds the write-ahead, which the next count sees, and the expiry lane.
+            if limit.take().is_some() {
+                self.deadlines.follow(&application.grant());
+            }
+            result.map_err(|interrupted| (interrupted, application.grant()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Who would get the access of a grant that nobody has decided.
+fn undecided_subject(grant: &AccessGrant) -> Option<Subject> {
+    let decided = grant
+        .status
+        .as_ref()
+        .is_some_and(|status| status.ended_at.is_some() || Live::of(status).is_some());
+    if decided {
+        None
+    } else {
+        Request::parse(grant).ok().map(|request| request.subject)
+    }
+}
+
+fn denies(plan: &Plan) -> bool {
+    let denial = |effect: &Effect| matches!(effect, Effect::Announce(Announcement::Denied { .. }));
+    plan.stages.iter().flatten().any(denial)
+}
+
+fn ends(plan: &Plan) -> bool {
+    plan.stages
+        .iter()
+        .flatten()
+        .any(|effect| matches!(effect, Effect::RecordEnded(_)))
+}
+
+impl Failed {
+    /// What kind of failure it is.
+    pub fn class(&self) -> Class {
+        self.error.class()
+    }
+}

@@ -1,0 +1,197 @@
+//! Judges policies: parses them, asks what the operator may hand out, and says so in their status.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::pass::Passes;
+use super::streams::Triggers;
+use crate::api::{AccessPolicy, AccessPolicyStatus, CONTROLLER};
+use crate::cluster::{Error, call, rights};
+use crate::core::preflight::{Verdict, cluster_roles, invalid, preflight};
+use crate::core::{Lane, Policy, Problem, delay, policy_status};
+
+/// How often the number of live grants in a policy's status is brought up to date. It is for people to look at: each
+/// correction costs a write, and a burst of grants must not cost one each.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+
+/// How often a policy that is not ready is judged again though nothing was seen to change: rights can come by
+/// bindings, which nobody watches.
+const UNREADY_EVERY: Duration = Duration::from_secs(30);
+
+/// Judges policies until it is dropped.
+pub async fn run(
+    passes: Arc<Passes>,
+    policies: Store<AccessPolicy>,
+    triggers: Triggers,
+    mut triggered: mpsc::UnboundedReceiver<String>,
+) {
+    passes.wait_until_synced().await;
+    let judge = Judge {
+        passes,
+        policies,
+        triggers,
+    };
+    let mut pending: BTreeSet<String> = judge.passes.edges.index.policy_names().into_iter().collect();
+    let mut retries: HashMap<String, (u32, Instant)> = HashMap::new();
+    let mut tick = interval(COUNT_EVERY.min(UNREADY_EVERY));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut judged_unready_at = Instant::now();
+    loop {
+        for name in std::mem::take(&mut pending) {
+            match judge.judge(&name).await {
+                Ok(()) => {
+                    retries.remove(&name);
+                }
+                Err(error) => {
+                    let attempt = retries.get(&name).map_or(0, |(attempt, _)| attempt + 1);
+                    let pause = delay(error.class(), Lane::Controller, attempt);
+                    tracing::warn!(policy = name, %error, reason = error.reason(), retry_in = ?pause,
+                        "a policy could not be judged yet");
+                    retries.insert(name, (attempt, Instant::now() + pause));
+                }
+            }
+        }
+        let next_retry = retries.values().map(|(_, at)| *at).min();
+        tokio::select! {
+            Some(name) = triggered.recv() => {
+                pending.insert(name);
+                // One change often touches many policies, and one policy often.
+                while let Ok(name) = triggered.try_recv() {
+                    pending.insert(name);
+                }
+            }
+            () = sleep_until(next_retry) => {
+                let now = Instant::now();
+                pending.extend(retries.iter().filter(|(_, (_, at))| *at <= now).map(|(name, _)| name.clone()));
+            }
+            _ = tick.tick() => {
+                pending.extend(judge.miscounted());
+                if judged_unready_at.elapsed() >= UNREADY_EVERY {
+                    judged_unready_at = Instant::now();
+                    pending.extend(judge.unready());
+                }
+            }
+            else => return,
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Judge {
+    passes: Arc<Passes>,
+    policies: Store<AccessPolicy>,
+    triggers: Triggers,
+}
+
+impl Judge {
+    async fn judge(&self, name: &str) -> Result<(), Error> {
+        let edges = &self.passes.edges;
+        let (Some(policy), Some(parsed)) = (
+            self.policies.get(&ObjectRef::new(name)),
+            edges.index.parsed_policy(name),
+        ) else {
+            return Ok(());
+        };
+        let verdict = self.verdict(parsed).await?;
+        let uid = policy.metadata.uid.clone().unwrap_or_default();
+        let generation = policy.metadata.generation.unwrap_or_default();
+        let now = Timestamp::now();
+        let for_grants = verdict.clone().map_err(|verdict| verdict.message);
+        let concerned = edges.index.judge(name, &uid, generation, for_grants, now);
+        self.triggers.fire_grants(concerned);
+        let status = policy_status(&policy, &verdict, edges.index.live_grants(name), now);
+        self.write(&policy, &status).await
+    }
+
+    async fn verdict(&self, parsed: Result<Arc<Policy>, Vec<Problem>>) -> Result<Result<(), Verdict>, Error> {
+        let policy = match parsed {
+            Ok(policy) => policy,
+            Err(problems) => return Ok(Err(invalid(&problems))),
+        };
+        let edges = &self.passes.edges;
+        let rights = rights(edges, &policy, &self.passes.settings.namespace).await?;
+        let names = cluster_roles(&policy).map(|name| (crate::api::RoleKind::ClusterRole, name.to_owned()));
+        let roles = edges.index.roles("", names);
+        Ok(preflight(&policy, &roles, &rights))
+    }
+
+    async fn write(&self, policy: &AccessPolicy, status: &AccessPolicyStatus) -> Result<(), Error> {
+        if policy
+            .status
+            .as_ref()
+            .is_some_and(|present| says_the_same(present, status))
+        {
+            return Ok(());
+        }
+        let name = policy.metadata.name.as_deref().unwrap_or_default();
+        let patch = Patch::Merge(serde_json::json!({
+            "metadata": {"uid": policy.metadata.uid, "resourceVersion": policy.metadata.resource_version},
+            "status": status,
+        }));
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
+        let policies = Api::<AccessPolicy>::all(self.passes.edges.client.clone());
+        match call(
+            "write policy status",
+            policies.patch_status(name, &params, &patch),
+        )
+        .await
+        {
+            Err(error) if error.is_absent() => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Policies whose status counts other than the index.
+    fn miscounted(&self) -> Vec<String> {
+        let index = &self.passes.edges.index;
+        let off = |policy: &Arc<AccessPolicy>| {
+            let name = policy.metadata.name.clone()?;
+            let said = policy.status.as_ref()?.live_grants;
+            (said != index.live_grants(&name)).then_some(name)
+        };
+        self.policies.state().iter().filter_map(off).collect()
+    }
+
+    fn unready(&self) -> Vec<String> {
+        let index = &self.passes.edges.index;
+        let names = index.policy_names();
+        let unready = |name: &String| !matches!(index.policy_facts(name), crate::core::PolicyFacts::Ready(_));
+        names.into_iter().filter(unready).collect()
+    }
+}
+
+fn says_the_same(one: &AccessPolicyStatus, other: &AccessPolicyStatus) -> bool {
+    let condition = |condition: &Condition| {
+        (
+            condition.type_.clone(),
+            condition.status.clone(),
+            condition.reason.clone(),
+            condition.message.clone(),
+        )
+    };
+    one.observed_generation == other.observed_generation
+        && one.live_grants == other.live_grants
+        && one
+            .conditions
+            .iter()
+            .map(condition)
+            .eq(other.conditions.iter().map(condition))
+}

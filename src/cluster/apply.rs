@@ -1,0 +1,294 @@
+//! Does what a plan says, in its order, and decides nothing.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::{Api, ResourceExt as _};
+
+use super::edges::{Edges, Outcome, call};
+use super::error::Error;
+use super::index::ArtifactKey;
+use super::observe::read_live;
+use super::{events, objects, remove};
+use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, CONTROLLER};
+use crate::core::{Announcement, Artifact, Body, Class, Effect, Ending, Found, Target, slim, status};
+
+/// The application of one plan: what it has learnt so far.
+pub struct Application<'a> {
+    edges: &'a Edges,
+    grant: Arc<AccessGrant>,
+    uids: status::Uids,
+    proven_at: Option<Timestamp>,
+    seen_at: Option<Timestamp>,
+}
+
+/// A stage that could not be finished.
+#[derive(Debug)]
+pub struct Interrupted {
+    /// Why; the first failure of the stage.
+    pub error: Error,
+    /// Whether the API server refused to make something: trying again would be refused again.
+    pub refused: bool,
+}
+
+/// What one effect gave.
+enum Done {
+    Nothing,
+    Made(ArtifactKind, String, String),
+    Written(Box<AccessGrant>),
+    Proven(Timestamp),
+}
+
+impl<'a> Application<'a> {
+    /// Begins with the grant as observed and the artifacts found. `seen_at` is when this process first saw the
+    /// request.
+    pub fn new(
+        edges: &'a Edges,
+        grant: Arc<AccessGrant>,
+        found: &[Found],
+        seen_at: Option<Timestamp>,
+    ) -> Self {
+        let uids = found
+            .iter()
+            .map(|found| ((found.kind(), found.name.clone()), found.uid.clone()))
+            .collect();
+        Self {
+            edges,
+            grant,
+            uids,
+            proven_at: None,
+            seen_at,
+        }
+    }
+
+    /// The grant as it was last written.
+    pub fn grant(&self) -> Arc<AccessGrant> {
+        Arc::clone(&self.grant)
+    }
+
+    /// Applies one stage: its effects side by side, each with its own slot and time limit.
+    pub async fn stage(&mut self, effects: &[Effect]) -> Result<(), Interrupted> {
+        let results = join_all(effects.iter().map(|effect| self.effect(effect))).await;
+        let mut interrupted = None;
+        for (effect, result) in effects.iter().zip(results) {
+            match result {
+                Ok(done) => self.learn(done),
+                Err(error) => {
+                    let making = matches!(effect, Effect::Create(_));
+                    let refused = making && matches!(error.class(), Class::Denied | Class::Invalid);
+                    interrupted.get_or_insert(Interrupted { error, refused });
+                }
+            }
+        }
+        interrupted.map_or(Ok(()), Err)
+    }
+
+    fn learn(&mut self, done: Done) {
+        match done {
+            Done::Nothing => {}
+            Done::Made(kind, name, uid) => {
+                self.uids.insert((kind, name), uid);
+            }
+            Done::Written(grant) => {
+                self.grant = Arc::from(grant);
+                self.edges.index.wrote(Arc::clone(&self.grant));
+            }
+            Done::Proven(at) => self.proven_at = Some(at),
+        }
+    }
+
+    async fn effect(&self, effect: &Effect) -> Result<Done, Error> {
+        let slot = self.edges.slots.enter(effect.precedence()).await;
+        let result = self.attempt(effect).await;
+        drop(slot);
+        let outcome = match &result {
+            Ok((_, outcome)) => *outcome,
+            Err(Error::TimedOut { .. }) => Outcome::TimedOut,
+            Err(error) => match error.class() {
+                Class::Conflict => Outcome::Conflict,
+                Class::Denied | Class::Invalid => Outcome::Refused,
+                Class::Gone | Class::Throttled | Class::Transient => Outcome::Failed,
+            },
+        };
+        self.edges.witness.effect(effect.kind(), outcome);
+        result.map(|(done, _)| done)
+    }
+
+    async fn attempt(&self, effect: &Effect) -> Result<(Done, Outcome), Error> {
+        let applied = |done| (done, Outcome::Applied);
+        match effect {
+            Effect::Intend(status) | Effect::Record(status) => self.write(status).await.map(applied),
+            Effect::Create(artifact) => self.create(artifact).await,
+            Effect::RecordActive => self.record_active().await.map(applied),
+            Effect::Delete(target) => {
+                let namespace = self.grant.namespace().unwrap_or_default();
+                let grant_uid = self.grant.uid().unwrap_or_default();
+                remove::remove(self.edges, &namespace, target, &grant_uid)
+                    .await
+                    .map(|outcome| (Done::Nothing, outcome))
+            }
+            Effect::ProveAbsent(targets) => self.prove_absent(targets).await.map(applied),
+            Effect::RecordEnded(ending) => self.record_ended(ending).await.map(applied),
+            Effect::Announce(announcement) => Ok((Done::Nothing, self.announce(announcement).await)),
+            Effect::DeleteGrant => self.delete_grant().await.map(applied),
+        }
+    }
+
+    async fn write(&self, status: &AccessGrantStatus) -> Result<Done, Error> {
+        let patch = Patch::Merge(status::patch(&self.grant, status));
+        let mut written = call(
+            "write status",
+            self.grants()
+                .patch_status(&self.grant.name_any(), &params(), &patch),
+        )
+        .await?;
+        slim(&mut written);
+        Ok(Done::Written(Box::new(written)))
+    }
+
+    async fn record_active(&self) -> Result<Done, Error> {
+        let now = Timestamp::now();
+        let done = self.write(&status::active(&self.grant, &self.uids, now)).await?;
+        self.edges
+            .witness
+            .activated(self.seen_at.map(|seen| now.duration_since(seen)));
+        Ok(done)
+    }
+
+    async fn record_ended(&self, ending: &Ending) -> Result<Done, Error> {
+        let at = self.proven_at.unwrap_or_else(Timestamp::now);
+        let done = self.write(&status::ended(&self.grant, ending, at)).await?;
+        self.edges.witness.ended(ending, at);
+        Ok(done)
+    }
+
+    async fn create(&self, artifact: &Artifact) -> Result<(Done, Outcome), Error> {
+        let (client, namespace) = (self.edges.client.clone(), artifact.grant.namespace.as_str());
+        let fuse_uid = self
+            .uids
+            .get(&(ArtifactKind::Job, artifact.name.clone()))
+            .cloned()
+            .unwrap_or_default();
+        let params = PostParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PostParams::default()
+        };
+        let created = match &artifact.body {
+            Body::Fuse { seconds } => {
+                let fuse = objects::fuse(artifact, *seconds);
+                let fuses = Api::<Job>::namespaced(client, namespace);
+                call("create fuse", fuses.create(&params, &fuse))
+                    .await
+                    .map(|made| made.metadata.uid)
+            }
+            Body::Role(rules) => {
+                let role = objects::role(artifact, rules, &fuse_uid);
+                let api = Api::<Role>::namespaced(client, namespace);
+                call("create Role", api.create(&params, &role))
+                    .await
+                    .map(|made| made.metadata.uid)
+            }
+            Body::Binding { role, subject } => {
+                let binding = objects::binding(artifact, role, subject, &fuse_uid);
+                let bindings = Api::<RoleBinding>::namespaced(client, namespace);
+                call("create RoleBinding", bindings.create(&params, &binding))
+                    .await
+                    .map(|made| made.metadata.uid)
+            }
+        };
+        let made = |uid: String| Done::Made(artifact.kind(), artifact.name.clone(), uid);
+        match created {
+            Ok(uid) => Ok((made(uid.unwrap_or_default()), Outcome::Applied)),
+            // An answer that was lost, or somebody who was faster: it is ours only if it says exactly what we say.
+            Err(error) if error.is_already_there() => {
+                let there = read_live(self.edges, &key(artifact.kind(), namespace, &artifact.name)).await?;
+                match there.filter(|held| {
+                    held.grant_uid == artifact.grant.uid && artifact.compare(&held.found).is_ok()
+                }) {
+                    Some(held) => Ok((made(held.found.uid), Outcome::AlreadySo)),
+                    None => Err(Error::NotOurs {
+                        kind: artifact.kind(),
+                        name: artifact.name.clone(),
+                    }),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn prove_absent(&self, targets: &[Target]) -> Result<Done, Error> {
+        let namespace = self.grant.namespace().unwrap_or_default();
+        let grant_uid = self.grant.uid().unwrap_or_default();
+        for target in targets {
+            let there = read_live(self.edges, &key(target.kind, &namespace, &target.name)).await?;
+            if there.is_some_and(|held| held.grant_uid == grant_uid) {
+                return Err(Error::StillThere {
+                    kind: target.kind,
+                    name: target.name.clone(),
+                });
+            }
+        }
+        Ok(Done::Proven(Timestamp::now()))
+    }
+
+    /// Tells. A failure is told to the log and stops nothing: none can be written in a namespace that is being
+    /// deleted.
+    async fn announce(&self, announcement: &Announcement) -> Outcome {
+        let at = self.proven_at.unwrap_or_else(Timestamp::now);
+        events::audit(&announcement.audit(&self.grant, at));
+        match events::publish(self.edges, &self.grant, &announcement.event(&self.grant, at), at).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                tracing::warn!(%error, reason = error.reason(), "an Event could not be written");
+                Outcome::Failed
+            }
+        }
+    }
+
+    async fn delete_grant(&self) -> Result<Done, Error> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: self.grant.uid(),
+                resource_version: self.grant.resource_version(),
+            }),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        match call(
+            "delete grant",
+            self.grants().delete(&self.grant.name_any(), &params),
+        )
+        .await
+        {
+            Ok(_) => Ok(Done::Nothing),
+            Err(error) if error.is_absent() => Ok(Done::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn grants(&self) -> Api<AccessGrant> {
+        Api::namespaced(
+            self.edges.client.clone(),
+            &self.grant.namespace().unwrap_or_default(),
+        )
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams {
+        field_manager: Some(CONTROLLER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+fn key(kind: ArtifactKind, namespace: &str, name: &str) -> ArtifactKey {
+    ArtifactKey {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}

@@ -1,0 +1,157 @@
+//! A copy of what one watch delivers, reduced to what decisions need.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+use kube::runtime::watcher::Event;
+
+/// The objects of one watch. A relist replaces everything: what it does not deliver is gone.
+#[derive(Debug)]
+pub struct Mirror<K, V> {
+    objects: HashMap<K, V>,
+    /// Keys delivered since a relist began.
+    relisted: Option<HashSet<K>>,
+}
+
+impl<K, V> Default for Mirror<K, V> {
+    fn default() -> Self {
+        Self {
+            objects: HashMap::new(),
+            relisted: None,
+        }
+    }
+}
+
+/// What one event did to a [`Mirror`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change<K, V> {
+    /// It is there now; before there was nothing of that key, or something else.
+    Set(K, Option<V>),
+    /// It was there and is not any more.
+    Removed(K, V),
+}
+
+impl<K: Eq + Hash + Clone, V: PartialEq> Mirror<K, V> {
+    /// Takes in one event. `read` gives an object's key and value. Answers what changed; an object delivered
+    /// again unchanged is no change.
+    pub fn take<O>(&mut self, event: &Event<O>, read: impl FnOnce(&O) -> (K, V)) -> Vec<Change<K, V>> {
+        match event {
+            Event::Init => {
+                self.relisted = Some(HashSet::new());
+                Vec::new()
+            }
+            Event::InitApply(object) | Event::Apply(object) => {
+                let (key, value) = read(object);
+                if let Some(relisted) = &mut self.relisted {
+                    relisted.insert(key.clone());
+                }
+                if self.objects.get(&key) == Some(&value) {
+                    return Vec::new();
+                }
+                let before = self.objects.insert(key.clone(), value);
+                vec![Change::Set(key, before)]
+            }
+            Event::Delete(object) => {
+                let (key, _) = read(object);
+                self.objects
+                    .remove(&key)
+                    .map(|value| Change::Removed(key, value))
+                    .into_iter()
+                    .collect()
+            }
+            Event::InitDone => {
+                let Some(relisted) = self.relisted.take() else {
+                    return Vec::new();
+                };
+                let gone: Vec<K> = self
+                    .objects
+                    .keys()
+                    .filter(|key| !relisted.contains(*key))
+                    .cloned()
+                    .collect();
+                gone.into_iter()
+                    .filter_map(|key| self.objects.remove(&key).map(|value| Change::Removed(key, value)))
+                    .collect()
+            }
+        }
+    }
+
+    /// Sets a value that this process knows before the watch delivers it.
+    pub fn put(&mut self, key: K, value: V) {
+        self.objects.insert(key, value);
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.objects.get(key)
+    }
+
+    /// All keys and values, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.objects.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(mirror: &mut Mirror<u8, u8>, events: &[Event<(u8, u8)>]) -> Vec<Change<u8, u8>> {
+        events
+            .iter()
+            .flat_map(|event| mirror.take(event, |pair| *pair))
+            .collect()
+    }
+
+    #[test]
+    fn a_relist_that_lacks_an_object_removes_it() {
+        let mut mirror = Mirror::default();
+        let changes = events(
+            &mut mirror,
+            &[
+                Event::Init,
+                Event::InitApply((1, 10)),
+                Event::InitApply((2, 20)),
+                Event::InitDone,
+                Event::Init,
+                Event::InitApply((2, 20)),
+                Event::InitApply((3, 30)),
+                Event::InitDone,
+            ],
+        );
+        assert_eq!(
+            changes,
+            [
+                Change::Set(1, None),
+                Change::Set(2, None),
+                Change::Set(3, None),
+                Change::Removed(1, 10)
+            ]
+        );
+        assert_eq!(mirror.get(&1), None);
+    }
+
+    #[test]
+    fn nothing_is_missing_while_a_relist_is_under_way() {
+        let mut mirror = Mirror::default();
+        events(
+            &mut mirror,
+            &[Event::Apply((1, 10)), Event::Init, Event::InitApply((2, 20))],
+        );
+        assert_eq!(mirror.get(&1), Some(&10));
+    }
+
+    #[test]
+    fn what_is_delivered_unchanged_is_no_change() {
+        let mut mirror = Mirror::default();
+        let changes = events(
+            &mut mirror,
+            &[
+                Event::Apply((1, 10)),
+                Event::Apply((1, 10)),
+                Event::Apply((1, 11)),
+            ],
+        );
+        assert_eq!(changes, [Change::Set(1, None), Change::Set(1, Some(10))]);
+    }
+}

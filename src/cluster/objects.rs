@@ -1,0 +1,189 @@
+//! The Kubernetes objects that artifacts become.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
+    SeccompProfile, SecurityContext,
+};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject as RbacSubject};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use crate::api::{
+    CONTROLLER, GRANT_NAME_ANNOTATION, GRANT_UID_LABEL, GROUP, MANAGED_BY_LABEL, NOT_AFTER_ANNOTATION,
+    RoleKind, Rule, Subject, SubjectKind, VERSION,
+};
+use crate::core::{Artifact, RoleName};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// A fuse: a Job that never runs a pod. At its deadline the Job controller fails it, the TTL controller deletes
+/// it, and the garbage collector deletes what it owns; none of that needs Curfew.
+pub fn fuse(artifact: &Artifact, seconds: i64) -> Job {
+    let grant = &artifact.grant;
+    let owner = OwnerReference {
+        api_version: format!("{GROUP}/{VERSION}"),
+        kind: "AccessGrant".to_owned(),
+        name: grant.name.clone(),
+        uid: grant.uid.clone(),
+        ..OwnerReference::default()
+    };
+    Job {
+        metadata: meta(artifact, owner),
+        spec: Some(JobSpec {
+            parallelism: Some(0),
+            completions: Some(1),
+            backoff_limit: Some(0),
+            active_deadline_seconds: Some(seconds),
+            ttl_seconds_after_finished: Some(0),
+            template: never_run(),
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The strictest pod there is: never run, but judged by admission tools all the same.
+fn never_run() -> PodTemplateSpec {
+    let none = || BTreeMap::from(["cpu", "memory"].map(|name| (name.to_owned(), Quantity("0".to_owned()))));
+    let container = Container {
+        name: "never-run".to_owned(),
+        // A name that resolves nowhere (RFC 2606).
+        image: Some("curfew.invalid/never-run:none".to_owned()),
+        resources: Some(ResourceRequirements {
+            limits: Some(none()),
+            requests: Some(none()),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".to_owned()]),
+                add: None,
+            }),
+            privileged: Some(false),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    };
+    PodTemplateSpec {
+        metadata: None,
+        spec: Some(PodSpec {
+            automount_service_account_token: Some(false),
+            containers: vec![container],
+            enable_service_links: Some(false),
+            restart_policy: Some("Never".to_owned()),
+            security_context: Some(PodSecurityContext {
+                run_as_group: Some(65534),
+                run_as_non_root: Some(true),
+                run_as_user: Some(65534),
+                seccomp_profile: Some(SeccompProfile {
+                    type_: "RuntimeDefault".to_owned(),
+                    ..SeccompProfile::default()
+                }),
+                ..PodSecurityContext::default()
+            }),
+            ..PodSpec::default()
+        }),
+    }
+}
+
+/// A Role held by a fuse.
+pub fn role(artifact: &Artifact, rules: &[Rule], fuse_uid: &str) -> Role {
+    Role {
+        metadata: meta(artifact, held_by(artifact, fuse_uid)),
+        rules: Some(rules.iter().map(policy_rule).collect()),
+    }
+}
+
+/// A binding held by a fuse.
+pub fn binding(
+    artifact: &Artifact,
+    (kind, name): &RoleName,
+    subject: &Subject,
+    fuse_uid: &str,
+) -> RoleBinding {
+    let subject = match subject.kind {
+        SubjectKind::User => RbacSubject {
+            api_group: Some(RBAC.to_owned()),
+            kind: "User".to_owned(),
+            name: subject.name.clone(),
+            namespace: None,
+        },
+        SubjectKind::ServiceAccount => RbacSubject {
+            api_group: None,
+            kind: "ServiceAccount".to_owned(),
+            name: subject.name.clone(),
+            namespace: subject.namespace.clone(),
+        },
+    };
+    RoleBinding {
+        metadata: meta(artifact, held_by(artifact, fuse_uid)),
+        role_ref: RoleRef {
+            api_group: RBAC.to_owned(),
+            kind: match kind {
+                RoleKind::ClusterRole => "ClusterRole",
+                RoleKind::Role => "Role",
+            }
+            .to_owned(),
+            name: name.clone(),
+        },
+        subjects: Some(vec![subject]),
+    }
+}
+
+/// A fuse holds what has its own name.
+fn held_by(artifact: &Artifact, fuse_uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: "batch/v1".to_owned(),
+        kind: "Job".to_owned(),
+        name: artifact.name.clone(),
+        uid: fuse_uid.to_owned(),
+        ..OwnerReference::default()
+    }
+}
+
+fn meta(artifact: &Artifact, owner: OwnerReference) -> ObjectMeta {
+    let grant = &artifact.grant;
+    let labels = [
+        (GRANT_UID_LABEL, grant.uid.as_str()),
+        (MANAGED_BY_LABEL, CONTROLLER),
+    ];
+    let not_after = rfc3339(artifact.not_after);
+    let annotations = [
+        (GRANT_NAME_ANNOTATION, grant.name.as_str()),
+        (NOT_AFTER_ANNOTATION, not_after.as_str()),
+    ];
+    let pair = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    ObjectMeta {
+        name: Some(artifact.name.clone()),
+        namespace: Some(grant.namespace.clone()),
+        labels: Some(labels.into_iter().map(pair).collect()),
+        annotations: Some(annotations.into_iter().map(pair).collect()),
+        owner_references: Some(vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// UTC with microseconds, always in the same length.
+fn rfc3339(at: Timestamp) -> String {
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+    PRINTER.timestamp_to_string(&at)
+}
+
+fn policy_rule(rule: &Rule) -> PolicyRule {
+    let some = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+    PolicyRule {
+        api_groups: some(&rule.api_groups),
+        resources: some(&rule.resources),
+        verbs: rule.verbs.clone(),
+        resource_names: some(&rule.resource_names),
+        non_resource_urls: some(&rule.non_resource_urls),
+    }
+}

@@ -1,0 +1,260 @@
+//! All reads of a pass.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use kube::{Api, ResourceExt as _};
+
+use super::edges::{Edges, call};
+use super::error::Error;
+use super::index::{ArtifactKey, GrantKey, Held};
+use super::read;
+use crate::api::{
+    AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, ArtifactRecord, RoleKind, Subject,
+};
+use crate::core::{
+    Artifact, Found, Input, Live, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings, artifacts,
+};
+
+/// What a pass has seen.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// The grant, as new as any copy seen.
+    pub grant: Arc<AccessGrant>,
+    namespace: Option<NamespaceFacts>,
+    policy: PolicyFacts,
+    roles: Roles,
+    found: Vec<Found>,
+    rivals: Vec<String>,
+    entropy: u128,
+}
+
+impl Observation {
+    /// What was found of the grant's artifacts.
+    pub fn found(&self) -> &[Found] {
+        &self.found
+    }
+
+    /// As the input of a decision.
+    pub fn input<'a>(&'a self, settings: &'a Settings, refused: Option<&'a str>) -> Input<'a> {
+        Input {
+            grant: &self.grant,
+            namespace: self.namespace.as_ref(),
+            policy: &self.policy,
+            roles: &self.roles,
+            found: &self.found,
+            rivals: &self.rivals,
+            refused,
+            entropy: self.entropy,
+            settings,
+        }
+    }
+}
+
+/// Observes one grant. Reads what the watches have delivered; what looks wrong in it, and would be acted upon, is
+/// read again live, because a watch can lag behind what this process itself has written.
+pub async fn observe(
+    edges: &Edges,
+    grant: Arc<AccessGrant>,
+    subject: Option<&Subject>,
+    now: Timestamp,
+) -> Result<Observation, Error> {
+    let key = GrantKey::of(&grant);
+    let policy_name = &grant.spec.policy_ref.name;
+    let policy = edges.index.policy_facts(policy_name);
+    let roles = edges.index.roles(&key.namespace, role_names(&grant, &policy));
+    let found = found(edges, &grant, now).await?;
+    let rivals = subject
+        .map(|subject| edges.index.rivals(policy_name, subject, &key))
+        .unwrap_or_default();
+    let namespace = match edges.index.namespace_facts(&key.namespace) {
+        // A namespace and a grant in it are often made in one go, and their watches are not in step.
+        None => namespace_live(edges, &key.namespace).await?,
+        known => known,
+    };
+    Ok(Observation {
+        namespace,
+        policy,
+        roles,
+        found,
+        rivals,
+        entropy: entropy()?,
+        grant,
+    })
+}
+
+/// Reads again live what a refusal rests on: namespace, policy and roles. A refusal is final, so it must not come
+/// from a watch that lags behind an administrator who has just opened the door.
+pub async fn freshen(edges: &Edges, mut seen: Observation, now: Timestamp) -> Result<Observation, Error> {
+    let key = GrantKey::of(&seen.grant);
+    seen.namespace = namespace_live(edges, &key.namespace).await?;
+    let name = seen.grant.spec.policy_ref.name.clone();
+    let policies = Api::<AccessPolicy>::all(edges.client.clone());
+    let live = call("read policy", policies.get_metadata_opt(&name)).await?;
+    let version = |uid: Option<&str>, generation: i64| (uid.unwrap_or_default().to_owned(), generation);
+    let there = live.map(|live| {
+        version(
+            live.metadata.uid.as_deref(),
+            live.metadata.generation.unwrap_or_default(),
+        )
+    });
+    let judged = match &seen.policy {
+        PolicyFacts::Ready(policy) => Some(version(Some(&policy.uid), policy.generation)),
+        PolicyFacts::Absent { .. } | PolicyFacts::Unready { .. } => None,
+    };
+    if judged.is_some() && judged != there {
+        seen.policy = PolicyFacts::Absent {
+            since: now,
+            why: "has not been judged yet".to_owned(),
+        };
+    }
+    seen.roles = Roles::new();
+    for (kind, role) in role_names(&seen.grant, &seen.policy) {
+        if let Some(facts) = role_live(edges, &key.namespace, kind, &role).await? {
+            seen.roles.insert((kind, role), Arc::new(facts));
+        }
+    }
+    Ok(seen)
+}
+
+async fn namespace_live(edges: &Edges, name: &str) -> Result<Option<NamespaceFacts>, Error> {
+    let namespaces = Api::<Namespace>::all(edges.client.clone());
+    let live = call("read namespace", namespaces.get_metadata_opt(name)).await?;
+    Ok(live.map(|namespace| read::namespace(&namespace.metadata)))
+}
+
+async fn role_live(
+    edges: &Edges,
+    namespace: &str,
+    kind: RoleKind,
+    name: &str,
+) -> Result<Option<RoleFacts>, Error> {
+    let client = edges.client.clone();
+    Ok(match kind {
+        RoleKind::ClusterRole => {
+            let roles = Api::<ClusterRole>::all(client);
+            call("read ClusterRole", roles.get_opt(name))
+                .await?
+                .map(|role| read::cluster_role(&role))
+        }
+        RoleKind::Role => {
+            let roles = Api::<Role>::namespaced(client, namespace);
+            call("read Role", roles.get_opt(name))
+                .await?
+                .map(|role| read::role(&role))
+        }
+    })
+}
+
+fn role_names(grant: &AccessGrant, policy: &PolicyFacts) -> Vec<(RoleKind, String)> {
+    let resolved = grant.status.iter().filter_map(|status| status.resolved.as_ref());
+    let held = resolved
+        .flat_map(|access| &access.entitlements)
+        .filter_map(|entitlement| entitlement.role.as_ref());
+    let mut names: Vec<_> = held.map(|role| (role.kind, role.name.clone())).collect();
+    if let PolicyFacts::Ready(policy)
+    | PolicyFacts::Unready {
+        policy: Some(policy), ..
+    } = policy
+    {
+        names.extend(policy.role_names().map(|(kind, name)| (kind, name.to_owned())));
+    }
+    names
+}
+
+async fn found(edges: &Edges, grant: &AccessGrant, now: Timestamp) -> Result<Vec<Found>, Error> {
+    let uid = grant.uid().unwrap_or_default();
+    let status = grant.status.clone().unwrap_or_default();
+    let known = edges.index.held_by(&uid);
+    let mut found = Vec::new();
+    let mut doubtful: Vec<ArtifactKey> = Vec::new();
+    for (key, held) in known {
+        if as_recorded(grant, &status, &held.found, now) {
+            found.push(held.found)
+        } else {
+            doubtful.push(key)
+        }
+    }
+    if Live::of(&status).is_some() {
+        doubtful.extend(
+            status
+                .artifacts
+                .iter()
+                .filter(|record| !is_among(record, &found))
+                .map(key_of),
+        );
+    }
+    doubtful.sort();
+    doubtful.dedup();
+    for key in doubtful {
+        found.extend(
+            read_live(edges, &key)
+                .await?
+                .filter(|held| held.grant_uid == uid)
+                .map(|held| held.found),
+        );
+    }
+    Ok(found)
+}
+
+/// Whether what the watch delivered is just what is recorded of a live grant: then nothing will be done about it.
+fn as_recorded(grant: &AccessGrant, status: &AccessGrantStatus, found: &Found, now: Timestamp) -> bool {
+    let wanted = |artifact: &Artifact| artifact.kind() == found.kind() && artifact.name == found.name;
+    Live::of(status).is_some()
+        && artifacts(grant, status, now)
+            .iter()
+            .find(|artifact| wanted(artifact))
+            .is_some_and(|artifact| artifact.compare(found).is_ok())
+}
+
+fn is_among(record: &ArtifactRecord, found: &[Found]) -> bool {
+    found
+        .iter()
+        .any(|found| found.kind() == record.kind && found.name == record.name)
+}
+
+fn key_of(record: &ArtifactRecord) -> ArtifactKey {
+    ArtifactKey {
+        kind: record.kind,
+        namespace: record.namespace.clone(),
+        name: record.name.clone(),
+    }
+}
+
+/// Reads one artifact from the API server itself. What is there without our label is not ours: it is not found.
+pub async fn read_live(edges: &Edges, key: &ArtifactKey) -> Result<Option<Held>, Error> {
+    let (client, namespace, name) = (edges.client.clone(), &key.namespace, &key.name);
+    let held = match key.kind {
+        ArtifactKind::Job => {
+            let fuses = Api::<Job>::namespaced(client, namespace);
+            call("read fuse", fuses.get_metadata_opt(name))
+                .await?
+                .map(|fuse| read::fuse(&fuse.metadata))
+        }
+        ArtifactKind::Role => {
+            let roles = Api::<Role>::namespaced(client, namespace);
+            call("read Role", roles.get_opt(name))
+                .await?
+                .map(|role| read::own_role(&role))
+        }
+        ArtifactKind::RoleBinding => {
+            let bindings = Api::<RoleBinding>::namespaced(client, namespace);
+            call("read RoleBinding", bindings.get_opt(name))
+                .await?
+                .map(|binding| read::binding(&binding))
+        }
+    };
+    Ok(held
+        .map(|(_, held)| held)
+        .filter(|held| !held.grant_uid.is_empty()))
+}
+
+/// 128 bits nobody can guess.
+fn entropy() -> Result<u128, Error> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).map_err(Error::NoEntropy)?;
+    Ok(u128::from_be_bytes(bytes))
+}

@@ -1,0 +1,129 @@
+//! From Kubernetes objects to facts.
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, RoleBinding, Subject as RbacSubject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::index::{ArtifactKey, Held};
+use crate::api::{ArtifactKind, GRANT_NAME_ANNOTATION, GRANT_UID_LABEL, RoleKind, Rule, Subject};
+use crate::core::{Content, Found, NamespaceFacts, RoleFacts, canonical};
+
+/// Whether an object carries the label of something made for a grant.
+pub fn is_ours(meta: &ObjectMeta) -> bool {
+    grant_uid(meta).is_some()
+}
+
+/// Uid of the grant an object was made for.
+pub fn grant_uid(meta: &ObjectMeta) -> Option<&String> {
+    meta.labels.as_ref()?.get(GRANT_UID_LABEL)
+}
+
+/// Facts about a namespace.
+pub fn namespace(meta: &ObjectMeta) -> NamespaceFacts {
+    NamespaceFacts {
+        uid: meta.uid.clone().unwrap_or_default(),
+        labels: meta.labels.clone().unwrap_or_default(),
+        terminating: meta.deletion_timestamp.is_some(),
+    }
+}
+
+/// Facts about a ClusterRole.
+pub fn cluster_role(role: &ClusterRole) -> RoleFacts {
+    role_facts(&role.metadata, role.rules.as_deref().unwrap_or_default())
+}
+
+/// Facts about a Role.
+pub fn role(role: &Role) -> RoleFacts {
+    role_facts(&role.metadata, role.rules.as_deref().unwrap_or_default())
+}
+
+fn role_facts(meta: &ObjectMeta, rules: &[PolicyRule]) -> RoleFacts {
+    RoleFacts {
+        uid: meta.uid.clone().unwrap_or_default(),
+        rules: to_rules(rules),
+    }
+}
+
+/// RBAC rules, canonical.
+pub fn to_rules(rules: &[PolicyRule]) -> Vec<Rule> {
+    let rules = rules.iter().map(|rule| Rule {
+        api_groups: rule.api_groups.clone().unwrap_or_default(),
+        resources: rule.resources.clone().unwrap_or_default(),
+        verbs: rule.verbs.clone(),
+        resource_names: rule.resource_names.clone().unwrap_or_default(),
+        non_resource_urls: rule.non_resource_urls.clone().unwrap_or_default(),
+    });
+    canonical(&rules.collect::<Vec<_>>())
+}
+
+/// A fuse.
+pub fn fuse(meta: &ObjectMeta) -> (ArtifactKey, Held) {
+    held(ArtifactKind::Job, meta, Content::Fuse)
+}
+
+/// A Role made for a grant.
+pub fn own_role(role: &Role) -> (ArtifactKey, Held) {
+    let rules = to_rules(role.rules.as_deref().unwrap_or_default());
+    held(ArtifactKind::Role, &role.metadata, Content::Role(rules))
+}
+
+/// A binding made for a grant.
+pub fn binding(binding: &RoleBinding) -> (ArtifactKey, Held) {
+    let kind = if binding.role_ref.kind == "ClusterRole" {
+        RoleKind::ClusterRole
+    } else {
+        RoleKind::Role
+    };
+    let subjects = binding
+        .subjects
+        .iter()
+        .flatten()
+        .map(subject)
+        .collect::<Option<Vec<_>>>();
+    let content = Content::Binding {
+        role: (kind, binding.role_ref.name.clone()),
+        subjects,
+    };
+    held(ArtifactKind::RoleBinding, &binding.metadata, content)
+}
+
+fn subject(subject: &RbacSubject) -> Option<Subject> {
+    match subject.kind.as_str() {
+        "User" => Some(Subject::user(subject.name.clone())),
+        "ServiceAccount" => Some(Subject::service_account(
+            subject.namespace.clone().unwrap_or_default(),
+            subject.name.clone(),
+        )),
+        _ => None,
+    }
+}
+
+fn held(kind: ArtifactKind, meta: &ObjectMeta, content: Content) -> (ArtifactKey, Held) {
+    let name = meta.name.clone().unwrap_or_default();
+    let owner = match meta.owner_references.as_deref() {
+        Some([owner]) => Some(owner.uid.clone()),
+        _ => None,
+    };
+    let found = Found {
+        name: name.clone(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        deleting: meta.deletion_timestamp.is_some(),
+        owner,
+        content,
+    };
+    let annotation = meta
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(GRANT_NAME_ANNOTATION));
+    (
+        ArtifactKey {
+            kind,
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name,
+        },
+        Held {
+            grant_uid: grant_uid(meta).cloned().unwrap_or_default(),
+            grant_name: annotation.cloned().unwrap_or_default(),
+            found,
+        },
+    )
+}

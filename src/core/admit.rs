@@ -1,0 +1,357 @@
+//! Whether a policy admits a request at this instant: a chain of named checks, each of which says what was
+//! asked, what would be accepted and in which field.
+
+use jiff::Timestamp;
+
+use super::policy::{Access, Entitlement};
+use super::rules::{covers, narrow};
+use super::window::{Opening, opening};
+use super::{NamespaceFacts, Policy, Refusal, Refusals, Request, Settings, Span};
+use crate::api::{EntitlementRequest, Narrowing, Subject, SubjectKind, reasons};
+
+/// What the checks look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// The policy it names.
+    pub policy: &'a Policy,
+    /// Name of the namespace it stands in.
+    pub namespace_name: &'a str,
+    /// That namespace, unless it is gone.
+    pub namespace: Option<&'a NamespaceFacts>,
+    /// What the operator was told.
+    pub settings: &'a Settings,
+    /// The instant of judgement.
+    pub now: Timestamp,
+}
+
+/// An admitted request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Who gets the access.
+    pub subject: Subject,
+    /// How long, from activation.
+    pub duration: Span,
+    /// Hard end asked for.
+    pub not_after: Option<Timestamp>,
+    /// When the open windows close.
+    pub window_end: Option<Timestamp>,
+    /// What is given; rules are already narrowed.
+    pub entitlements: Vec<Entitlement>,
+}
+
+/// Judges a request. Roles are not looked at: [`super::resolve`] does that with what is admitted here.
+pub fn admit(question: &Question<'_>) -> Result<Admission, Refusals> {
+    let mut refusals: Vec<Refusal> = CHECKS.iter().filter_map(|check| check(question)).collect();
+    let window_end = window_end(question).unwrap_or_else(|refusal| {
+        refusals.push(refusal);
+        None
+    });
+    let entitlements = entitlements(question).unwrap_or_else(|refused| {
+        refusals.extend(refused);
+        Vec::new()
+    });
+    Refusals::from_list(refusals)?;
+    Ok(Admission {
+        subject: question.request.subject.clone(),
+        duration: duration(question),
+        not_after: question.request.not_after,
+        window_end,
+        entitlements,
+    })
+}
+
+type Check = fn(&Question<'_>) -> Option<Refusal>;
+
+/// In this order; the first that fails gives the condition its reason.
+const CHECKS: [Check; 8] = [
+    namespace_is_alive,
+    namespace_is_selected,
+    requester_is_listed,
+    automation_names_an_end,
+    subject_is_accountable,
+    subject_is_listed,
+    reason_suffices,
+    duration_is_within_bounds,
+];
+
+fn namespace_is_alive(question: &Question<'_>) -> Option<Refusal> {
+    question
+        .namespace
+        .is_none_or(|namespace| namespace.terminating)
+        .then(|| {
+            Refusal::new(
+                reasons::NAMESPACE_TERMINATING,
+                "metadata.namespace",
+                format!(
+                    "namespace {} is being deleted; nothing can be made in it",
+                    question.namespace_name
+                ),
+            )
+        })
+}
+
+fn namespace_is_selected(question: &Question<'_>) -> Option<Refusal> {
+    let namespace = question.namespace?;
+    (!question.policy.selects(&namespace.labels)).then(|| {
+        Refusal::new(
+            reasons::NAMESPACE_NOT_SELECTED,
+            "metadata.namespace",
+            format!(
+                "policy {} covers namespaces with {}; {} is not one of them",
+                question.policy.name,
+                question.policy.selector(),
+                question.namespace_name
+            ),
+        )
+    })
+}
+
+fn requester_is_listed(question: &Question<'_>) -> Option<Refusal> {
+    let requester = &question.request.requester;
+    (!question.policy.lists_requester(requester)).then(|| {
+        Refusal::new(
+            reasons::REQUESTER_NOT_LISTED,
+            "spec.requester",
+            format!(
+                "{} may not ask under policy {}; it lists {}",
+                requester.username,
+                question.policy.name,
+                question.policy.requesters()
+            ),
+        )
+    })
+}
+
+/// Automation makes the same request again whenever its source says so; only an end keeps that from becoming
+/// access for ever.
+fn automation_names_an_end(question: &Question<'_>) -> Option<Refusal> {
+    let request = question.request;
+    if request.requester.service_account().is_some() && request.not_after.is_none() {
+        return Some(Refusal::new(
+            reasons::NOT_AFTER_REQUIRED,
+            "spec.notAfter",
+            "a service account asks: name the hard end, such as 2026-12-01T18:00:00Z",
+        ));
+    }
+    let end = request.not_after.filter(|end| *end <= question.now)?;
+    Some(Refusal::new(
+        reasons::NOT_AFTER_PASSED,
+        "spec.notAfter",
+        format!("{end} has passed; name a time that lies ahead"),
+    ))
+}
+
+/// `system:` names are the cluster's own, and a name with characters nobody sees is not the name people read.
+fn subject_is_accountable(question: &Question<'_>) -> Option<Refusal> {
+    let subject = &question.request.subject;
+    let refuse = |why: &str| {
+        Some(Refusal::new(
+            reasons::SUBJECT_FORBIDDEN,
+            "spec.subject",
+            format!("{:?} never receives access: {why}", subject.name),
+        ))
+    };
+    if subject.name.starts_with("system:") {
+        return refuse("system: names belong to the cluster itself; name a person or a service account");
+    }
+    if subject.name == "*" || subject.name.trim() != subject.name || subject.name.chars().any(is_deceptive) {
+        return refuse("wildcards, surrounding spaces and invisible characters are not names");
+    }
+    let ours = subject.namespace.as_deref() == Some(question.settings.namespace.as_str());
+    if subject.kind == SubjectKind::ServiceAccount && ours {
+        return refuse("it is a service account of Curfew's own namespace");
+    }
+    None
+}
+
+/// Control characters, and the format characters that reorder or hide text (Unicode TR 36).
+fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0001}'..='\u{e007f}')
+}
+
+fn subject_is_listed(question: &Question<'_>) -> Option<Refusal> {
+    let request = question.request;
+    if request.subject == request.requester.as_subject() || question.policy.lists_subject(&request.subject) {
+        return None;
+    }
+    let listed = question.policy.subjects();
+    let accepted = if listed.is_empty() {
+        "it lets only requesters themselves receive access".to_owned()
+    } else {
+        format!("besides the requester it lists {listed}")
+    };
+    Some(Refusal::new(
+        reasons::SUBJECT_NOT_LISTED,
+        "spec.subject",
+        format!(
+            "{} may not receive access under policy {}; {accepted}",
+            request.subject, question.policy.name
+        ),
+    ))
+}
+
+fn reason_suffices(question: &Question<'_>) -> Option<Refusal> {
+    let rule = &question.policy.reason;
+    let given = question.request.reason.trim();
+    let refuse = |message: String| Some(Refusal::new(reasons::REASON_INSUFFICIENT, "spec.reason", message));
+    let length = given.chars().count();
+    if length < rule.min_length {
+        return refuse(format!(
+            "{length} characters given, at least {} required",
+            rule.min_length
+        ));
+    }
+    if let Some((pattern, _)) = rule.pattern.as_ref().filter(|(_, regex)| !regex.is_match(given)) {
+        return refuse(format!(
+            "{given:?} does not match the required pattern {pattern:?}"
+        ));
+    }
+    None
+}
+
+fn duration(question: &Question<'_>) -> Span {
+    question
+        .request
+        .duration
+        .unwrap_or(question.policy.default_duration)
+}
+
+fn duration_is_within_bounds(question: &Question<'_>) -> Option<Refusal> {
+    let asked = duration(question);
+    let allowed = question.policy.max_duration.min(question.settings.cap);
+    (asked > allowed).then(|| {
+        Refusal::new(
+            reasons::DURATION_TOO_LONG,
+            "spec.duration",
+            format!(
+                "{asked} asked, at most {allowed} allowed by policy {}",
+                question.policy.name
+            ),
+        )
+    })
+}
+
+fn window_end(question: &Question<'_>) -> Result<Option<Timestamp>, Refusal> {
+    match opening(&question.policy.windows, question.now) {
+        Opening::Always => Ok(None),
+        Opening::Until(end) => Ok(Some(end)),
+        Opening::Closed { next } => {
+            let next = next.map_or_else(
+                || "none opens within two weeks".to_owned(),
+                |next| format!("the next opens at {next}"),
+            );
+            Err(Refusal::new(
+                reasons::OUTSIDE_WINDOWS,
+                "metadata.creationTimestamp",
+                format!(
+                    "no window of policy {} is open at {}; {next}",
+                    question.policy.name, question.now
+                ),
+            ))
+        }
+    }
+}
+
+fn entitlements(question: &Question<'_>) -> Result<Vec<Entitlement>, Vec<Refusal>> {
+    let policy = question.policy;
+    let named = |ask: &EntitlementRequest| {
+        policy.entitlement(&ask.name).ok_or_else(|| {
+            let offered = policy
+                .entitlements
+                .iter()
+                .map(|offer| offer.name.as_str())
+                .collect::<Vec<_>>();
+            Refusal::new(
+                reasons::ENTITLEMENT_UNKNOWN,
+                format!("spec.entitlements[{}]", ask.name),
+                format!("policy {} offers {}", policy.name, offered.join(", ")),
+            )
+        })
+    };
+    let chosen: Vec<Result<Entitlement, Refusal>> = match &question.request.entitlements {
+        Some(asks) => asks
+            .iter()
+            .map(|ask| named(ask).and_then(|offer| narrowed(offer, ask.resource_names.as_deref())))
+            .collect(),
+        None => policy
+            .entitlements
+            .iter()
+            .filter(|offer| offer.by_default)
+            .map(|offer| narrowed(offer, None))
+            .collect(),
+    };
+    if chosen.is_empty() {
+        let offered = policy
+            .entitlements
+            .iter()
+            .map(|offer| offer.name.as_str())
+            .collect::<Vec<_>>();
+        return Err(vec![Refusal::new(
+            reasons::ENTITLEMENT_UNKNOWN,
+            "spec.entitlements",
+            format!(
+                "policy {} gives nothing by default; name one of {}",
+                policy.name,
+                offered.join(", ")
+            ),
+        )]);
+    }
+    let (given, refused): (Vec<_>, Vec<_>) = chosen.into_iter().partition(Result::is_ok);
+    let refused: Vec<Refusal> = refused.into_iter().filter_map(Result::err).collect();
+    if refused.is_empty() {
+        Ok(given.into_iter().filter_map(Result::ok).collect())
+    } else {
+        Err(refused)
+    }
+}
+
+fn narrowed(offer: &Entitlement, names: Option<&[String]>) -> Result<Entitlement, Refusal> {
+    let refuse = |reason: &'static str, message: String| {
+        Refusal::new(
+            reason,
+            format!("spec.entitlements[{}].resourceNames", offer.name),
+            message,
+        )
+    };
+    let Access::Rules { narrowing, rules } = &offer.access else {
+        return match names {
+            None => Ok(offer.clone()),
+            Some(_) => Err(refuse(
+                reasons::NARROWING_REFUSED,
+                "a role is bound as it is and cannot be narrowed; leave resourceNames out".to_owned(),
+            )),
+        };
+    };
+    let names = match (narrowing, names) {
+        (Narrowing::Required, None) => {
+            return Err(refuse(
+                reasons::NARROWING_REFUSED,
+                "name the objects you need".to_owned(),
+            ));
+        }
+        (Narrowing::Forbidden, Some(_)) => {
+            return Err(refuse(
+                reasons::NARROWING_REFUSED,
+                "this entitlement is given whole; leave resourceNames out".to_owned(),
+            ));
+        }
+        (_, None) => return Ok(offer.clone()),
+        (_, Some(names)) => names,
+    };
+    let rules_asked =
+        narrow(rules, names).map_err(|error| refuse(reasons::NARROWING_REFUSED, error.to_string()))?;
+    // `narrow` only ever takes away; the proof does not rest on that.
+    covers(rules, &rules_asked).map_err(|uncovered| refuse(reasons::BEYOND_POLICY, uncovered.to_string()))?;
+    Ok(Entitlement {
+        access: Access::Rules {
+            narrowing: *narrowing,
+            rules: rules_asked,
+        },
+        ..offer.clone()
+    })
+}

@@ -1,0 +1,230 @@
+//! What is told of a grant: one Event and one audit record for each transition.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::ending::Ending;
+use super::kind_name;
+use crate::api::{
+    AccessGrant, Reference, Requester, ResolvedEntitlement, RevocationCause, RoleKind, Subject, reasons,
+};
+
+/// Longest note of an Event, in bytes: the limit of the events.k8s.io API.
+const NOTE_LENGTH: usize = 1024;
+
+/// One transition of a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announcement {
+    /// It was refused.
+    Denied {
+        /// Condition reason.
+        reason: &'static str,
+        /// All refusals.
+        message: String,
+    },
+    /// Its access is in force.
+    Activated {
+        /// Who has it.
+        subject: Option<Subject>,
+        /// What it is.
+        entitlements: Vec<ResolvedEntitlement>,
+        /// Until when.
+        expires_at: Timestamp,
+    },
+    /// It is over.
+    Ended(Ending),
+}
+
+/// The text of a Kubernetes Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventText {
+    /// The same transition of the same grant always has the same name, so that telling twice tells once.
+    pub name: String,
+    /// Whether it is a `Warning`.
+    pub warning: bool,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// What was done, in one word.
+    pub action: &'static str,
+    /// What happened, for people.
+    pub note: String,
+}
+
+/// What stays when the objects are gone: one line of the log for each transition, with everything an auditor
+/// asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRecord {
+    /// When (UTC).
+    pub time: Timestamp,
+    /// What happened: a state of the grant.
+    pub state: &'static str,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
+    /// Namespace of the grant.
+    pub namespace: String,
+    /// Name of the grant.
+    pub grant: String,
+    /// Uid of the grant.
+    pub uid: String,
+    /// Policy it names.
+    pub policy: String,
+    /// Who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Requester>,
+    /// Who gets the access.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// Why it was asked for.
+    pub purpose: String,
+    /// Tickets and the like.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
+    /// Hash of the effective access.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_hash: Option<String>,
+    /// Names of the entitlements.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub entitlements: Vec<String>,
+    /// Names of what was made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
+    /// The promised end (UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Milliseconds between the moment access was due to end and the proof of its absence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_milliseconds: Option<i64>,
+}
+
+impl Announcement {
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Denied { .. } => reasons::DENIED,
+            Self::Activated { .. } => reasons::ACTIVE,
+            Self::Ended(ending) => ending.state(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Denied { reason, .. } => reason,
+            Self::Activated { .. } => reasons::POLICY_SATISFIED,
+            Self::Ended(ending) => ending.reason(),
+        }
+    }
+
+    /// What happened, told at `at`.
+    fn note(&self, at: Timestamp) -> String {
+        match self {
+            Self::Denied { message, .. } => message.clone(),
+            Self::Activated {
+                subject,
+                entitlements,
+                expires_at,
+            } => {
+                let items = entitlements.iter().map(named).collect::<Vec<_>>().join(", ");
+                let subject = subject
+                    .as_ref()
+                    .map_or_else(|| "nobody".to_owned(), ToString::to_string);
+                format!("{subject} has {items} until {expires_at}")
+            }
+            Self::Ended(ending) => {
+                let lag = ending.lag_milliseconds(at);
+                match ending.cause {
+                    RevocationCause::DeadlineReached => format!("the access ended {lag} ms after its time"),
+                    _ => format!("{}; proven absent {lag} ms later", ending.message),
+                }
+            }
+        }
+    }
+
+    /// The Event that tells it.
+    pub fn event(&self, grant: &AccessGrant, at: Timestamp) -> EventText {
+        let (transition, action) = match self {
+            Self::Denied { .. } => ("denied", "Deny"),
+            Self::Activated { .. } => ("activated", "Activate"),
+            Self::Ended(_) => ("ended", "Revoke"),
+        };
+        let name = grant.metadata.name.as_deref().unwrap_or_default();
+        let uid = grant.metadata.uid.as_deref().unwrap_or_default();
+        EventText {
+            name: format!("{name}.{uid}.{transition}"),
+            warning: match self {
+                Self::Activated { .. } => false,
+                Self::Denied { .. } => true,
+                Self::Ended(ending) => ending.cause != RevocationCause::DeadlineReached,
+            },
+            reason: match self {
+                Self::Denied { reason, .. } => reason,
+                Self::Activated { .. } => reasons::ACTIVE,
+                Self::Ended(ending) => ending.state(),
+            },
+            action,
+            note: clipped(self.note(at)),
+        }
+    }
+
+    /// The audit record that stays.
+    pub fn audit(&self, grant: &AccessGrant, at: Timestamp) -> AuditRecord {
+        let status = grant.status.clone().unwrap_or_default();
+        AuditRecord {
+            time: at,
+            state: self.state(),
+            reason: self.reason(),
+            message: self.note(at),
+            namespace: grant.metadata.namespace.clone().unwrap_or_default(),
+            grant: grant.metadata.name.clone().unwrap_or_default(),
+            uid: grant.metadata.uid.clone().unwrap_or_default(),
+            policy: grant.spec.policy_ref.name.clone(),
+            requester: grant.spec.requester.clone(),
+            subject: status.subject,
+            purpose: grant.spec.reason.clone(),
+            references: grant.spec.references.clone(),
+            access_hash: status.resolved.as_ref().map(|access| access.hash.clone()),
+            entitlements: status
+                .resolved
+                .iter()
+                .flat_map(|access| &access.entitlements)
+                .map(named)
+                .collect(),
+            artifacts: status
+                .artifacts
+                .iter()
+                .map(|record| format!("{}/{}", kind_name(record.kind), record.name))
+                .collect(),
+            expires_at: status.expires_at.map(|end| end.0),
+            lag_milliseconds: match self {
+                Self::Ended(ending) => Some(ending.lag_milliseconds(at)),
+                _ => None,
+            },
+        }
+    }
+}
+
+fn named(entitlement: &ResolvedEntitlement) -> String {
+    match &entitlement.role {
+        None => entitlement.name.clone(),
+        Some(role) => {
+            let kind = match role.kind {
+                RoleKind::ClusterRole => "ClusterRole",
+                RoleKind::Role => "Role",
+            };
+            format!("{} ({kind} {})", entitlement.name, role.name)
+        }
+    }
+}
+
+fn clipped(note: String) -> String {
+    if note.len() <= NOTE_LENGTH {
+        return note;
+    }
+    let room = NOTE_LENGTH - '…'.len_utf8();
+    let end = (0..=room)
+        .rev()
+        .find(|end| note.is_char_boundary(*end))
+        .unwrap_or_default();
+    note.get(..end).unwrap_or_default().chars().chain(['…']).collect()
+}

@@ -1,0 +1,206 @@
+//! What is made for a grant: for each entitlement a fuse and a binding of the same name, and a Role between them
+//! where the rules are the policy's own.
+
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::facts::{Content, Found, RoleName};
+use crate::api::{
+    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, NAME_PREFIX, ResolvedEntitlement, RoleKind,
+    Rule, Subject,
+};
+
+/// Seconds a fuse burns longer than the access lasts, so that an operator that lives is first: the Job
+/// controller counts in whole seconds from its own start time, which can lie up to a second before.
+const FUSE_GRACE: i64 = 1;
+
+/// Identifies a grant to everything made for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GrantIdentity {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl From<&AccessGrant> for GrantIdentity {
+    fn from(grant: &AccessGrant) -> Self {
+        Self {
+            namespace: grant.metadata.namespace.clone().unwrap_or_default(),
+            name: grant.metadata.name.clone().unwrap_or_default(),
+            uid: grant.metadata.uid.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// One thing to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// The grant it is made for; it lives in the grant's namespace.
+    pub grant: GrantIdentity,
+    /// Its name.
+    pub name: String,
+    /// When it must be gone.
+    pub not_after: Timestamp,
+    /// What it is.
+    pub body: Body,
+}
+
+/// What an artifact is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A Job that never runs a pod; owned by the grant. It fails after so many seconds and takes along what it
+    /// owns.
+    Fuse {
+        /// Seconds until it burns, at least 1.
+        seconds: i64,
+    },
+    /// A Role with these rules; owned by the fuse of its name.
+    Role(Vec<Rule>),
+    /// A binding; owned by the fuse of its name.
+    Binding {
+        /// The role it binds.
+        role: RoleName,
+        /// Who gets it.
+        subject: Subject,
+    },
+}
+
+impl Artifact {
+    /// Its kind.
+    pub fn kind(&self) -> ArtifactKind {
+        match self.body {
+            Body::Fuse { .. } => ArtifactKind::Job,
+            Body::Role(_) => ArtifactKind::Role,
+            Body::Binding { .. } => ArtifactKind::RoleBinding,
+        }
+    }
+
+    /// Whether what was found is this artifact, unchanged. Says what differs.
+    pub fn compare(&self, found: &Found) -> Result<(), String> {
+        let differs = |what: &str| Err(format!("{} {}: {what}", self.kind_name(), self.name));
+        match (&self.body, &found.content) {
+            _ if found.deleting => differs("is being deleted by somebody else"),
+            (Body::Fuse { .. }, Content::Fuse) => Ok(()),
+            (Body::Role(rules), Content::Role(others)) if rules == others => Ok(()),
+            (Body::Role(_), Content::Role(_)) => differs("its rules were changed"),
+            (Body::Binding { role, .. }, Content::Binding { role: other, .. }) if role != other => {
+                differs("it binds another role")
+            }
+            (Body::Binding { subject, .. }, Content::Binding { subjects, .. }) => {
+                if subjects.as_deref() == Some(std::slice::from_ref(subject)) {
+                    Ok(())
+                } else {
+                    differs("its subjects were changed")
+                }
+            }
+            _ => differs("it is another kind of thing"),
+        }
+    }
+
+    fn kind_name(&self) -> &'static str {
+        kind_name(self.kind())
+    }
+}
+
+/// A kind as Kubernetes writes it.
+pub const fn kind_name(kind: ArtifactKind) -> &'static str {
+    match kind {
+        ArtifactKind::Job => "Job",
+        ArtifactKind::Role => "Role",
+        ArtifactKind::RoleBinding => "RoleBinding",
+    }
+}
+
+/// The records of everything that will be made for these entitlements. Names are derived from 128 random bits,
+/// so that nobody can prepare an object of that name.
+pub fn intended(
+    grant: &GrantIdentity,
+    entitlements: &[ResolvedEntitlement],
+    entropy: u128,
+) -> Vec<ArtifactRecord> {
+    let mut records = Vec::new();
+    for entitlement in entitlements {
+        let name = artifact_name(entropy, &entitlement.name);
+        let mut record = |kind| {
+            records.push(ArtifactRecord {
+                kind,
+                namespace: grant.namespace.clone(),
+                name: name.clone(),
+                entitlement: entitlement.name.clone(),
+                uid: None,
+            });
+        };
+        record(ArtifactKind::Job);
+        if entitlement.role.is_none() {
+            record(ArtifactKind::Role);
+        }
+        record(ArtifactKind::RoleBinding);
+    }
+    records
+}
+
+fn artifact_name(entropy: u128, entitlement: &str) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(entropy.to_be_bytes());
+    hasher.update(entitlement.as_bytes());
+    let bits = hasher
+        .finalize()
+        .iter()
+        .take(16)
+        .fold(0_u128, |bits, byte| bits << 8 | u128::from(*byte));
+    format!("{NAME_PREFIX}{bits:032x}")
+}
+
+/// What the records of a grant's status stand for, to be made at `now`. A record whose entitlement is not
+/// resolved stands for nothing.
+pub fn artifacts(grant: &AccessGrant, status: &AccessGrantStatus, now: Timestamp) -> Vec<Artifact> {
+    let identity = GrantIdentity::from(grant);
+    let (Some(not_after), Some(resolved), Some(subject)) =
+        (status.expires_at.as_ref(), &status.resolved, &status.subject)
+    else {
+        return Vec::new();
+    };
+    let body = |record: &ArtifactRecord| {
+        let entitlement = resolved
+            .entitlements
+            .iter()
+            .find(|item| item.name == record.entitlement)?;
+        Some(match record.kind {
+            ArtifactKind::Job => Body::Fuse {
+                seconds: fuse_seconds(not_after.0, now),
+            },
+            ArtifactKind::Role => Body::Role(entitlement.rules.clone()),
+            ArtifactKind::RoleBinding => Body::Binding {
+                role: match &entitlement.role {
+                    Some(role) => (role.kind, role.name.clone()),
+                    None => (RoleKind::Role, record.name.clone()),
+                },
+                subject: subject.clone(),
+            },
+        })
+    };
+    status
+        .artifacts
+        .iter()
+        .filter_map(|record| {
+            Some(Artifact {
+                grant: identity.clone(),
+                name: record.name.clone(),
+                not_after: not_after.0,
+                body: body(record)?,
+            })
+        })
+        .collect()
+}
+
+/// Seconds from `now` until a fuse for that end burns: rounded up, and the grace on top.
+fn fuse_seconds(not_after: Timestamp, now: Timestamp) -> i64 {
+    let remaining = not_after.duration_since(now);
+    let whole = remaining
+        .as_secs()
+        .saturating_add(i64::from(remaining.subsec_nanos() > 0));
+    whole.max(0).saturating_add(FUSE_GRACE)
+}

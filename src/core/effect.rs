@@ -1,0 +1,168 @@
+//! What a plan does to the world, as plain data.
+
+use jiff::Timestamp;
+
+use super::announce::Announcement;
+use super::artifact::Artifact;
+use super::ending::Ending;
+use crate::api::{AccessGrantStatus, ArtifactKind};
+
+/// One thing to do. The edges do exactly this and decide nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Record what will be made and when it ends, before anything is made (the write-ahead). Carries the grant's
+    /// resourceVersion: of two operators only one gets past it.
+    Intend(Box<AccessGrantStatus>),
+    /// Make one thing.
+    Create(Artifact),
+    /// Record that the access is in force since now, with the uids of what was made.
+    RecordActive,
+    /// Remove one thing. Absent already is as good.
+    Delete(Target),
+    /// Read live that these are absent.
+    ProveAbsent(Vec<Target>),
+    /// Record that the grant is over since the proof of absence.
+    RecordEnded(Ending),
+    /// Record a state that involves no artifact.
+    Record(Box<AccessGrantStatus>),
+    /// Tell: a Kubernetes Event and an audit record. Comes before the status that says the same, so that a crash
+    /// between them repeats the telling (same Event name) and never loses it.
+    Announce(Announcement),
+    /// Delete the grant, whose record has been kept long enough.
+    DeleteGrant,
+}
+
+/// One thing to remove.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its kind.
+    pub kind: ArtifactKind,
+    /// Its name; its namespace is the grant's.
+    pub name: String,
+    /// Its uid, where known: nothing else of that name is removed.
+    pub uid: Option<String>,
+}
+
+/// Which effects go first when many grants want the API server at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Precedence {
+    /// Ends access.
+    End,
+    /// Makes access.
+    Begin,
+    /// Bookkeeping: goes when no access waits.
+    Record,
+}
+
+impl Effect {
+    /// Its precedence across grants.
+    pub fn precedence(&self) -> Precedence {
+        match self {
+            Self::Delete(Target {
+                kind: ArtifactKind::RoleBinding,
+                ..
+            }) => Precedence::End,
+            Self::Intend(_) | Self::Create(_) => Precedence::Begin,
+            Self::RecordActive
+            | Self::Delete(_)
+            | Self::ProveAbsent(_)
+            | Self::RecordEnded(_)
+            | Self::Record(_)
+            | Self::Announce(_)
+            | Self::DeleteGrant => Precedence::Record,
+        }
+    }
+}
+
+/// Kinds of effects, for metrics and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each names its effect")]
+pub enum EffectKind {
+    RecordStatus,
+    CreateFuse,
+    CreateRole,
+    CreateBinding,
+    DeleteFuse,
+    DeleteRole,
+    DeleteBinding,
+    ProveAbsent,
+    Announce,
+    DeleteGrant,
+}
+
+impl EffectKind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::RecordStatus,
+        Self::CreateFuse,
+        Self::CreateRole,
+        Self::CreateBinding,
+        Self::DeleteFuse,
+        Self::DeleteRole,
+        Self::DeleteBinding,
+        Self::ProveAbsent,
+        Self::Announce,
+        Self::DeleteGrant,
+    ];
+}
+
+impl Effect {
+    /// Its kind.
+    pub fn kind(&self) -> EffectKind {
+        match self {
+            Self::Intend(_) | Self::RecordActive | Self::RecordEnded(_) | Self::Record(_) => {
+                EffectKind::RecordStatus
+            }
+            Self::Create(artifact) => match artifact.kind() {
+                ArtifactKind::Job => EffectKind::CreateFuse,
+                ArtifactKind::Role => EffectKind::CreateRole,
+                ArtifactKind::RoleBinding => EffectKind::CreateBinding,
+            },
+            Self::Delete(target) => match target.kind {
+                ArtifactKind::Job => EffectKind::DeleteFuse,
+                ArtifactKind::Role => EffectKind::DeleteRole,
+                ArtifactKind::RoleBinding => EffectKind::DeleteBinding,
+            },
+            Self::ProveAbsent(_) => EffectKind::ProveAbsent,
+            Self::Announce(_) => EffectKind::Announce,
+            Self::DeleteGrant => EffectKind::DeleteGrant,
+        }
+    }
+}
+
+/// What to do about one grant: stages one after the other, the effects of a stage side by side. An effect that
+/// fails does not stop the others of its stage; the next stage does not begin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The stages; none is empty.
+    pub stages: Vec<Vec<Effect>>,
+    /// When to look again though nothing has changed.
+    pub wake: Option<Timestamp>,
+}
+
+impl Plan {
+    /// Nothing to do before `wake`.
+    pub fn wait_until(wake: Timestamp) -> Self {
+        Self {
+            stages: Vec::new(),
+            wake: Some(wake),
+        }
+    }
+
+    /// Adds a stage, unless it is empty.
+    #[must_use]
+    pub fn then(mut self, stage: impl IntoIterator<Item = Effect>) -> Self {
+        let stage: Vec<Effect> = stage.into_iter().collect();
+        if !stage.is_empty() {
+            self.stages.push(stage);
+        }
+        self
+    }
+
+    /// Looks again at that moment at the latest.
+    #[must_use]
+    pub fn waking(mut self, wake: Timestamp) -> Self {
+        self.wake = Some(self.wake.map_or(wake, |earlier| earlier.min(wake)));
+        self
+    }
+}

@@ -1,0 +1,133 @@
+//! What a decision rests on, as plain data the edges have read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Policy, Span};
+use crate::api::{AccessGrant, ArtifactKind, RoleKind, Rule, Subject};
+
+/// Everything a decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The grant, as new as any copy of it seen.
+    pub grant: &'a AccessGrant,
+    /// Its namespace; `None` when it is gone.
+    pub namespace: Option<&'a NamespaceFacts>,
+    /// The policy it names.
+    pub policy: &'a PolicyFacts,
+    /// The roles that policy and grant name.
+    pub roles: &'a Roles,
+    /// Everything in the namespace that carries the grant's label.
+    pub found: &'a [Found],
+    /// Names of the other live grants of this policy and subject.
+    pub rivals: &'a [String],
+    /// What the API server refused when this pass tried to make the access.
+    pub refused: Option<&'a str>,
+    /// 128 random bits, fresh for each pass.
+    pub entropy: u128,
+    /// What the operator was told.
+    pub settings: &'a Settings,
+}
+
+/// What the operator was told at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The longest any access may last in this cluster, whatever a policy says.
+    pub cap: Span,
+    /// The operator's own namespace; its service accounts never receive access.
+    pub namespace: String,
+}
+
+/// A namespace as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceFacts {
+    /// Its uid.
+    pub uid: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it is being deleted: nothing can be made in it any more.
+    pub terminating: bool,
+}
+
+/// A named role as it is now, its rules in canonical form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoleFacts {
+    /// Its uid.
+    pub uid: String,
+    /// Its rules, canonical.
+    pub rules: Vec<Rule>,
+}
+
+/// Names a role from inside one namespace.
+pub type RoleName = (RoleKind, String);
+
+/// The named roles a decision needs; an absent one does not exist.
+pub type Roles = BTreeMap<RoleName, Arc<RoleFacts>>;
+
+/// The policy a grant names, as it is now.
+#[derive(Clone, Debug)]
+pub enum PolicyFacts {
+    /// There is none of that name, or it has not been judged in its present form.
+    Absent {
+        /// Since when, as far as is known.
+        since: Timestamp,
+        /// Why, for people.
+        why: String,
+    },
+    /// It has a problem of its own: nothing can be granted under it.
+    Unready {
+        /// Since when, as far as is known.
+        since: Timestamp,
+        /// What the problem is.
+        why: String,
+        /// The policy, where only the cluster lacks something and its text is sound.
+        policy: Option<Arc<Policy>>,
+    },
+    /// Grants may name it.
+    Ready(Arc<Policy>),
+}
+
+/// One thing in the cluster that carries the grant's label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name; its namespace is the grant's.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Whether it is being deleted. A binding gives access until it is gone.
+    pub deleting: bool,
+    /// Uid of the one object that owns it, if exactly one does.
+    pub owner: Option<String>,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a found thing says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A fuse.
+    Fuse,
+    /// A Role with these rules, canonical.
+    Role(Vec<Rule>),
+    /// A binding of a role to subjects. What is neither user nor service account makes `subjects` `None`: it
+    /// equals nothing Curfew ever made.
+    Binding {
+        /// The role it binds.
+        role: RoleName,
+        /// Who it gives the role.
+        subjects: Option<Vec<Subject>>,
+    },
+}
+
+impl Found {
+    /// Its kind.
+    pub fn kind(&self) -> ArtifactKind {
+        match self.content {
+            Content::Fuse => ArtifactKind::Job,
+            Content::Role(_) => ArtifactKind::Role,
+            Content::Binding { .. } => ArtifactKind::RoleBinding,
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! A live grant, recorded as granted and not ended: whether something ends it now.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::admit::{Question, admit};
+use super::artifact::artifacts;
+use super::effect::Target;
+use super::ending::Ending;
+use super::facts::{Found, Input, PolicyFacts};
+use super::policy::{Access, Policy};
+use super::rules::covers;
+use super::window::{Opening, opening};
+use super::{Request, Span, kind_name};
+use crate::api::{
+    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, OnChange, ResolvedEntitlement,
+    ResolvedRole, RevocationCause,
+};
+
+/// How long live access outlasts its policy. GitOps tools replace objects by deleting and creating them; without
+/// this, a chart that moves a policy would end everybody's access.
+pub const POLICY_GONE_GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+/// A live grant.
+#[derive(Clone, Copy, Debug)]
+pub struct Live<'a> {
+    /// Its status.
+    pub status: &'a AccessGrantStatus,
+    /// Its recorded end.
+    pub expires_at: Timestamp,
+    /// Whether the access has been in force: everything recorded was made.
+    pub active: bool,
+}
+
+impl<'a> Live<'a> {
+    /// The live grant of this status; none if it is undecided or ended.
+    pub fn of(status: &'a AccessGrantStatus) -> Option<Self> {
+        if status.ended_at.is_some() {
+            return None;
+        }
+        let expires_at = status.expires_at.as_ref()?.0;
+        Some(Self {
+            status,
+            expires_at,
+            active: status.activated_at.is_some(),
+        })
+    }
+
+    /// Whether what was found is one of the things recorded.
+    pub fn records(&self, found: &Found) -> bool {
+        self.status
+            .artifacts
+            .iter()
+            .any(|record| is_record_of(record, found))
+    }
+
+    /// Everything to remove to end the access: what is recorded and what was found.
+    pub fn targets(&self, found: &[Found]) -> Vec<Target> {
+        let recorded = self.status.artifacts.iter().map(|record| Target {
+            kind: record.kind,
+            name: record.name.clone(),
+            uid: found
+                .iter()
+                .find(|found| is_record_of(record, found))
+                .map(|found| found.uid.clone())
+                .or_else(|| record.uid.clone()),
+        });
+        let others = found
+            .iter()
+            .filter(|found| !self.records(found))
+            .map(Target::from);
+        recorded.chain(others).collect()
+    }
+}
+
+impl From<&Found> for Target {
+    fn from(found: &Found) -> Self {
+        Self {
+            kind: found.kind(),
+            name: found.name.clone(),
+            uid: Some(found.uid.clone()),
+        }
+    }
+}
+
+fn is_record_of(record: &ArtifactRecord, found: &Found) -> bool {
+    record.kind == found.kind() && record.name == found.name
+}
+
+/// Whether something ends the grant now, and what: the first of these in this order.
+pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<Ending> {
+    if now >= live.expires_at {
+        return Some(Ending {
+            cause: RevocationCause::DeadlineReached,
+            message: format!("the end was reached at {}", live.expires_at),
+            due: live.expires_at,
+            was_active: live.active,
+        });
+    }
+    let (cause, message) = if input.grant.metadata.deletion_timestamp.is_some() {
+        (RevocationCause::GrantDeleted, "the grant was deleted".to_owned())
+    } else if input.namespace.is_none_or(|namespace| namespace.terminating) {
+        (
+            RevocationCause::GrantDeleted,
+            "the namespace is being deleted".to_owned(),
+        )
+    } else if let Some(refused) = input.refused {
+        (RevocationCause::RefusedByApiServer, refused.to_owned())
+    } else if let Some(message) = drift(input, live, now) {
+        (RevocationCause::ArtifactChanged, message)
+    } else if let Some(message) = role_change(input, live) {
+        (RevocationCause::RoleChanged, message)
+    } else {
+        policy_change(input, live, now)?
+    };
+    Some(Ending {
+        cause,
+        message,
+        due: now,
+        was_active: live.active,
+    })
+}
+
+/// When a live grant has to be looked at again though nothing has changed.
+pub fn next_look(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Timestamp {
+    let other = match input.policy {
+        PolicyFacts::Absent { since, .. }
+        | PolicyFacts::Unready {
+            since, policy: None, ..
+        } => since.saturating_add(POLICY_GONE_GRACE).ok(),
+        PolicyFacts::Ready(policy)
+        | PolicyFacts::Unready {
+            policy: Some(policy), ..
+        } => match opening(&policy.windows, now) {
+            Opening::Until(end) => Some(end),
+            Opening::Always | Opening::Closed { .. } => None,
+        },
+    };
+    // A policy that is kept in spite of a change would wake for ever on a moment that has passed.
+    other
+        .filter(|other| *other > now)
+        .map_or(live.expires_at, |other| other.min(live.expires_at))
+}
+
+/// What somebody else changed of what was made. Until everything was made, missing things are only not made yet.
+fn drift(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<String> {
+    let found = |kind: ArtifactKind, name: &str| {
+        input
+            .found
+            .iter()
+            .find(move |found| found.kind() == kind && found.name == name)
+    };
+    artifacts(input.grant, live.status, now)
+        .iter()
+        .find_map(|wanted| {
+            let called = || format!("{} {}", kind_name(wanted.kind()), wanted.name);
+            let Some(there) = found(wanted.kind(), &wanted.name) else {
+                return live
+                    .active
+                    .then(|| format!("{} was deleted by somebody else", called()));
+            };
+            let recorded = live
+                .status
+                .artifacts
+                .iter()
+                .find(|record| is_record_of(record, there));
+            if let Some(uid) = recorded.and_then(|record| record.uid.as_ref())
+                && *uid != there.uid
+            {
+                return Some(format!("{} was replaced by somebody else", called()));
+            }
+            let holder = match wanted.kind() {
+                ArtifactKind::Job => input.grant.metadata.uid.clone(),
+                ArtifactKind::Role | ArtifactKind::RoleBinding => {
+                    found(ArtifactKind::Job, &wanted.name).map(|fuse| fuse.uid.clone())
+                }
+            };
+            // Until everything was made, a fuse that went takes along what it held; that is made again.
+            if there.owner != holder && (live.active || holder.is_some()) {
+                return Some(format!("{} is no longer held by what holds it", called()));
+            }
+            wanted.compare(there).err()
+        })
+}
+
+/// What changed of a named role, where the policy does not say to keep the access.
+fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> {
+    let resolved = live.status.resolved.as_ref()?;
+    resolved.entitlements.iter().find_map(|entitlement| {
+        let role = entitlement.role.as_ref()?;
+        if live.active && keeps(input.policy, entitlement, role) {
+            return None;
+        }
+        match input.roles.get(&(role.kind, role.name.clone())) {
+            None => Some(format!("role {} was deleted", role.name)),
+            Some(there) if there.uid != role.uid => {
+                Some(format!("role {} was deleted and made again", role.name))
+            }
+            Some(there) if there.rules != entitlement.rules => {
+                Some(format!("the rules of role {} changed", role.name))
+            }
+            Some(_) => None,
+        }
+    })
+}
+
+fn keeps(policy: &PolicyFacts, entitlement: &ResolvedEntitlement, role: &ResolvedRole) -> bool {
+    let (PolicyFacts::Ready(policy)
+    | PolicyFacts::Unready {
+        policy: Some(policy), ..
+    }) = policy
+    else {
+        return false;
+    };
+    policy
+        .entitlement(&entitlement.name)
+        .is_some_and(|offer| match &offer.access {
+            Access::Role {
+                kind,
+                name,
+                on_change,
+                ..
+            } => *kind == role.kind && *name == role.name && *on_change == OnChange::Keep,
+            Access::Rules { .. } => false,
+        })
+}
+
+/// Whether the policy as it is now would refuse the grant, and does not say to keep it then.
+fn policy_change(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<(RevocationCause, String)> {
+    let name = &input.grant.spec.policy_ref.name;
+    let lasts = |since: &Timestamp| since.saturating_add(POLICY_GONE_GRACE).unwrap_or(Timestamp::MAX);
+    match input.policy {
+        PolicyFacts::Absent { since, why } => (!live.active || now >= lasts(since))
+            .then(|| (RevocationCause::PolicyDeleted, format!("policy {name} {why}"))),
+        PolicyFacts::Unready {
+            since,
+            why,
+            policy: None,
+        } => (!live.active || now >= lasts(since)).then(|| {
+            (
+                RevocationCause::PolicyChanged,
+                format!("policy {name} cannot be used: {why}"),
+            )
+        }),
+        PolicyFacts::Ready(policy)
+        | PolicyFacts::Unready {
+            policy: Some(policy), ..
+        } => {
+            if live.active && policy.on_policy_change == OnChange::Keep {
+                return None;
+            }
+            let refusal = refusal(input, live, policy, now)?;
+            Some((
+                RevocationCause::PolicyChanged,
+                format!("policy {name} would refuse it now: {refusal}"),
+            ))
+        }
+    }
+}
+
+/// What the policy as it is now finds wrong with the access as it was granted.
+fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) -> Option<String> {
+    let resolved = live.status.resolved.as_ref()?;
+    let request = match as_granted(input.grant, &resolved.duration) {
+        Ok(request) => request,
+        Err(refusals) => return Some(refusals),
+    };
+    let namespace_name = input.grant.metadata.namespace.as_deref().unwrap_or_default();
+    let question = Question {
+        request: &request,
+        policy,
+        namespace_name,
+        namespace: input.namespace,
+        settings: input.settings,
+        now,
+    };
+    if let Err(refusals) = admit(&question) {
+        return Some(refusals.to_string());
+    }
+    resolved
+        .entitlements
+        .iter()
+        .find_map(|entitlement| beyond(policy, entitlement))
+}
+
+/// The request with the duration it was granted: what the policy gives by default may have changed since.
+fn as_granted(grant: &AccessGrant, duration: &str) -> Result<Request, String> {
+    let request = Request::parse(grant).map_err(|refusals| refusals.to_string())?;
+    Ok(Request {
+        duration: Span::parse(duration).ok().or(request.duration),
+        ..request
+    })
+}
+
+fn beyond(policy: &Policy, entitlement: &ResolvedEntitlement) -> Option<String> {
+    let name = &entitlement.name;
+    let Some(offer) = policy.entitlement(name) else {
+        return Some(format!("it no longer offers {name}"));
+    };
+    match (&offer.access, &entitlement.role) {
+        (Access::Role { kind, name: role, .. }, Some(held)) if *kind == held.kind && *role == held.name => {
+            None
+        }
+        (Access::Rules { rules, .. }, None) => covers(rules, &entitlement.rules)
+            .err()
+            .map(|uncovered| format!("entitlement {name}: {uncovered}")),
+        _ => Some(format!("entitlement {name} is another one now")),
+    }
+}

@@ -1,0 +1,44 @@
+//! What was made for a grant that is gone.
+
+use jiff::Timestamp;
+
+use super::announce::Announcement;
+use super::effect::{Effect, Plan, Target};
+use super::ending::Ending;
+use super::facts::Found;
+use super::live::Live;
+use crate::api::{AccessGrant, ArtifactKind, RevocationCause};
+
+/// Removes everything that carries the label of a grant that is gone, bindings first, and proves that nothing is
+/// left that gives access. `last` is the grant as it was last seen; if it was live then, its end is told.
+pub fn plan_orphan(last: Option<&AccessGrant>, found: &[Found], now: Timestamp) -> Plan {
+    let of = |bindings: bool| {
+        found
+            .iter()
+            .filter(move |found| (found.kind() == ArtifactKind::RoleBinding) == bindings)
+            .map(|found| Effect::Delete(Target::from(found)))
+            .collect::<Vec<_>>()
+    };
+    let recorded = last.and_then(|grant| grant.status.as_ref()).and_then(Live::of);
+    let gives_access: Vec<Target> = recorded
+        .map_or_else(
+            || found.iter().map(Target::from).collect(),
+            |live| live.targets(found),
+        )
+        .into_iter()
+        .filter(|target| target.kind != ArtifactKind::Job)
+        .collect();
+    let announcement = recorded.map(|live| {
+        Effect::Announce(Announcement::Ended(Ending {
+            cause: RevocationCause::GrantDeleted,
+            message: "the grant was deleted".to_owned(),
+            due: now.min(live.expires_at),
+            was_active: live.active,
+        }))
+    });
+    Plan::default()
+        .then(of(true))
+        .then(of(false))
+        .then((!gives_access.is_empty()).then_some(Effect::ProveAbsent(gives_access)))
+        .then(announcement)
+}

@@ -1,0 +1,283 @@
+//! What to do about one grant now.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::admit::{Question, admit};
+use super::announce::Announcement;
+use super::artifact::{GrantIdentity, artifacts, intended};
+use super::effect::{Effect, Plan, Target};
+use super::facts::{Found, Input, NamespaceFacts, PolicyFacts};
+use super::live::{Live, ending, next_look};
+use super::resolve::{Resolved, resolve};
+use super::retention::deletable_at;
+use super::status;
+use super::{Ending, Policy, Refusal, Refusals, Request};
+use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, conditions, reasons};
+
+/// How long a request waits for a policy that is not there or not usable yet, counted from its creation: tools
+/// apply a policy and a grant in one go, and the policy's roles besides, within a second or two.
+pub const POLICY_GRACE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Decides. Total: every input has a plan. Applying the plan and planning again gives a plan without effects.
+pub fn plan(input: &Input<'_>, now: Timestamp) -> Plan {
+    let status = input.grant.status.clone().unwrap_or_default();
+    if let Some(ended_at) = status.ended_at.as_ref() {
+        return after_the_end(input, &status, ended_at.0, now);
+    }
+    match Live::of(&status) {
+        Some(live) => match ending(input, &live, now) {
+            Some(ending) => revoke(input, &live, ending),
+            None => carry_on(input, &live, now),
+        },
+        None => decide(input, now),
+    }
+}
+
+/// A grant that nobody has decided yet.
+fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
+    if input.grant.metadata.deletion_timestamp.is_some() {
+        return Plan::default().then(removals(input, |_| true));
+    }
+    let plan = match judge(input, now) {
+        Judgement::Hold {
+            reason,
+            message,
+            until,
+        } => hold(input, reason, &message, until, now),
+        Judgement::Deny(refusals) => deny(input, &refusals, now),
+        Judgement::Grant(resolved) => grant_access(input, &resolved, now),
+    };
+    // Left by a pass that died between a fuse and the record of it; a fuse alone gives nobody anything.
+    plan.then(removals(input, |_| true))
+}
+
+enum Judgement {
+    Hold {
+        reason: &'static str,
+        message: String,
+        until: Timestamp,
+    },
+    Deny(Refusals),
+    Grant(Box<Resolved>),
+}
+
+fn judge(input: &Input<'_>, now: Timestamp) -> Judgement {
+    let name = &input.grant.spec.policy_ref.name;
+    let created = input
+        .grant
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::MIN, |time| time.0);
+    let hold = |reason, since: Timestamp, why: &str| {
+        let until = since
+            .max(created)
+            .saturating_add(POLICY_GRACE)
+            .unwrap_or(Timestamp::MAX);
+        let refusal = Refusal::new(reason, "spec.policyRef.name", format!("policy {name} {why}"));
+        if now < until {
+            Judgement::Hold {
+                reason,
+                message: format!("{refusal}; waiting for it until {until}"),
+                until,
+            }
+        } else {
+            Judgement::Deny(refusal.into())
+        }
+    };
+    let policy = match input.policy {
+        PolicyFacts::Absent { since, why } => return hold(reasons::POLICY_NOT_FOUND, *since, why),
+        PolicyFacts::Unready { since, why, .. } => {
+            return hold(
+                reasons::POLICY_NOT_READY,
+                *since,
+                &format!("cannot be used: {why}"),
+            );
+        }
+        PolicyFacts::Ready(policy) => policy,
+    };
+    match grantable(input, policy, now) {
+        Ok(resolved) => Judgement::Grant(Box::new(resolved)),
+        Err(refusals) => Judgement::Deny(refusals),
+    }
+}
+
+fn grantable(input: &Input<'_>, policy: &Policy, now: Timestamp) -> Result<Resolved, Refusals> {
+    let request = Request::parse(input.grant)?;
+    let namespace_name = input.grant.metadata.namespace.as_deref().unwrap_or_default();
+    let admission = admit(&Question {
+        request: &request,
+        policy,
+        namespace_name,
+        namespace: input.namespace,
+        settings: input.settings,
+        now,
+    })?;
+    let nothing = NamespaceFacts::default();
+    let resolved = resolve(
+        admission,
+        policy,
+        input.namespace.unwrap_or(&nothing),
+        input.roles,
+    )?;
+    within_limits(policy, &resolved, input.rivals)?;
+    Ok(resolved)
+}
+
+fn within_limits(policy: &Policy, resolved: &Resolved, rivals: &[String]) -> Result<(), Refusal> {
+    if rivals.len() < usize::from(policy.active_per_subject) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        reasons::LIMIT_REACHED,
+        "spec.policyRef.name",
+        format!(
+            "{} has {} live grants under policy {} ({}), at most {} allowed; end one first",
+            resolved.subject,
+            rivals.len(),
+            policy.name,
+            rivals.join(", "),
+            policy.active_per_subject
+        ),
+    ))
+}
+
+fn hold(input: &Input<'_>, reason: &'static str, message: &str, until: Timestamp, now: Timestamp) -> Plan {
+    let status = status::held(input.grant, reason, message, now);
+    let known = input
+        .grant
+        .status
+        .as_ref()
+        .is_some_and(|present| status::says_the_same(present, &status));
+    let record = (!known).then(|| Effect::Record(Box::new(status)));
+    Plan::default().then(record).waking(until)
+}
+
+fn deny(input: &Input<'_>, refusals: &Refusals, now: Timestamp) -> Plan {
+    let subject = Request::parse(input.grant).ok().map(|request| request.subject);
+    Plan::default()
+        .then([Effect::Announce(Announcement::Denied {
+            reason: refusals.reason(),
+            message: refusals.to_string(),
+        })])
+        .then([Effect::Record(Box::new(status::denied(
+            input.grant,
+            subject,
+            refusals,
+            now,
+        )))])
+}
+
+fn grant_access(input: &Input<'_>, resolved: &Resolved, now: Timestamp) -> Plan {
+    let expires_at = status::micro_time(resolved.expires_at(now, input.settings));
+    let identity = GrantIdentity::from(input.grant);
+    let records = intended(&identity, &resolved.access.entitlements, input.entropy);
+    let intent = status::activating(input.grant, resolved, expires_at.0, records, now);
+    let live = Live {
+        status: &intent,
+        expires_at: expires_at.0,
+        active: false,
+    };
+    let making = make_missing(input.grant, &live, &[], now);
+    // The write-ahead goes beside the fuse: a fuse alone gives nobody anything, and side by side they take two
+    // thirds of the time (12.6 ms instead of 18.7 to the binding).
+    let mut stages = making.stages.into_iter();
+    let fuses = stages.next().unwrap_or_default();
+    let first = std::iter::once(Effect::Intend(Box::new(intent.clone()))).chain(fuses);
+    stages
+        .fold(Plan::default().then(first), Plan::then)
+        .waking(expires_at.0)
+}
+
+/// A live grant that nothing speaks against.
+fn carry_on(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
+    let plan = if live.active {
+        Plan::default()
+    } else {
+        make_missing(input.grant, live, input.found, now)
+    };
+    plan.then(removals(input, |found| !live.records(found)))
+        .waking(next_look(input, live, now))
+}
+
+/// What is recorded and not there yet: fuses, then Roles, then bindings; then the telling and the record.
+fn make_missing(grant: &AccessGrant, live: &Live<'_>, found: &[Found], now: Timestamp) -> Plan {
+    let missing: Vec<_> = artifacts(grant, live.status, now)
+        .into_iter()
+        .filter(|wanted| {
+            !found
+                .iter()
+                .any(|found| found.kind() == wanted.kind() && found.name == wanted.name)
+        })
+        .collect();
+    let of = |kind| {
+        missing
+            .iter()
+            .filter(move |wanted| wanted.kind() == kind)
+            .cloned()
+            .map(Effect::Create)
+            .collect::<Vec<_>>()
+    };
+    let announcement = Announcement::Activated {
+        subject: live.status.subject.clone(),
+        entitlements: live.status.resolved.clone().unwrap_or_default().entitlements,
+        expires_at: live.expires_at,
+    };
+    Plan::default()
+        .then(of(ArtifactKind::Job))
+        .then(of(ArtifactKind::Role))
+        .then(of(ArtifactKind::RoleBinding))
+        .then([Effect::Announce(announcement)])
+        .then([Effect::RecordActive])
+}
+
+/// Ends access: bindings first, then what held them, then the proof, the telling and the record.
+fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending) -> Plan {
+    let targets = live.targets(input.found);
+    let of = |bindings: bool| {
+        targets
+            .iter()
+            .filter(move |target| (target.kind == ArtifactKind::RoleBinding) == bindings)
+            .cloned()
+            .map(Effect::Delete)
+            .collect::<Vec<_>>()
+    };
+    let gives_access: Vec<Target> = targets
+        .iter()
+        .filter(|target| target.kind != ArtifactKind::Job)
+        .cloned()
+        .collect();
+    Plan::default()
+        .then(of(true))
+        .then(of(false))
+        .then((!gives_access.is_empty()).then(|| Effect::ProveAbsent(gives_access.clone())))
+        .then([Effect::Announce(Announcement::Ended(ending.clone()))])
+        .then([Effect::RecordEnded(ending)])
+}
+
+/// An ended grant: nothing of it may stand, and its record goes when it has been kept long enough.
+fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timestamp, now: Timestamp) -> Plan {
+    let denied = status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == conditions::ACCEPTED && condition.status == "False");
+    let leftovers = Plan::default().then(removals(input, |_| true));
+    if input.grant.metadata.deletion_timestamp.is_some() {
+        return leftovers;
+    }
+    match deletable_at(&input.grant.metadata, ended_at, denied, input.policy) {
+        Some(at) if at <= now => leftovers.then([Effect::DeleteGrant]),
+        Some(at) => leftovers.waking(at),
+        None => leftovers,
+    }
+}
+
+/// Removes what was found and stands for nothing, bindings first.
+fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> Vec<Effect> {
+    let mut removals: Vec<_> = input.found.iter().filter(|found| unwanted(found)).collect();
+    removals.sort_by_key(|found| found.kind() != ArtifactKind::RoleBinding);
+    removals
+        .into_iter()
+        .map(|found| Effect::Delete(Target::from(found)))
+        .collect()
+}

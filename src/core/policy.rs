@@ -1,0 +1,386 @@
+//! A policy, parsed: after this nothing in it can be wrong.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use kube::core::{Expression, Selector, SelectorExt as _};
+use regex::{Regex, RegexBuilder};
+
+use super::rules::{NotNarrowable, canonical, escalating, narrow};
+use super::window::Window;
+use super::{Identity, Settings, Span, SpanError};
+use crate::api::{
+    self, AccessPolicy, Escalation, Narrowing, OnChange, Path, Principal, PrincipalKind, RoleKind, Rule,
+    Selection, SelectorOperator, Subject, SubjectKind,
+};
+
+/// Bytes a compiled `reason.pattern` may take: some thousand times what patterns in use need, and small enough
+/// that a thousand policies fit into memory.
+const PATTERN_SIZE_LIMIT: usize = 256 * 1024;
+
+/// A parsed policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// How requests are decided.
+    pub path: Path,
+    selector: Selector,
+    requesters: Vec<Principal>,
+    subjects: Vec<Principal>,
+    /// When access may exist; empty means always.
+    pub windows: Vec<Window>,
+    /// Length of access that names none.
+    pub default_duration: Span,
+    /// Greatest length.
+    pub max_duration: Span,
+    /// What reasons must look like.
+    pub reason: ReasonRule,
+    /// Most live grants of one subject.
+    pub active_per_subject: u16,
+    /// What happens to live grants this policy would refuse.
+    pub on_policy_change: OnChange,
+    /// How long ended grants stay.
+    pub retention: Span,
+    /// What it hands out.
+    pub entitlements: Vec<Entitlement>,
+}
+
+/// What a reason must look like.
+#[derive(Clone, Debug, Default)]
+pub struct ReasonRule {
+    /// Fewest characters without surrounding white space.
+    pub min_length: usize,
+    /// Pattern the whole reason must match, as it was written and compiled.
+    pub pattern: Option<(String, Regex)>,
+}
+
+/// One item of access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entitlement {
+    /// Its name.
+    pub name: String,
+    /// Whether a request that names none gets it.
+    pub by_default: bool,
+    /// What it gives.
+    pub access: Access,
+}
+
+/// What an entitlement gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// An existing role, as it is.
+    Role {
+        /// Its kind.
+        kind: RoleKind,
+        /// Its name.
+        name: String,
+        /// What happens when its rules change.
+        on_change: OnChange,
+        /// Whether it may hold rules by which its holder can gain more.
+        escalation: Escalation,
+    },
+    /// Rules of the policy's own.
+    Rules {
+        /// Whether requests name the objects they need.
+        narrowing: Narrowing,
+        /// The rules offered, canonical.
+        rules: Vec<Rule>,
+    },
+}
+
+/// One thing wrong with a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Field of the policy, as a path.
+    pub field: String,
+    /// What is wrong and what would be accepted.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem of one field.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+impl Policy {
+    /// Parses a policy, or says everything that is wrong with it.
+    pub fn parse(policy: &AccessPolicy, settings: &Settings) -> Result<Self, Vec<Problem>> {
+        let spec = &policy.spec;
+        let mut problems = Vec::new();
+        let mut span = |field: &str, text: &api::DurationText| match Span::try_from(text) {
+            Ok(span) => span,
+            Err(error) => {
+                problems.push(span_problem(field, &error));
+                Span::MAX
+            }
+        };
+        let max_duration = span("spec.duration.max", &spec.duration.max);
+        let default_duration = spec
+            .duration
+            .default
+            .as_ref()
+            .map_or(max_duration, |text| span("spec.duration.default", text));
+        let retention = span("spec.retention", &spec.retention);
+        if max_duration > settings.cap {
+            problems.push(Problem::new(
+                "spec.duration.max",
+                format!(
+                    "{max_duration} exceeds the cluster's cap: at most {} (set by the operator's --max-duration)",
+                    settings.cap
+                ),
+            ));
+        }
+        if default_duration > max_duration {
+            problems.push(Problem::new(
+                "spec.duration.default",
+                format!("{default_duration} exceeds spec.duration.max: at most {max_duration}"),
+            ));
+        }
+        let mut windows = Vec::new();
+        for (position, window) in spec.windows.iter().enumerate() {
+            match Window::parse(window) {
+                Ok(window) => windows.push(window),
+                Err(error) => {
+                    problems.push(Problem::new(
+                        format!("spec.windows[{position}]"),
+                        error.to_string(),
+                    ));
+                }
+            }
+        }
+        let reason = parse_reason(spec.reason.as_ref(), &mut problems);
+        let entitlements = spec
+            .entitlements
+            .iter()
+            .enumerate()
+            .filter_map(|(position, entitlement)| parse_entitlement(position, entitlement, &mut problems))
+            .collect();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            name: policy.metadata.name.clone().unwrap_or_default(),
+            uid: policy.metadata.uid.clone().unwrap_or_default(),
+            generation: policy.metadata.generation.unwrap_or_default(),
+            path: spec.path,
+            selector: parse_selector(&spec.namespace_selector),
+            requesters: spec.requesters.clone(),
+            subjects: spec.subjects.clone(),
+            windows,
+            default_duration,
+            max_duration,
+            reason,
+            active_per_subject: spec.limits.active_per_subject,
+            on_policy_change: spec.on_policy_change,
+            retention,
+            entitlements,
+        })
+    }
+
+    /// Whether grants of a namespace with these labels may name this policy.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.matches(labels)
+    }
+
+    /// The selector, as people write it.
+    pub fn selector(&self) -> String {
+        if self.selector.selects_all() {
+            "all namespaces".to_owned()
+        } else {
+            self.selector.to_string()
+        }
+    }
+
+    /// Whether this identity may ask.
+    pub fn lists_requester(&self, identity: &Identity) -> bool {
+        self.requesters.iter().any(|principal| match principal.kind {
+            PrincipalKind::User => {
+                identity.service_account().is_none() && principal.name == identity.username
+            }
+            PrincipalKind::Group => identity.groups.contains(&principal.name),
+            PrincipalKind::ServiceAccount => {
+                identity.service_account()
+                    == Some((
+                        principal.namespace.as_deref().unwrap_or_default(),
+                        principal.name.as_str(),
+                    ))
+            }
+        })
+    }
+
+    /// Whether this subject, not being the requester, may receive access.
+    pub fn lists_subject(&self, subject: &Subject) -> bool {
+        self.subjects.iter().any(|principal| {
+            let kind = match principal.kind {
+                PrincipalKind::User => SubjectKind::User,
+                PrincipalKind::ServiceAccount => SubjectKind::ServiceAccount,
+                PrincipalKind::Group => return false,
+            };
+            kind == subject.kind && principal.name == subject.name && principal.namespace == subject.namespace
+        })
+    }
+
+    /// Who may ask, for messages.
+    pub fn requesters(&self) -> String {
+        listed(&self.requesters)
+    }
+
+    /// Who else may receive access, for messages.
+    pub fn subjects(&self) -> String {
+        listed(&self.subjects)
+    }
+
+    /// The existing roles it hands out.
+    pub fn role_names(&self) -> impl Iterator<Item = (RoleKind, &str)> {
+        self.entitlements
+            .iter()
+            .filter_map(|entitlement| match &entitlement.access {
+                Access::Role { kind, name, .. } => Some((*kind, name.as_str())),
+                Access::Rules { .. } => None,
+            })
+    }
+
+    /// Whether it hands out rules of its own.
+    pub fn offers_rules(&self) -> bool {
+        self.entitlements
+            .iter()
+            .any(|entitlement| matches!(entitlement.access, Access::Rules { .. }))
+    }
+
+    /// The entitlement of that name.
+    pub fn entitlement(&self, name: &str) -> Option<&Entitlement> {
+        self.entitlements
+            .iter()
+            .find(|entitlement| entitlement.name == name)
+    }
+}
+
+fn listed(principals: &[Principal]) -> String {
+    principals
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn span_problem(field: &str, error: &SpanError) -> Problem {
+    Problem::new(field, error.to_string())
+}
+
+fn parse_selector(selector: &api::NamespaceSelector) -> Selector {
+    let labels = selector
+        .match_labels
+        .iter()
+        .map(|(key, value)| Expression::Equal(key.clone(), value.clone()));
+    let demands = selector.match_expressions.iter().map(|demand| {
+        let values = demand.values.iter().cloned().collect();
+        match demand.operator {
+            SelectorOperator::In => Expression::In(demand.key.clone(), values),
+            SelectorOperator::NotIn => Expression::NotIn(demand.key.clone(), values),
+            SelectorOperator::Exists => Expression::Exists(demand.key.clone()),
+            SelectorOperator::DoesNotExist => Expression::DoesNotExist(demand.key.clone()),
+        }
+    });
+    labels.chain(demands).collect()
+}
+
+fn parse_reason(demands: Option<&api::ReasonDemands>, problems: &mut Vec<Problem>) -> ReasonRule {
+    let Some(demands) = demands else {
+        return ReasonRule::default();
+    };
+    let pattern = demands.pattern.as_ref().and_then(|pattern| {
+        match RegexBuilder::new(&format!("^(?:{pattern})$"))
+            .size_limit(PATTERN_SIZE_LIMIT)
+            .build()
+        {
+            Ok(regex) => Some((pattern.clone(), regex)),
+            Err(error) => {
+                problems.push(Problem::new(
+                    "spec.reason.pattern",
+                    format!("{pattern:?} is not a regular expression (RE2 syntax): {error}"),
+                ));
+                None
+            }
+        }
+    });
+    ReasonRule {
+        min_length: usize::from(demands.min_length.unwrap_or_default()),
+        pattern,
+    }
+}
+
+fn parse_entitlement(
+    position: usize,
+    entitlement: &api::Entitlement,
+    problems: &mut Vec<Problem>,
+) -> Option<Entitlement> {
+    let access = match (&entitlement.role, &entitlement.rules) {
+        (Some(role), None) => Access::Role {
+            kind: role.kind,
+            name: role.name.clone(),
+            on_change: role.on_change,
+            escalation: role.escalation,
+        },
+        (None, Some(rules)) => {
+            let items = canonical(&rules.items.iter().map(Rule::from).collect::<Vec<_>>());
+            problems.extend(never_granted(position, rules.narrowing, &items));
+            Access::Rules {
+                narrowing: rules.narrowing,
+                rules: items,
+            }
+        }
+        _ => {
+            problems.push(Problem::new(
+                format!("spec.entitlements[{position}]"),
+                "give exactly one of role and rules",
+            ));
+            return None;
+        }
+    };
+    Some(Entitlement {
+        name: entitlement.name.clone(),
+        by_default: entitlement.selection == Selection::Default,
+        access,
+    })
+}
+
+/// A name that narrows nothing by itself, to try whether rules can be narrowed at all.
+const ANY_NAME: &str = "any";
+
+/// What makes rules of a policy's own unusable: that they could be used to gain more, or that requests must
+/// narrow what cannot be narrowed.
+fn never_granted(position: usize, narrowing: Narrowing, rules: &[Rule]) -> Option<Problem> {
+    let field = format!("spec.entitlements[{position}].rules");
+    if let Some(rule) = escalating(rules) {
+        return Some(Problem::new(
+            format!("{field}.items"),
+            format!("cannot be granted, it can be used to gain more access ({rule})"),
+        ));
+    }
+    if narrowing != Narrowing::Required {
+        return None;
+    }
+    match narrow(rules, &[ANY_NAME.to_owned()]) {
+        Ok(_) | Err(NotNarrowable::NotOffered { .. }) => None,
+        Err(error) => Some(Problem::new(
+            format!("{field}.narrowing"),
+            format!("Required, but no request can satisfy it: {error}"),
+        )),
+    }
+}

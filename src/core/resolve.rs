@@ -1,0 +1,160 @@
+//! From an admitted request to the effective access: roles become the rules they hold now, and one hash stands
+//! for all of it.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::policy::Access;
+use super::rules::escalating;
+use super::{Admission, NamespaceFacts, Policy, Refusal, Refusals, Roles, Settings, Span};
+use crate::api::{Escalation, ResolvedAccess, ResolvedEntitlement, ResolvedRole, RoleKind, Subject, reasons};
+
+/// Most rules of one role that are recorded, the bound of the status schema: `admin` with every CRD of a large
+/// cluster aggregated into it has about 200.
+const MAX_RULES: usize = 256;
+
+/// The effective access and its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Who gets it.
+    pub subject: Subject,
+    /// What it is.
+    pub access: ResolvedAccess,
+    /// How long, from activation.
+    pub duration: Span,
+    /// Hard end asked for.
+    pub not_after: Option<Timestamp>,
+    /// When the open windows close.
+    pub window_end: Option<Timestamp>,
+}
+
+impl Resolved {
+    /// The end of access activated at `activation`: the earliest of its duration, the hard end, the windows' end
+    /// and the cluster's cap.
+    pub fn expires_at(&self, activation: Timestamp, settings: &Settings) -> Timestamp {
+        [
+            Some(self.duration.after(activation)),
+            Some(settings.cap.after(activation)),
+            self.not_after,
+            self.window_end,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(activation)
+    }
+}
+
+/// Resolves an admitted request against the roles as they are now.
+pub fn resolve(
+    admission: Admission,
+    policy: &Policy,
+    namespace: &NamespaceFacts,
+    roles: &Roles,
+) -> Result<Resolved, Refusals> {
+    let mut refusals = Vec::new();
+    let mut entitlements = Vec::new();
+    for entitlement in &admission.entitlements {
+        match &entitlement.access {
+            Access::Rules { rules, .. } => entitlements.push(ResolvedEntitlement {
+                name: entitlement.name.clone(),
+                role: None,
+                rules: rules.clone(),
+            }),
+            Access::Role {
+                kind,
+                name,
+                escalation,
+                ..
+            } => match resolve_role(&entitlement.name, *kind, name, *escalation, roles) {
+                Ok(resolved) => entitlements.push(resolved),
+                Err(refusal) => refusals.push(refusal),
+            },
+        }
+    }
+    Refusals::from_list(refusals)?;
+    let hash = hash(&admission, &entitlements, policy, namespace);
+    Ok(Resolved {
+        access: ResolvedAccess {
+            hash,
+            policy_generation: policy.generation,
+            duration: admission.duration.to_string(),
+            entitlements,
+        },
+        subject: admission.subject,
+        duration: admission.duration,
+        not_after: admission.not_after,
+        window_end: admission.window_end,
+    })
+}
+
+fn resolve_role(
+    entitlement: &str,
+    kind: RoleKind,
+    name: &str,
+    escalation: Escalation,
+    roles: &Roles,
+) -> Result<ResolvedEntitlement, Refusal> {
+    let field = format!("spec.entitlements[{entitlement}]");
+    let forbid = |message: String| Refusal::new(reasons::ROLE_FORBIDDEN, field.clone(), message);
+    let Some(role) = roles.get(&(kind, name.to_owned())) else {
+        return Err(Refusal::new(
+            reasons::ROLE_NOT_FOUND,
+            field,
+            match kind {
+                RoleKind::ClusterRole => format!("ClusterRole {name} does not exist"),
+                RoleKind::Role => format!("Role {name} does not exist in this namespace"),
+            },
+        ));
+    };
+    if role.rules.len() > MAX_RULES {
+        return Err(forbid(format!(
+            "{name} holds {} rules, at most {MAX_RULES} can be recorded",
+            role.rules.len()
+        )));
+    }
+    if let Some(rule) = escalating(&role.rules).filter(|_| escalation == Escalation::Refuse) {
+        return Err(forbid(format!(
+            "{name} can be used to gain more access ({rule}); the policy must say escalation: Allow to hand it out"
+        )));
+    }
+    Ok(ResolvedEntitlement {
+        name: entitlement.to_owned(),
+        role: Some(ResolvedRole {
+            kind,
+            name: name.to_owned(),
+            uid: role.uid.clone(),
+        }),
+        rules: role.rules.clone(),
+    })
+}
+
+/// SHA-256 over everything an approval would stand for. Fields in a fixed order, rules canonical: the same
+/// access always has the same hash.
+fn hash(
+    admission: &Admission,
+    entitlements: &[ResolvedEntitlement],
+    policy: &Policy,
+    namespace: &NamespaceFacts,
+) -> String {
+    let document = json!([
+        "curfew/v1alpha1",
+        policy.uid,
+        namespace.uid,
+        admission.subject,
+        admission.duration.seconds(),
+        admission.not_after.map(Timestamp::as_microsecond),
+        entitlements,
+    ]);
+    let digest = Sha256::digest(document.to_string().as_bytes());
+    digest.iter().fold(String::from("sha256:"), |mut text, byte| {
+        // Writing to a string cannot fail.
+        if write!(text, "{byte:02x}").is_err() {
+            text.clear();
+        }
+        text
+    })
+}

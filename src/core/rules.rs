@@ -1,0 +1,272 @@
+//! Algebra of RBAC rules: whether one set of rules lies within another, and what is left of a set when it is
+//! limited to named objects.
+//!
+//! Rules mean what the Kubernetes RBAC authorizer makes of them (`pkg/apis/rbac/v1/evaluation_helpers.go`).
+
+use crate::api::Rule;
+
+mod narrow;
+
+pub use narrow::{NotNarrowable, narrow};
+
+/// Matches every verb, API group or resource. Never an object: `resourceNames` knows no wildcard.
+const ANY: &str = "*";
+
+/// Into how many atoms [`covers`] takes one rule apart at most. Every rule a policy can write in earnest is far
+/// below; a role that somebody else wrote may be as large as an object, and the number of its atoms is a product.
+pub const MAX_ATOMS: usize = 1 << 16;
+
+/// The rules in one order, without duplicates: rules written in another order, or with entries repeated, compare
+/// equal. Rules are not taken apart or joined, so that the same access cut into rules differently may still
+/// differ; two equal results always mean the same access.
+pub fn canonical(rules: &[Rule]) -> Vec<Rule> {
+    let sorted = |items: &[String]| {
+        let mut items = items.to_vec();
+        items.sort_unstable();
+        items.dedup();
+        items
+    };
+    let mut rules: Vec<Rule> = rules
+        .iter()
+        .map(|rule| Rule {
+            api_groups: sorted(&rule.api_groups),
+            resources: sorted(&rule.resources),
+            verbs: sorted(&rule.verbs),
+            resource_names: sorted(&rule.resource_names),
+            non_resource_urls: sorted(&rule.non_resource_urls),
+        })
+        .collect();
+    rules.sort_unstable();
+    rules.dedup();
+    rules
+}
+
+/// What is asked for and not offered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Uncovered {
+    /// A rule with one verb, and one resource (and at most one object) or URL, which nothing offered allows.
+    #[error("not offered: {}{}", describe(atom), limit(atom))]
+    Atom {
+        /// The rule.
+        atom: Rule,
+    },
+    /// A rule which no offered rule covers as a whole, and which is too large to be taken apart.
+    #[error(
+        "not proven to be offered, for it stands for more than {MAX_ATOMS} single rights: {}",
+        describe(rule)
+    )]
+    TooLarge {
+        /// The rule.
+        rule: Rule,
+    },
+}
+
+/// Says that every object was asked for, which an offer of named ones does not cover.
+fn limit(atom: &Rule) -> &'static str {
+    if atom.resource_names.is_empty() && !atom.resources.is_empty() {
+        ", for every object"
+    } else {
+        ""
+    }
+}
+
+/// Proves that `offered` allows every request that `asked` allows, or names the first right it does not allow.
+///
+/// As the API server does against escalation (`Covers`, `pkg/registry/rbac/validation/policy_comparator.go`),
+/// `asked` is taken apart into atoms, each of which one offered rule must cover by itself; several offered rules
+/// may share the atoms of one rule. Beware of two cases:
+///
+/// - A rule without `resourceNames` asks for every object. No list of names covers it, however long.
+/// - An asked wildcard is covered by an offered wildcard only, never by everything it stands for today.
+///
+/// A rule that allows nothing (no verbs, no groups, or no resources) asks for nothing. A rule of more than
+/// [`MAX_ATOMS`] atoms is covered only if one offered rule covers it as a whole.
+pub fn covers(offered: &[Rule], asked: &[Rule]) -> Result<(), Uncovered> {
+    asked.iter().try_for_each(|rule| covers_rule(offered, rule))
+}
+
+fn covers_rule(offered: &[Rule], asked: &Rule) -> Result<(), Uncovered> {
+    if offered.iter().any(|offer| covers_whole(offer, asked)) {
+        return Ok(());
+    }
+    if number_of_atoms(asked) > MAX_ATOMS {
+        return Err(Uncovered::TooLarge { rule: asked.clone() });
+    }
+    match atoms(asked).find(|atom| !offered.iter().any(|offer| covers_whole(offer, atom))) {
+        None => Ok(()),
+        Some(atom) => Err(Uncovered::Atom { atom }),
+    }
+}
+
+fn number_of_atoms(rule: &Rule) -> usize {
+    let resources = [
+        rule.api_groups.len(),
+        rule.resources.len(),
+        rule.resource_names.len().max(1),
+    ]
+    .into_iter()
+    .fold(1, usize::saturating_mul);
+    resources
+        .saturating_add(rule.non_resource_urls.len())
+        .saturating_mul(rule.verbs.len())
+}
+
+fn atoms(rule: &Rule) -> impl Iterator<Item = Rule> {
+    rule.verbs
+        .iter()
+        .flat_map(move |verb| resource_atoms(rule, verb).chain(url_atoms(rule, verb)))
+}
+
+fn resource_atoms(rule: &Rule, verb: &str) -> impl Iterator<Item = Rule> {
+    let objects = move || {
+        let every_object = rule.resource_names.is_empty().then(Vec::new);
+        let each_named = rule.resource_names.iter().map(|name| vec![name.clone()]);
+        every_object.into_iter().chain(each_named)
+    };
+    rule.api_groups.iter().flat_map(move |group| {
+        rule.resources.iter().flat_map(move |resource| {
+            objects().map(move |resource_names| Rule {
+                api_groups: vec![group.clone()],
+                resources: vec![resource.clone()],
+                verbs: vec![verb.to_owned()],
+                resource_names,
+                non_resource_urls: Vec::new(),
+            })
+        })
+    })
+}
+
+fn url_atoms(rule: &Rule, verb: &str) -> impl Iterator<Item = Rule> {
+    rule.non_resource_urls.iter().map(move |url| Rule {
+        verbs: vec![verb.to_owned()],
+        non_resource_urls: vec![url.clone()],
+        ..Rule::default()
+    })
+}
+
+/// Whether one offered rule covers all of what is asked. Of an atom this is the exact answer.
+fn covers_whole(offer: &Rule, asked: &Rule) -> bool {
+    let asks_for_resources = !asked.api_groups.is_empty() && !asked.resources.is_empty();
+    all_match(&asked.verbs, &offer.verbs, |asked, offered| {
+        offered == ANY || offered == asked
+    }) && all_match(&asked.non_resource_urls, &offer.non_resource_urls, url_matches)
+        && (!asks_for_resources
+            || all_match(&asked.api_groups, &offer.api_groups, |asked, offered| {
+                offered == ANY || offered == asked
+            }) && all_match(&asked.resources, &offer.resources, resource_matches)
+                && covers_objects(offer, asked))
+}
+
+fn covers_objects(offer: &Rule, asked: &Rule) -> bool {
+    offer.resource_names.is_empty()
+        || !asked.resource_names.is_empty()
+            && all_match(&asked.resource_names, &offer.resource_names, |asked, offered| {
+                offered == asked
+            })
+}
+
+fn all_match(asked: &[String], offered: &[String], matches: fn(&str, &str) -> bool) -> bool {
+    asked
+        .iter()
+        .all(|asked| offered.iter().any(|offered| matches(asked, offered)))
+}
+
+/// `*` matches subresources too, `*/scale` that subresource of every resource. `pods` does not match `pods/exec`,
+/// and `pods/*` is no wildcard.
+fn resource_matches(asked: &str, offered: &str) -> bool {
+    let same_subresource = || match (offered.strip_prefix("*/"), asked.split_once('/')) {
+        (Some(offered), Some((_, asked))) => offered == asked,
+        _ => false,
+    };
+    offered == ANY || offered == asked || same_subresource()
+}
+
+/// A trailing `*` matches every URL that begins so.
+fn url_matches(asked: &str, offered: &str) -> bool {
+    offered == asked || (offered.ends_with('*') && asked.starts_with(offered.trim_end_matches('*')))
+}
+
+/// Says why the first rule with which more access can be gained is one, or that there is none.
+///
+/// Such rules are: every wildcard verb; `bind` and `escalate` on roles, with which RBAC's own check against
+/// escalation is passed (`pkg/registry/rbac/escalation_check.go`); and `impersonate` in the core and the
+/// authentication group, also limited to a mode (`impersonate:user-info`, KEP-5284).
+pub fn escalating(rules: &[Rule]) -> Option<String> {
+    rules
+        .iter()
+        .find_map(|rule| escalation(rule).map(|why| format!("{}: {why}", describe(rule))))
+}
+
+fn escalation(rule: &Rule) -> Option<&'static str> {
+    let reaches = |groups: &[&str]| {
+        rule.api_groups
+            .iter()
+            .any(|group| groups.contains(&group.as_str()))
+    };
+    let names = |resources: &[&str]| {
+        rule.resources
+            .iter()
+            .any(|name| resources.contains(&name.as_str()))
+    };
+    let on_roles = || reaches(&["rbac.authorization.k8s.io", ANY]) && names(&["roles", "clusterroles", ANY]);
+    let on_identities = || !rule.resources.is_empty() && reaches(&["", "authentication.k8s.io", ANY]);
+    rule.verbs.iter().find_map(|verb| match verb.as_str() {
+        ANY => Some("a wildcard verb allows everything, also what is added later"),
+        "bind" if on_roles() => Some("bind gives away roles that one does not hold"),
+        "escalate" if on_roles() => Some("escalate writes rights into roles that one does not hold"),
+        "impersonate" if on_identities() => Some("impersonate acts as somebody else"),
+        mode if mode.starts_with("impersonate:") && on_identities() => {
+            Some("impersonate acts as somebody else")
+        }
+        _ => None,
+    })
+}
+
+/// The rule on one line, for messages: `get, list pods (apps) named a, b`. Long lists and names are cut short and
+/// control characters escaped: at most 32 KiB, and far less for any rule written in earnest.
+pub fn describe(rule: &Rule) -> String {
+    let mut text = list(&rule.verbs);
+    if !rule.resources.is_empty() {
+        text = format!("{text} {}", list(&rule.resources));
+        if rule.api_groups.iter().any(|group| !group.is_empty()) {
+            let groups = rule.api_groups.iter().map(|group| match group.as_str() {
+                "" => "core".to_owned(),
+                named => named.to_owned(),
+            });
+            text = format!("{text} ({})", list(&groups.collect::<Vec<_>>()));
+        }
+        if !rule.resource_names.is_empty() {
+            text = format!("{text} named {}", list(&rule.resource_names));
+        }
+    }
+    if !rule.non_resource_urls.is_empty() {
+        text = format!("{text} {}", list(&rule.non_resource_urls));
+    }
+    text
+}
+
+/// As many items as a reader takes in.
+fn list(items: &[String]) -> String {
+    const ITEMS: usize = 8;
+    const CHARACTERS: usize = 64;
+    let shown = |item: &String| match item.chars().nth(CHARACTERS) {
+        _ if item.is_empty() => "\"\"".to_owned(),
+        None => item.escape_debug().to_string(),
+        Some(_) => {
+            let start: String = item.chars().take(CHARACTERS).collect();
+            format!("{}...", start.escape_debug())
+        }
+    };
+    let mut parts: Vec<String> = items.iter().take(ITEMS).map(shown).collect();
+    match items.len().saturating_sub(ITEMS) {
+        _ if items.is_empty() => parts.push("nothing".to_owned()),
+        0 => {}
+        more => parts.push(format!("{more} more")),
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Durations, parsed.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::DurationText;
+
+/// A duration of whole seconds, from 1 s to 768 h (32 days): long enough for any temporary access, short enough
+/// that no sum of two can overflow a timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(u32);
+
+/// Why a text is no [`Span`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpanError {
+    /// Not of the form `1h30m`.
+    #[error("{0:?} is not a duration: write hours, minutes and seconds, such as 8h, 1h30m or 90s")]
+    Malformed(String),
+    /// Outside the bounds.
+    #[error("{0} is out of range: a duration lies between 1s and 768h")]
+    OutOfRange(String),
+}
+
+impl Span {
+    /// The longest span, 768 h: the default maximum lease of `HashiCorp` Vault, which people know.
+    pub const MAX: Self = Self(768 * 3600);
+
+    /// A span of that many seconds, if within bounds.
+    pub const fn from_seconds(seconds: u32) -> Option<Self> {
+        if seconds >= 1 && seconds <= Self::MAX.0 {
+            Some(Self(seconds))
+        } else {
+            None
+        }
+    }
+
+    /// Reads a text such as `1h30m`. Each unit may stand more than once, as in Go.
+    pub fn parse(text: &str) -> Result<Self, SpanError> {
+        let malformed = || SpanError::Malformed(text.to_owned());
+        let out_of_range = || SpanError::OutOfRange(text.to_owned());
+        let mut total: u64 = 0;
+        let mut number: Option<u64> = None;
+        for character in text.chars() {
+            if let Some(digit) = character.to_digit(10) {
+                let so_far = number.unwrap_or(0).checked_mul(10).ok_or_else(out_of_range)?;
+                number = Some(so_far.checked_add(u64::from(digit)).ok_or_else(out_of_range)?);
+                continue;
+            }
+            let unit: u64 = match character {
+                'h' => 3600,
+                'm' => 60,
+                's' => 1,
+                _ => return Err(malformed()),
+            };
+            let part = number
+                .take()
+                .ok_or_else(malformed)?
+                .checked_mul(unit)
+                .ok_or_else(out_of_range)?;
+            total = total.checked_add(part).ok_or_else(out_of_range)?;
+        }
+        if number.is_some() || text.is_empty() {
+            return Err(malformed());
+        }
+        u32::try_from(total)
+            .ok()
+            .and_then(Self::from_seconds)
+            .ok_or_else(out_of_range)
+    }
+
+    /// Whole seconds, at least one.
+    pub const fn seconds(self) -> u32 {
+        self.0
+    }
+
+    /// `from` plus this span; the end of time where that lies beyond it.
+    pub fn after(self, from: Timestamp) -> Timestamp {
+        from.checked_add(SignedDuration::from_secs(i64::from(self.0)))
+            .unwrap_or(Timestamp::MAX)
+    }
+}
+
+impl TryFrom<&DurationText> for Span {
+    type Error = SpanError;
+
+    fn try_from(text: &DurationText) -> Result<Self, SpanError> {
+        Self::parse(&text.0)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hours, minutes, seconds) = (self.0 / 3600, self.0 % 3600 / 60, self.0 % 60);
+        for (number, unit) in [(hours, 'h'), (minutes, 'm'), (seconds, 's')] {
+            if number > 0 {
+                write!(f, "{number}{unit}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_reads_as_go_reads_it() {
+        for (text, seconds) in [
+            ("1s", 1),
+            ("90s", 90),
+            ("1h30m", 5400),
+            ("1m1m", 120),
+            ("768h", 2_764_800),
+            ("00001h", 3600),
+        ] {
+            assert_eq!(Span::parse(text).map(Span::seconds), Ok(seconds), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused_with_the_form_that_would_be_accepted() {
+        for text in ["", "5", "h", "1d", "-1h", "1.5h", "1h ", " 1h", "1H", "P1D", "١h"] {
+            let error = Span::parse(text).unwrap_err();
+            assert_eq!(error, SpanError::Malformed(text.to_owned()));
+            assert!(error.to_string().contains("1h30m"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_duration_out_of_bounds_is_refused_also_where_it_would_overflow() {
+        for text in [
+            "0s",
+            "0h0m0s",
+            "769h",
+            "99999h",
+            "18446744073709551615h",
+            "99999999999999999999999s",
+        ] {
+            assert_eq!(
+                Span::parse(text),
+                Err(SpanError::OutOfRange(text.to_owned())),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn printing_gives_the_shortest_text_that_reads_the_same() {
+        for (text, printed) in [("90s", "1m30s"), ("3600s", "1h"), ("1h0m5s", "1h5s")] {
+            assert_eq!(
+                Span::parse(text).map(|span| span.to_string()),
+                Ok(printed.to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn adding_never_overflows() {
+        assert_eq!(Span::MAX.after(Timestamp::MAX), Timestamp::MAX);
+    }
+}

@@ -1,0 +1,256 @@
+//! The status of a grant in each of its states. Every function gives the whole new status; the edges write what
+//! differs.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use serde_json::{Map, Value, json};
+
+use super::ending::Ending;
+use super::{Refusals, Resolved};
+use crate::api::{
+    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, Revocation, RevocationCause, Subject,
+    conditions, reasons,
+};
+
+/// Longest message put into a status; the schema allows more, people read less.
+const MESSAGE_LENGTH: usize = 1024;
+
+/// Uids of what was made, by kind and name.
+pub type Uids = BTreeMap<(ArtifactKind, String), String>;
+
+/// A condition to be: type, status, reason, message.
+type Wanted<'a> = (&'static str, &'static str, &'static str, &'a str);
+
+/// Not decided yet, and why.
+pub fn held(grant: &AccessGrant, reason: &'static str, message: &str, at: Timestamp) -> AccessGrantStatus {
+    let wanted = [
+        (conditions::ACCEPTED, "Unknown", reason, message),
+        (conditions::ACTIVE, "False", reasons::PENDING, message),
+        (conditions::ENDED, "False", reasons::PENDING, ""),
+        (conditions::READY, "False", reasons::PENDING, message),
+        (conditions::RECONCILING, "True", reason, message),
+    ];
+    with_conditions(grant, &wanted, at)
+}
+
+/// Refused, for good.
+pub fn denied(
+    grant: &AccessGrant,
+    subject: Option<Subject>,
+    refusals: &Refusals,
+    at: Timestamp,
+) -> AccessGrantStatus {
+    let message = shortened(&refusals.to_string());
+    let wanted = [
+        (conditions::ACCEPTED, "False", refusals.reason(), message.as_str()),
+        (conditions::ACTIVE, "False", reasons::DENIED, message.as_str()),
+        (conditions::ENDED, "True", reasons::DENIED, "never was in force"),
+        (conditions::READY, "False", reasons::DENIED, message.as_str()),
+        (conditions::STALLED, "True", refusals.reason(), message.as_str()),
+    ];
+    AccessGrantStatus {
+        subject,
+        ended_at: Some(micro_time(at)),
+        ..with_conditions(grant, &wanted, at)
+    }
+}
+
+/// Admitted; what will be made and its end are recorded, nothing is made yet.
+pub fn activating(
+    grant: &AccessGrant,
+    resolved: &Resolved,
+    expires_at: Timestamp,
+    artifacts: Vec<ArtifactRecord>,
+    at: Timestamp,
+) -> AccessGrantStatus {
+    let wanted = [
+        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ""),
+        (
+            conditions::ACTIVE,
+            "False",
+            reasons::ACTIVATING,
+            "the access is being made",
+        ),
+        (conditions::ENDED, "False", reasons::ACTIVATING, ""),
+        (
+            conditions::READY,
+            "False",
+            reasons::ACTIVATING,
+            "the access is being made",
+        ),
+        (
+            conditions::RECONCILING,
+            "True",
+            reasons::ACTIVATING,
+            "the access is being made",
+        ),
+    ];
+    AccessGrantStatus {
+        subject: Some(resolved.subject.clone()),
+        resolved: Some(resolved.access.clone()),
+        expires_at: Some(micro_time(expires_at)),
+        artifacts,
+        ..with_conditions(grant, &wanted, at)
+    }
+}
+
+/// In force since `at`.
+pub fn active(grant: &AccessGrant, uids: &Uids, at: Timestamp) -> AccessGrantStatus {
+    let until = grant
+        .status
+        .as_ref()
+        .and_then(|status| status.expires_at.as_ref())
+        .map_or_else(String::new, |end| format!("until {}", end.0));
+    let wanted = [
+        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ""),
+        (conditions::ACTIVE, "True", reasons::ACTIVE, until.as_str()),
+        (conditions::ENDED, "False", reasons::ACTIVE, ""),
+        (conditions::READY, "True", reasons::ACTIVE, until.as_str()),
+    ];
+    let mut status = with_conditions(grant, &wanted, at);
+    for record in &mut status.artifacts {
+        if let Some(uid) = uids.get(&(record.kind, record.name.clone())) {
+            record.uid = Some(uid.clone());
+        }
+    }
+    AccessGrantStatus {
+        activated_at: Some(micro_time(at)),
+        ..status
+    }
+}
+
+/// Over since `at`, with nothing left in force.
+pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrantStatus {
+    let message = shortened(&ending.message);
+    let (state, reason) = (ending.state(), ending.reason());
+    let mut wanted: Vec<Wanted<'_>> = vec![
+        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ""),
+        (conditions::ACTIVE, "False", state, message.as_str()),
+        (conditions::ENDED, "True", reason, message.as_str()),
+    ];
+    if ending.cause == RevocationCause::ArtifactChanged {
+        wanted.push((conditions::DRIFTED, "True", reason, message.as_str()));
+    }
+    if state == reasons::FAILED {
+        wanted.push((conditions::READY, "False", state, message.as_str()));
+        wanted.push((conditions::STALLED, "True", reason, message.as_str()));
+    }
+    AccessGrantStatus {
+        ended_at: Some(micro_time(at)),
+        revocation: Some(Revocation {
+            cause: ending.cause,
+            message: message.clone(),
+            lag_milliseconds: Some(ending.lag_milliseconds(at)),
+        }),
+        ..with_conditions(grant, &wanted, at)
+    }
+}
+
+/// The present status with these conditions and no others.
+fn with_conditions(grant: &AccessGrant, wanted: &[Wanted<'_>], at: Timestamp) -> AccessGrantStatus {
+    let status = grant.status.clone().unwrap_or_default();
+    let generation = grant.metadata.generation;
+    let conditions = wanted
+        .iter()
+        .map(|wanted| condition(&status.conditions, wanted, generation, at))
+        .collect();
+    AccessGrantStatus {
+        observed_generation: generation,
+        conditions,
+        ..status
+    }
+}
+
+/// One condition; keeps the time of its last transition while its status stays.
+pub(super) fn condition(
+    previous: &[Condition],
+    &(type_, status, reason, message): &Wanted<'_>,
+    generation: Option<i64>,
+    at: Timestamp,
+) -> Condition {
+    let since = previous
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.status == status)
+        .map(|condition| condition.last_transition_time.0)
+        // The schema's default cannot know the time and says the epoch.
+        .filter(|since| *since != Timestamp::UNIX_EPOCH);
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: generation,
+        last_transition_time: Time(since.unwrap_or(at)),
+    }
+}
+
+/// The state of a grant: the reason of its condition `Active`.
+pub fn state(grant: &AccessGrant) -> &'static str {
+    const STATES: [&str; 7] = [
+        reasons::PENDING,
+        reasons::ACTIVATING,
+        reasons::ACTIVE,
+        reasons::EXPIRED,
+        reasons::REVOKED,
+        reasons::DENIED,
+        reasons::FAILED,
+    ];
+    grant
+        .status
+        .iter()
+        .flat_map(|status| &status.conditions)
+        .find(|condition| condition.type_ == conditions::ACTIVE)
+        .and_then(|condition| STATES.into_iter().find(|state| *state == condition.reason))
+        .unwrap_or(reasons::PENDING)
+}
+
+/// Whether two statuses say the same, whenever they said it.
+pub fn says_the_same(one: &AccessGrantStatus, other: &AccessGrantStatus) -> bool {
+    let timeless = |status: &AccessGrantStatus| {
+        let mut status = status.clone();
+        for condition in &mut status.conditions {
+            condition.last_transition_time = Time(Timestamp::UNIX_EPOCH);
+        }
+        status
+    };
+    timeless(one) == timeless(other)
+}
+
+/// The merge patch (RFC 7386) from one status to another, bound to the version of the grant it was made from: it
+/// fails when the grant has changed since.
+pub fn patch(grant: &AccessGrant, status: &AccessGrantStatus) -> Value {
+    let fields = |status: &AccessGrantStatus| match serde_json::to_value(status) {
+        Ok(Value::Object(fields)) => fields,
+        // A status is always an object; an empty one would patch everything.
+        _ => Map::new(),
+    };
+    let old = grant.status.as_ref().map(fields).unwrap_or_default();
+    let new = fields(status);
+    let dropped = old
+        .keys()
+        .filter(|key| !new.contains_key(*key))
+        .map(|key| (key.clone(), Value::Null));
+    let set = new.iter().filter(|(key, value)| old.get(*key) != Some(*value));
+    let changes: Map<String, Value> = set
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .chain(dropped)
+        .collect();
+    json!({
+        "metadata": {"uid": grant.metadata.uid, "resourceVersion": grant.metadata.resource_version},
+        "status": changes,
+    })
+}
+
+/// A time as status fields hold it: whole microseconds, so that what is compared equals what is stored.
+pub fn micro_time(at: Timestamp) -> MicroTime {
+    MicroTime(Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at))
+}
+
+fn shortened(message: &str) -> String {
+    if message.chars().count() <= MESSAGE_LENGTH {
+        return message.to_owned();
+    }
+    message.chars().take(MESSAGE_LENGTH - 1).chain(['…']).collect()
+}
