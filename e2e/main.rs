@@ -1,2 +1,90 @@
-//! The end-to-end tests.
-fn main() {}
+//! The end-to-end tests: a real etcd, kube-apiserver and kube-controller-manager, and the operator as a process with
+//! the ServiceAccount and the RBAC it ships with.
+//!
+//! One control plane serves all tests; a test owns its namespaces and policies. Tests of the first part share one
+//! operator and run side by side; those of the second start and kill operators of their own and run one by one.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::too_many_lines,
+    reason = "tests: a table is one function, a panic is a failure, and what went wrong is said on stderr"
+)]
+
+#[path = "harness/mod.rs"]
+mod harness;
+
+mod asking;
+mod changes;
+mod identity;
+mod life;
+mod observing;
+mod policies;
+mod suite;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+use tokio::runtime::Runtime;
+
+use suite::{Suite, Test};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let runtime = match Runtime::new() {
+        Ok(runtime) => Arc::new(runtime),
+        Err(error) => {
+            eprintln!("no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let shared: Vec<Test> = [
+        life::tests(),
+        asking::tests(),
+        identity::tests(),
+        changes::tests(),
+        policies::tests(),
+        observing::tests(),
+    ]
+    .concat();
+    if arguments.list {
+        let named = shared
+            .iter()
+            .map(|test| Trial::test(test.name, || Ok(())))
+            .collect();
+        libtest_mimic::run(&arguments, named).exit();
+    }
+    let suite = match runtime.block_on(Suite::start()) {
+        Ok(suite) => Arc::new(suite),
+        Err(error) => {
+            eprintln!("the test bed could not be made: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // More at once would measure the two cores, not the operator.
+    arguments.test_threads = arguments.test_threads.or(Some(4));
+    let trials = shared
+        .into_iter()
+        .map(|test| trial(test, &suite, &runtime))
+        .collect();
+    let failed = libtest_mimic::run(&arguments, trials).has_failed();
+    let ended = runtime.block_on(suite.end(failed));
+    if let Err(error) = &ended {
+        eprintln!("the test bed could not be taken down: {error:#}");
+    }
+    if failed || ended.is_err() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn trial(test: Test, suite: &Arc<Suite>, runtime: &Arc<Runtime>) -> Trial {
+    let (suite, runtime) = (Arc::clone(suite), Arc::clone(runtime));
+    Trial::test(test.name, move || {
+        runtime
+            .block_on((test.run)(suite))
+            .map_err(|error| format!("{error:#}").into())
+    })
+}

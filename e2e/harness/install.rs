@@ -8,7 +8,7 @@ use super::wait::eventually;
 
 /// How long the API server may take to act by what was installed: it serves a new CRD after a second or two, and its
 /// admission policies are loaded by informers.
-const EFFECTIVE: Duration = Duration::from_secs(60);
+const EFFECTIVE: Duration = Duration::from_mins(1);
 
 /// A file of the repository.
 pub fn in_repository(path: &str) -> PathBuf {
@@ -19,9 +19,14 @@ pub fn in_repository(path: &str) -> PathBuf {
 /// filled in.
 pub async fn install(plane: &Plane) -> anyhow::Result<()> {
     plane.apply(&in_repository("crds")).await?;
-    for crd in ["accesspolicies.access.curfew.dev", "accessgrants.access.curfew.dev"] {
+    for crd in [
+        "accesspolicies.access.curfew.dev",
+        "accessgrants.access.curfew.dev",
+    ] {
         let crd = format!("crd/{crd}");
-        plane.run_kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &crd]).await?;
+        plane
+            .run_kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &crd])
+            .await?;
     }
     plane.apply(&in_repository("manifests/namespace.yaml")).await?;
     plane.apply(&in_repository("manifests")).await?;
@@ -29,18 +34,30 @@ pub async fn install(plane: &Plane) -> anyhow::Result<()> {
     let probe = probe.display().to_string();
     eventually("the API server fills in who asks", EFFECTIVE, async || {
         let dry_run = ["create", "--dry-run=server", "-o", "yaml", "-f", &probe];
-        let answer = plane.run_kubectl(&dry_run).await.map_err(|error| format!("{error:#}"))?;
-        if answer.contains("username: admin") { Ok(()) } else { Err(answer) }
+        let answer = plane
+            .run_kubectl(&dry_run)
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        if answer.contains("username: admin") {
+            Ok(())
+        } else {
+            Err(answer)
+        }
     })
     .await?;
     let forged = in_repository("e2e/harness/forged.yaml");
     let forged = forged.display().to_string();
-    eventually("the API server refuses a forged requester", EFFECTIVE, async || {
-        match plane.run_kubectl(&["create", "--dry-run=server", "-f", &forged]).await {
+    eventually(
+        "the API server refuses a forged requester",
+        EFFECTIVE,
+        async || match plane
+            .run_kubectl(&["create", "--dry-run=server", "-f", &forged])
+            .await
+        {
             Ok(answer) => Err(answer),
             Err(error) if format!("{error:#}").contains("spec.requester.username must be you") => Ok(()),
             Err(error) => Err(format!("{error:#}")),
-        }
-    })
+        },
+    )
     .await
 }

@@ -69,3 +69,77 @@ fn wait_for_the_first_pass(status: &mut JSONSchemaProps) {
         ]
     })));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(name: &str) -> String {
+        let crd = crds()
+            .into_iter()
+            .find(|crd| crd.metadata.name.as_deref() == Some(name))
+            .unwrap();
+        serde_yaml::to_string(&crd).unwrap()
+    }
+
+    /// `make crds` writes them again.
+    #[test]
+    fn the_crds_in_the_repository_are_those_of_the_types() {
+        for (name, committed) in [
+            (
+                "accesspolicies.access.curfew.dev",
+                include_str!("../../crds/accesspolicies.access.curfew.dev.yaml"),
+            ),
+            (
+                "accessgrants.access.curfew.dev",
+                include_str!("../../crds/accessgrants.access.curfew.dev.yaml"),
+            ),
+        ] {
+            assert!(
+                printed(name) == committed,
+                "crds/{name}.yaml is out of date: run make crds"
+            );
+        }
+    }
+
+    #[test]
+    fn every_string_and_list_has_a_bound_and_every_list_a_type() {
+        for crd in crds() {
+            let name = crd.metadata.name.clone().unwrap();
+            let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
+            for part in ["spec", "status"] {
+                unbounded(
+                    &schema["openAPIV3Schema"]["properties"][part],
+                    &format!("{name} {part}"),
+                );
+            }
+        }
+    }
+
+    fn unbounded(schema: &serde_json::Value, path: &str) {
+        let has = |key: &str| !schema[key].is_null();
+        match schema["type"].as_str() {
+            Some("string") => {
+                assert!(
+                    has("maxLength") || has("enum") || has("format"),
+                    "{path} has no bound"
+                );
+            }
+            Some("array") => {
+                assert!(has("maxItems"), "{path} has no bound");
+                assert!(
+                    has("x-kubernetes-list-type") || path.contains("[]."),
+                    "{path} has no list type"
+                );
+                unbounded(&schema["items"], &format!("{path}[]"));
+            }
+            Some("object") => {
+                assert!(has("properties") || has("maxProperties"), "{path} has no bound");
+                for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                    unbounded(property, &format!("{path}.{name}"));
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -60,10 +60,17 @@ pub struct AccessGrantSpec {
     /// How long the access lasts, from its activation. Default: the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<DurationText>,
-    /// Hard end, whatever the duration says (RFC 3339). Required when a service account asks, so that a request
-    /// that automation makes again is dead on arrival.
+    /// Hard end, whatever the duration says (RFC 3339, such as `2026-12-01T18:00:00Z`). Required when a service
+    /// account asks, so that a request that automation makes again is dead on arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    // Without `format: date-time`, which accepts what CEL then cannot read (February 30th, +99:99): the rule that a
+    // spec never changes would fail on such a grant, and with it every write of its status.
+    #[schemars(
+        length(max = 35),
+        regex(
+            pattern = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$"
+        )
+    )]
     pub not_after: Option<String>,
     /// Tickets, incidents or changes the request belongs to; recorded as evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::expiry::Deadlines;
 use super::keylock::{KeyGuard, KeyLocks};
-use crate::api::{AccessGrant, Subject};
+use crate::api::{AccessGrant, RevocationCause, Subject};
 use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};
 use crate::core::{Announcement, Class, Effect, Live, Plan, Request, Settings, plan};
 
@@ -116,7 +116,7 @@ impl Passes {
         let now = Timestamp::now();
         let seen = observe(&self.edges, grant, subject, now).await.map_err(failed)?;
         let decided = plan(&seen.input(&self.settings, None), Timestamp::now());
-        if !denies(&decided) {
+        if !rests_on_watched_facts(&decided) {
             return Ok((seen, decided));
         }
         let seen = freshen(&self.edges, seen, now).await.map_err(failed)?;
@@ -174,9 +174,19 @@ fn undecided_subject(grant: &AccessGrant) -> Option<Subject> {
     }
 }
 
-fn denies(plan: &Plan) -> bool {
-    let denial = |effect: &Effect| matches!(effect, Effect::Announce(Announcement::Denied { .. }));
-    plan.stages.iter().flatten().any(denial)
+/// Whether a plan refuses or ends something because of what watches say of namespace, policy or roles: that is
+/// final, so it is read again first. Deadlines and deletions stand by themselves, and changed artifacts have been
+/// read live.
+fn rests_on_watched_facts(plan: &Plan) -> bool {
+    let rests = |effect: &Effect| match effect {
+        Effect::Announce(Announcement::Denied { .. }) => true,
+        Effect::RecordEnded(ending) => matches!(
+            ending.cause,
+            RevocationCause::RoleChanged | RevocationCause::PolicyChanged | RevocationCause::PolicyDeleted
+        ),
+        _ => false,
+    };
+    plan.stages.iter().flatten().any(rests)
 }
 
 fn ends(plan: &Plan) -> bool {

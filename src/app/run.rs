@@ -38,10 +38,14 @@ const CONCURRENCY: u16 = 1_024;
 
 /// Longest time without a look at a live grant: kube's queue keeps entries of deleted objects until their time, and
 /// does not see a clock that was stepped.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
 /// By how much the controller lane leaves a deadline to the expiry lane, whose it is.
 const BEHIND_EXPIRY: Duration = Duration::from_secs(1);
+
+/// How long passes under way may take to finish when the process is told to stop: less than the 30 s after which
+/// Kubernetes kills it. What is left unfinished is taken up by the next process.
+const LAST_PASSES: Duration = Duration::from_secs(15);
 
 /// How often the gauges are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
@@ -167,18 +171,22 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         triggers,
         deadlines,
     );
+    let synced = passes.synced.clone();
     let lane = Arc::new(ControllerLane {
         passes,
         metrics,
         attempts: Mutex::default(),
     });
-    Controller::for_stream(watched, grants)
+    let controller = Controller::for_stream(watched, grants)
         .watches_stream(streams::as_objects(triggered_grants), streams::reference)
         .with_config(kube_runtime::controller::Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(stop.clone().wait())
         .run(reconcile, after_failure, lane)
-        .for_each(|_| std::future::ready(()))
-        .await;
+        .for_each(|_| std::future::ready(()));
+    tokio::select! {
+        () = controller => {}
+        () = stop.patience(synced) => tracing::warn!("passes under way are left unfinished"),
+    }
     tracing::info!("stopped");
     tasks.shutdown().await;
     Ok(())
@@ -217,6 +225,17 @@ impl Stop {
     pub async fn wait(mut self) {
         if self.0.wait_for(|stop| *stop).await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Stop {
+    /// Until then, and as long after as passes may take to finish. Before the watches have delivered, kube's
+    /// controller does not listen to its own shutdown, and nothing is under way.
+    async fn patience(self, synced: tokio::sync::watch::Receiver<bool>) {
+        self.wait().await;
+        if *synced.borrow() {
+            tokio::time::sleep(LAST_PASSES).await;
         }
     }
 }
@@ -287,26 +306,37 @@ fn watch_grants(
     streams::events("grants", api, WatchConfig::default(), sync)
         .map(move |mut event| {
             let now = Timestamp::now();
-            let mut last = None;
             match &mut event {
                 Event::Apply(grant) | Event::InitApply(grant) => {
                     slim(grant);
                     deadlines.follow(&index.newest(Arc::new(grant.clone())));
                 }
-                Event::Delete(grant) => {
-                    deadlines.forget(&GrantKey::of(grant));
-                    last = store
-                        .get(&ObjectRef::from_obj(grant))
-                        .map(|grant| index.newest(grant));
-                }
-                Event::Init | Event::InitDone => {}
+                Event::Delete(_) | Event::Init | Event::InitDone => {}
             }
-            // Before the index, which forgets what this process wrote as soon as the watch has delivered it.
-            writer.apply_watcher_event(&event);
+            // The index forgets what this process wrote as soon as the watch has delivered it, so the store comes
+            // first. Where objects go, the other way round: the store still knows what they were.
+            let goes = matches!(event, Event::Delete(_) | Event::InitDone);
+            if !goes {
+                writer.apply_watcher_event(&event);
+            }
+            let going = match &event {
+                Event::Delete(grant) => store
+                    .get(&ObjectRef::from_obj(grant))
+                    .map(|grant| index.newest(grant)),
+                _ => None,
+            };
             let mut touched = index.grant(&event, now);
             for (uid, key) in std::mem::take(&mut touched.orphans) {
-                let last = last.take().filter(|grant| grant.uid().as_ref() == Some(&uid));
+                deadlines.forget(&key);
+                let stored = || store.get(&ObjectRef::new(&key.name).within(&key.namespace));
+                let last = going
+                    .clone()
+                    .or_else(stored)
+                    .filter(|grant| grant.uid().as_ref() == Some(&uid));
                 triggers.fire_orphan(Orphan { uid, key, last });
+            }
+            if goes {
+                writer.apply_watcher_event(&event);
             }
             triggers.fire(touched);
             Ok(event)

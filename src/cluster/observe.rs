@@ -87,7 +87,8 @@ pub async fn observe(
 }
 
 /// Reads again live what a refusal rests on: namespace, policy and roles. A refusal is final, so it must not come
-/// from a watch that lags behind an administrator who has just opened the door.
+/// from a watch that lags behind an administrator who has just opened the door. A policy that is not the one that
+/// was judged counts as not judged: its verdict is on the way.
 pub async fn freshen(edges: &Edges, mut seen: Observation, now: Timestamp) -> Result<Observation, Error> {
     let key = GrantKey::of(&seen.grant);
     seen.namespace = namespace_live(edges, &key.namespace).await?;
@@ -173,9 +174,9 @@ async fn found(edges: &Edges, grant: &AccessGrant, now: Timestamp) -> Result<Vec
     let mut doubtful: Vec<ArtifactKey> = Vec::new();
     for (key, held) in known {
         if as_recorded(grant, &status, &held.found, now) {
-            found.push(held.found)
+            found.push(held.found);
         } else {
-            doubtful.push(key)
+            doubtful.push(key);
         }
     }
     if Live::of(&status).is_some() {

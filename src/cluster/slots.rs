@@ -270,11 +270,11 @@ mod tests {
                 let slots = slots.clone();
                 others.spawn(async move {
                     let _slot = slots.enter(precedence).await;
-                    sleep(Duration::from_secs(3600)).await;
+                    sleep(Duration::from_hours(1)).await;
                 });
             }
         }
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         assert_eq!(counts(&slots), [(0, 0), (SLOTS, 84), (SLOTS, 84)]);
         let ending: Vec<_> = (0..SLOTS)
             .map(|_| slots.enter(Precedence::End).now_or_never().unwrap())
@@ -358,7 +358,7 @@ mod tests {
         let slots = slots(1, 1, 1);
         let _ending = slots.enter(Precedence::End).await;
         let asked = Instant::now();
-        let record = timeout(Duration::from_secs(60), slots.enter(Precedence::Record))
+        let record = timeout(Duration::from_mins(1), slots.enter(Precedence::Record))
             .await
             .unwrap();
         assert_eq!(asked.elapsed(), RECORD_PATIENCE);
@@ -470,7 +470,7 @@ mod tests {
                 }
             });
         }
-        timeout(Duration::from_secs(60), tasks.join_all()).await.unwrap();
+        timeout(Duration::from_mins(1), tasks.join_all()).await.unwrap();
         assert_eq!(counts(&slots), ALL_FREE);
     }
 

@@ -1,0 +1,398 @@
+//! Somebody else changes what access rests on: noticed within seconds, never silently granted again.
+
+use anyhow::{Context as _, ensure};
+use curfew::api::{AccessGrant, AccessPolicy, RevocationCause, conditions};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+use crate::harness::eventually;
+use crate::suite::{Place, SOON, Suite, condition};
+use crate::tests;
+
+tests![
+    a_binding_given_to_somebody_else_ends_the_access,
+    a_deleted_binding_is_not_made_again,
+    a_deleted_fuse_ends_the_access,
+    a_role_of_ours_that_was_widened_ends_the_access,
+    a_binding_held_back_by_a_finalizer_gives_nothing,
+    a_role_changed_after_the_fact_ends_the_access_unless_the_policy_keeps_it,
+    a_policy_that_would_refuse_it_now_ends_the_access_unless_it_keeps_it,
+    a_policy_edit_that_still_allows_it_changes_nothing,
+    a_policy_replaced_by_a_tool_ends_nothing,
+    a_namespace_moved_out_of_the_policy_ends_the_access,
+    what_carries_our_label_and_nobody_recorded_is_removed,
+    what_is_not_ours_is_not_touched,
+];
+
+/// Waits for the end and checks its cause.
+async fn revoked(
+    place: &Place<'_>,
+    grant: &AccessGrant,
+    cause: RevocationCause,
+    part: &str,
+) -> anyhow::Result<()> {
+    let ended = place.in_state(&grant.name_any(), "Revoked").await?;
+    let revocation = ended
+        .status
+        .clone()
+        .and_then(|status| status.revocation)
+        .context("no revocation")?;
+    ensure!(revocation.cause == cause, "{cause:?} expected, {revocation:?}");
+    ensure!(revocation.message.contains(part), "no {part:?} in {revocation:?}");
+    place.nothing_left().await?;
+    let told = place.events(&ended).await?;
+    ensure!(
+        told.last()
+            .is_some_and(|last| last.starts_with("Revoked: ") && last.contains(part)),
+        "{told:?}"
+    );
+    let drifted = condition(&ended, conditions::DRIFTED).is_some();
+    ensure!(
+        drifted == (cause == RevocationCause::ArtifactChanged),
+        "{:?}",
+        ended.status
+    );
+    ensure!(!place.may("alice", "list", "pods").await?, "alice still may");
+    Ok(())
+}
+
+async fn long(place: &Place<'_>, policy: &str) -> anyhow::Result<AccessGrant> {
+    place.active("alice", policy, json!({"duration": "10m"})).await
+}
+
+async fn a_binding_given_to_somebody_else_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = long(&place, &policy).await?;
+    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
+    let mallory =
+        json!({"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]});
+    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
+    bindings
+        .patch(&binding, &PatchParams::default(), &Patch::Merge(mallory))
+        .await?;
+    revoked(
+        &place,
+        &grant,
+        RevocationCause::ArtifactChanged,
+        "its subjects were changed",
+    )
+    .await
+}
+
+async fn a_deleted_binding_is_not_made_again(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = long(&place, &policy).await?;
+    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
+    place.delete::<RoleBinding>(&binding).await?;
+    revoked(
+        &place,
+        &grant,
+        RevocationCause::ArtifactChanged,
+        "was deleted by somebody else",
+    )
+    .await
+}
+
+async fn a_deleted_fuse_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = long(&place, &policy).await?;
+    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
+    place.delete::<Job>(&binding).await?;
+    revoked(&place, &grant, RevocationCause::ArtifactChanged, "Job curfew-").await
+}
+
+async fn a_role_of_ours_that_was_widened_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let asked = json!({"duration": "10m", "entitlements": [{"name": "read"}]});
+    let grant = place.active("alice", &policy, asked).await?;
+    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
+    let roles = Api::<Role>::namespaced(suite.admin.clone(), &place.name);
+    let wide = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
+    roles
+        .patch(&binding, &PatchParams::default(), &Patch::Merge(wide))
+        .await?;
+    revoked(
+        &place,
+        &grant,
+        RevocationCause::ArtifactChanged,
+        "its rules were changed",
+    )
+    .await
+}
+
+async fn a_binding_held_back_by_a_finalizer_gives_nothing(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = place.active("alice", &policy, json!({"duration": "4s"})).await?;
+    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
+    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
+    let held = json!({"metadata": {"finalizers": ["example.com/mine-for-ever"]}});
+    bindings
+        .patch(&binding, &PatchParams::default(), &Patch::Merge(held))
+        .await?;
+    place.in_state(&grant.name_any(), "Expired").await?;
+    ensure!(!place.may("alice", "list", "pods").await?, "alice still may");
+    place.nothing_left().await
+}
+
+/// A ClusterRole of this test that the operator may bind, and a policy that hands it out.
+async fn own_role(place: &Place<'_>, on_change: &str) -> anyhow::Result<(String, String)> {
+    let suite = place.suite;
+    let name = suite.fresh("role");
+    let role = |name: &str, label: Value, rules: Value| -> anyhow::Result<ClusterRole> {
+        Ok(serde_json::from_value(
+            json!({"metadata": {"name": name, "labels": label}, "rules": rules}),
+        )?)
+    };
+    let roles = Api::<ClusterRole>::all(suite.admin.clone());
+    let looks = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]);
+    roles
+        .create(&PostParams::default(), &role(&name, json!({}), looks)?)
+        .await?;
+    let bind = json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
+        "resourceNames": [name], "verbs": ["bind"]}]);
+    let label = json!({"access.curfew.dev/aggregate-to-grantable": "true"});
+    let grantable = format!("curfew-grantable-{name}");
+    roles
+        .create(&PostParams::default(), &role(&grantable, label, bind)?)
+        .await?;
+    let entitlement = json!({"entitlements": [{"name": "look", "selection": "Default",
+        "role": {"kind": "ClusterRole", "name": name, "onChange": on_change}}]});
+    let policy = place.policy_unjudged(entitlement).await?.name_any();
+    let policies = Api::<AccessPolicy>::all(suite.admin.clone());
+    eventually("the policy is ready", SOON, async || {
+        let policy = policies.get(&policy).await.map_err(|error| error.to_string())?;
+        let status = policy.status.unwrap_or_default();
+        let ready = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == conditions::READY);
+        match ready {
+            Some(ready) if ready.status == "True" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    Ok((name, policy))
+}
+
+async fn a_role_changed_after_the_fact_ends_the_access_unless_the_policy_keeps_it(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let roles = Api::<ClusterRole>::all(suite.admin.clone());
+    let wide =
+        Patch::Merge(json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]}));
+    let (kept_role, kept_policy) = own_role(&place, "Keep").await?;
+    let kept = long(&place, &kept_policy).await?;
+    roles.patch(&kept_role, &PatchParams::default(), &wide).await?;
+    let (role, policy) = own_role(&place, "Revoke").await?;
+    let grant = long(&place, &policy).await?;
+    roles.patch(&role, &PatchParams::default(), &wide).await?;
+    let ended = place.in_state(&grant.name_any(), "Revoked").await?;
+    let revocation = ended
+        .status
+        .and_then(|status| status.revocation)
+        .context("no revocation")?;
+    ensure!(revocation.cause == RevocationCause::RoleChanged, "{revocation:?}");
+    ensure!(
+        revocation.message == format!("the rules of role {role} changed"),
+        "{revocation:?}"
+    );
+    place
+        .in_state(&kept.name_any(), "Active")
+        .await
+        .context("the policy says Keep")?;
+    roles.delete(&kept_role, &DeleteParams::default()).await?;
+    place
+        .grants()
+        .delete(&kept.name_any(), &DeleteParams::default())
+        .await?;
+    place.nothing_left().await
+}
+
+async fn a_policy_that_would_refuse_it_now_ends_the_access_unless_it_keeps_it(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let edits = [
+        (json!({"duration": {"max": "5m"}}), "10m asked, at most 5m"),
+        (
+            json!({"requesters": [{"kind": "Group", "name": "leads"}]}),
+            "alice may not ask",
+        ),
+        (
+            json!({"namespaceSelector": {"matchLabels": {"place": "elsewhere"}}}),
+            "covers namespaces with",
+        ),
+        (json!({"reason": {"minLength": 500}}), "at least 500 required"),
+        (
+            json!({"entitlements": [{"name": "other", "selection": "Default",
+            "role": {"kind": "ClusterRole", "name": "view"}}]}),
+            "no longer offers look",
+        ),
+    ];
+    let place = suite.namespace().await?;
+    for (edit, part) in edits {
+        let policy = place.policy(json!({})).await?.name_any();
+        let grant = long(&place, &policy).await?;
+        place.edit_policy(&policy, edit.clone()).await?;
+        revoked(&place, &grant, RevocationCause::PolicyChanged, part)
+            .await
+            .with_context(|| edit.to_string())?;
+    }
+    let keeping = place.policy(json!({"onPolicyChange": "Keep"})).await?.name_any();
+    let grant = long(&place, &keeping).await?;
+    place
+        .edit_policy(&keeping, json!({"duration": {"max": "5m"}}))
+        .await?;
+    let refused = place
+        .denied("alice", &keeping, json!({"duration": "10m"}))
+        .await?;
+    ensure!(refused.reason == "DurationTooLong", "{refused:?}");
+    place.in_state(&grant.name_any(), "Active").await?;
+    place
+        .grants()
+        .delete(&grant.name_any(), &DeleteParams::default())
+        .await?;
+    Ok(())
+}
+
+async fn a_policy_edit_that_still_allows_it_changes_nothing(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = long(&place, &policy).await?;
+    let before = place.grants().get(&grant.name_any()).await?.resource_version();
+    place
+        .edit_policy(
+            &policy,
+            json!({"description": "now with a description", "duration": {"max": "2h"}}),
+        )
+        .await?;
+    place
+        .active("alice", &policy, json!({"duration": "2s"}))
+        .await
+        .context("the edited policy is in use")?;
+    let after = place.grants().get(&grant.name_any()).await?.resource_version();
+    ensure!(before == after, "the grant was written: {before:?}, {after:?}");
+    place
+        .grants()
+        .delete(&grant.name_any(), &DeleteParams::default())
+        .await?;
+    Ok(())
+}
+
+async fn a_policy_replaced_by_a_tool_ends_nothing(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?;
+    let name = policy.name_any();
+    let grant = long(&place, &name).await?;
+    let policies = Api::<AccessPolicy>::all(suite.admin.clone());
+    policies.delete(&name, &DeleteParams::default()).await?;
+    policies
+        .create(
+            &PostParams::default(),
+            &AccessPolicy::new(&name, policy.spec.clone()),
+        )
+        .await?;
+    place.judged(&name).await?;
+    place
+        .active("alice", &name, json!({"duration": "2s"}))
+        .await
+        .context("the new policy is in use")?;
+    place.in_state(&grant.name_any(), "Active").await?;
+    place
+        .grants()
+        .delete(&grant.name_any(), &DeleteParams::default())
+        .await?;
+    Ok(())
+}
+
+async fn a_namespace_moved_out_of_the_policy_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = long(&place, &policy).await?;
+    suite
+        .plane
+        .run_kubectl(&[
+            "label",
+            "--overwrite",
+            "namespace",
+            &place.name,
+            "place=elsewhere",
+        ])
+        .await?;
+    revoked(
+        &place,
+        &grant,
+        RevocationCause::PolicyChanged,
+        "is not one of them",
+    )
+    .await
+}
+
+async fn what_carries_our_label_and_nobody_recorded_is_removed(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = long(&place, &policy).await?;
+    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
+    let twin = |name: &str, uid: &str| -> anyhow::Result<RoleBinding> {
+        Ok(serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {"access.curfew.dev/grant-uid": uid}},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}],
+        }))?)
+    };
+    let uid = grant.uid().unwrap_or_default();
+    bindings
+        .create(&PostParams::default(), &twin("twin", &uid)?)
+        .await?;
+    bindings
+        .create(
+            &PostParams::default(),
+            &twin("orphan", "8d7f9f4e-0000-4000-8000-000000000000")?,
+        )
+        .await?;
+    eventually("twin and orphan are gone", SOON, async || {
+        let left: Vec<_> = place
+            .bindings()
+            .await
+            .map_err(|error| format!("{error:#}"))?
+            .iter()
+            .map(kube::ResourceExt::name_any)
+            .collect();
+        if left.iter().any(|name| name == "twin" || name == "orphan") {
+            Err(left.join(", "))
+        } else {
+            Ok(())
+        }
+    })
+    .await?;
+    place
+        .in_state(&grant.name_any(), "Active")
+        .await
+        .context("the grant itself is untouched")?;
+    place
+        .grants()
+        .delete(&grant.name_any(), &DeleteParams::default())
+        .await?;
+    Ok(())
+}
+
+async fn what_is_not_ours_is_not_touched(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
+    let before = bindings.get("requesters").await?;
+    let grant = place.active("alice", &policy, json!({"duration": "3s"})).await?;
+    place.in_state(&grant.name_any(), "Expired").await?;
+    let after = bindings.get("requesters").await?;
+    ensure!(before == after, "{after:?}");
+    Ok(())
+}
