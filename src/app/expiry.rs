@@ -5,72 +5,15 @@
 //! were not served within 18 s, because it looks for a free one in no order.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
 use super::pass::Passes;
-use crate::api::AccessGrant;
 use crate::cluster::GrantKey;
-use crate::core::{Agenda, Lane, Live, delay};
-
-/// Longest sleep of the lane: the wall clock is read again at least so often, so that a clock that was stepped or a
-/// machine that was suspended ends access at most so much late.
-const LONGEST_SLEEP: Duration = Duration::from_secs(15);
-
-/// When live grants end.
-#[derive(Debug, Default)]
-pub struct Deadlines {
-    agenda: Mutex<Agenda<GrantKey>>,
-    changed: Notify,
-}
-
-impl Deadlines {
-    /// Takes note of a grant's end; of one that is not live, that it has none.
-    pub fn follow(&self, grant: &AccessGrant) {
-        let end = grant
-            .status
-            .as_ref()
-            .and_then(Live::of)
-            .map(|live| live.expires_at);
-        let key = GrantKey::of(grant);
-        match end {
-            Some(end) => self.put(key, end),
-            None => self.forget(&key),
-        }
-    }
-
-    /// Forgets a grant that is gone.
-    pub fn forget(&self, key: &GrantKey) {
-        self.agenda
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .cancel(key);
-    }
-
-    fn put(&self, key: GrantKey, at: Timestamp) {
-        self.agenda
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(key, at);
-        self.changed.notify_one();
-    }
-
-    fn take_due(&self, now: Timestamp) -> (Vec<GrantKey>, Duration) {
-        let mut agenda = self.agenda.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = agenda.take_due(now);
-        let sleep = agenda.next().map_or(LONGEST_SLEEP, |next| {
-            Duration::try_from(next.duration_since(now))
-                .unwrap_or(Duration::ZERO)
-                .min(LONGEST_SLEEP)
-        });
-        (due, sleep)
-    }
-}
+use crate::core::{Lane, delay};
 
 /// Runs the lane until it is dropped.
 pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
@@ -87,7 +30,7 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
         }
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
-            () = passes.deadlines.changed.notified() => {}
+            () = passes.deadlines.changed() => {}
             Some(finished) = under_way.join_next() => match finished {
                 Ok((key, Ok(_))) => {
                     metrics.passed(LaneLabel::Expiry, PassOutcome::Done);

@@ -1,6 +1,7 @@
 //! The process: streams, lanes, locks, metrics and the command line.
 
 pub mod cli;
+mod deadlines;
 mod expiry;
 mod keylock;
 mod metrics;

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
-use super::expiry::Deadlines;
+use super::deadlines::Deadlines;
 use super::keylock::{KeyGuard, KeyLocks};
 use crate::api::{AccessGrant, RevocationCause, Subject};
 use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};

@@ -20,7 +20,8 @@ use kube_runtime::{Controller, PredicateConfig, WatchStreamExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::expiry::{self, Deadlines};
+use super::deadlines::Deadlines;
+use super::expiry;
 use super::metrics::{GrantState, Lane as LaneLabel, Metrics, PassOutcome};
 use super::orphans::{self, Orphan};
 use super::pass::{Failed, Passes};

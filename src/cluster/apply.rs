@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt as _};
 
 use super::edges::{Edges, Outcome, call};
 use super::error::Error;
-use super::index::ArtifactKey;
+use super::keys::ArtifactKey;
 use super::observe::read_live;
 use super::{events, objects, remove};
 use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, CONTROLLER};

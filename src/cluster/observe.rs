@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt as _};
 
 use super::edges::{Edges, call};
 use super::error::Error;
-use super::index::{ArtifactKey, GrantKey, Held};
+use super::keys::{ArtifactKey, GrantKey, Held};
 use super::read;
 use crate::api::{
     AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, ArtifactRecord, RoleKind, Subject,

@@ -3,7 +3,7 @@
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, RoleBinding, Subject as RbacSubject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::index::{ArtifactKey, Held};
+use super::keys::{ArtifactKey, Held};
 use crate::api::{ArtifactKind, GRANT_NAME_ANNOTATION, GRANT_UID_LABEL, RoleKind, Rule, Subject};
 use crate::core::{Content, Found, NamespaceFacts, RoleFacts, canonical};
 

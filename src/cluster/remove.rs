@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::edges::{Edges, Outcome, call};
 use super::error::Error;
-use super::index::ArtifactKey;
+use super::keys::ArtifactKey;
 use super::observe::read_live;
 use crate::api::{ArtifactKind, CONTROLLER};
 use crate::core::Target;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Policy, Span};
+use super::{Policy, Question, Request, Span};
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, Rule, Subject};
 
 /// Everything a decision rests on.
@@ -29,6 +29,20 @@ pub struct Input<'a> {
     pub entropy: u128,
     /// What the operator was told.
     pub settings: &'a Settings,
+}
+
+impl<'a> Input<'a> {
+    /// The question whether a policy admits a request of this grant.
+    pub(super) fn question(&self, request: &'a Request, policy: &'a Policy, now: Timestamp) -> Question<'a> {
+        Question {
+            request,
+            policy,
+            namespace_name: self.grant.metadata.namespace.as_deref().unwrap_or_default(),
+            namespace: self.namespace,
+            settings: self.settings,
+            now,
+        }
+    }
 }
 
 /// What the operator was told at its start.

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::admit::{Question, admit};
+use super::admit::admit;
 use super::artifact::artifacts;
 use super::effect::Target;
 use super::ending::Ending;
@@ -264,16 +264,7 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
         Ok(request) => request,
         Err(refusals) => return Some(refusals),
     };
-    let namespace_name = input.grant.metadata.namespace.as_deref().unwrap_or_default();
-    let question = Question {
-        request: &request,
-        policy,
-        namespace_name,
-        namespace: input.namespace,
-        settings: input.settings,
-        now,
-    };
-    if let Err(refusals) = admit(&question) {
+    if let Err(refusals) = admit(&input.question(&request, policy, now)) {
         return Some(refusals.to_string());
     }
     resolved

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::admit::{Question, admit};
+use super::admit::admit;
 use super::announce::Announcement;
 use super::artifact::{GrantIdentity, artifacts, intended};
 use super::effect::{Effect, Plan, Target};
@@ -104,15 +104,7 @@ fn judge(input: &Input<'_>, now: Timestamp) -> Judgement {
 
 fn grantable(input: &Input<'_>, policy: &Policy, now: Timestamp) -> Result<Resolved, Refusals> {
     let request = Request::parse(input.grant)?;
-    let namespace_name = input.grant.metadata.namespace.as_deref().unwrap_or_default();
-    let admission = admit(&Question {
-        request: &request,
-        policy,
-        namespace_name,
-        namespace: input.namespace,
-        settings: input.settings,
-        now,
-    })?;
+    let admission = admit(&input.question(&request, policy, now))?;
     let nothing = NamespaceFacts::default();
     let resolved = resolve(
         admission,

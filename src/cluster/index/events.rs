@@ -1,0 +1,171 @@
+//! What each watch delivers, taken into the index; and whom it concerns.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use kube::ResourceExt as _;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::Event;
+
+use super::Index;
+use super::state::{Brief, Parsed, PolicyEntry, changed_key};
+use crate::api::{AccessGrant, AccessPolicy, RoleKind};
+use crate::cluster::keys::{GrantKey, Touched};
+use crate::cluster::mirror::Change;
+use crate::cluster::read;
+use crate::core::Policy;
+
+impl Index {
+    /// Takes in an event about namespaces.
+    pub fn namespace(&self, event: &Event<PartialObjectMeta<Namespace>>) -> Touched {
+        let mut state = self.write();
+        let changes = state.namespaces.take(event, |namespace| {
+            (namespace.name_any(), read::namespace(&namespace.metadata))
+        });
+        let names: BTreeSet<_> = changes.into_iter().map(changed_key).collect();
+        Touched {
+            grants: state.grants_where(|key, _| names.contains(&key.namespace)),
+            ..Touched::default()
+        }
+    }
+
+    /// Takes in an event about cluster roles. The operator's own rights change with them, so every policy that is
+    /// not ready is judged again.
+    pub fn cluster_role(&self, event: &Event<ClusterRole>) -> Touched {
+        let mut state = self.write();
+        let changes = state.cluster_roles.take(event, |role| {
+            (role.name_any(), Arc::new(read::cluster_role(role)))
+        });
+        let names: BTreeSet<_> = changes.into_iter().map(changed_key).collect();
+        if names.is_empty() {
+            return Touched::default();
+        }
+        let policies = state.policies_naming(RoleKind::ClusterRole, &names);
+        let unready = state.judged.iter().filter(|(_, judged)| judged.verdict.is_err());
+        let grants = state.grants_where(|_, brief| policies.contains(&brief.policy));
+        let policies = unready
+            .map(|(name, _)| name.clone())
+            .chain(policies.iter().cloned())
+            .collect();
+        Touched {
+            grants,
+            policies,
+            ..Touched::default()
+        }
+    }
+
+    /// Takes in an event about Roles: named ones, and those made for grants.
+    pub fn role(&self, event: &Event<Role>) -> Touched {
+        let mut state = self.write();
+        let ours = match event {
+            Event::Apply(role) | Event::InitApply(role) | Event::Delete(role) => {
+                read::is_ours(&role.metadata)
+            }
+            Event::Init | Event::InitDone => true,
+        };
+        let mut touched = Touched::default();
+        if ours {
+            let changes = state.own_roles.take(event, read::own_role);
+            touched = state.artifacts_changed(changes);
+        }
+        if !ours || matches!(event, Event::Init | Event::InitDone) {
+            let changes = state.roles.take(event, |role| {
+                let key = (role.namespace().unwrap_or_default(), role.name_any());
+                (key, Arc::new(read::role(role)))
+            });
+            for (namespace, name) in changes.into_iter().map(changed_key) {
+                let policies = state.policies_naming(RoleKind::Role, &BTreeSet::from([name]));
+                touched.grants.extend(state.grants_where(|key, brief| {
+                    key.namespace == namespace && policies.contains(&brief.policy)
+                }));
+            }
+        }
+        touched
+    }
+
+    /// Takes in an event about fuses.
+    pub fn fuse(&self, event: &Event<PartialObjectMeta<Job>>) -> Touched {
+        let mut state = self.write();
+        let changes = state.fuses.take(event, |job| read::fuse(&job.metadata));
+        state.artifacts_changed(changes)
+    }
+
+    /// Takes in an event about bindings made for grants.
+    pub fn binding(&self, event: &Event<RoleBinding>) -> Touched {
+        let mut state = self.write();
+        let changes = state.bindings.take(event, read::binding);
+        state.artifacts_changed(changes)
+    }
+
+    /// Takes in an event about policies.
+    pub fn policy(&self, event: &Event<AccessPolicy>, now: Timestamp) -> Touched {
+        let mut state = self.write();
+        let changes = state.policies.take(event, |policy| {
+            let entry = PolicyEntry {
+                uid: policy.uid().unwrap_or_default(),
+                generation: policy.metadata.generation.unwrap_or_default(),
+                policy: Parsed(Policy::parse(policy, &self.settings).map(Arc::new)),
+            };
+            (policy.name_any(), entry)
+        });
+        let mut touched = Touched::default();
+        for change in changes {
+            let name = changed_key(change);
+            state.policy_changed.insert(name.clone(), now);
+            touched
+                .grants
+                .extend(state.grants_where(|_, brief| brief.policy == name));
+            touched.policies.insert(name);
+        }
+        touched
+    }
+
+    /// Takes in an event about grants, which the store of grants holds already. Answers the orphans it leaves; a
+    /// grant's own change is its own trigger.
+    pub fn grant(&self, event: &Event<AccessGrant>, now: Timestamp) -> Touched {
+        let mut state = self.write();
+        let state = &mut *state;
+        // The watch can deliver what was before our own write after it.
+        let newer = match event {
+            Event::Apply(grant) | Event::InitApply(grant) => {
+                state.newer_written(grant).map(|grant| Brief::of(&grant))
+            }
+            Event::Delete(_) | Event::Init | Event::InitDone => None,
+        };
+        let changes = state.grants.take(event, |grant| {
+            (GrantKey::of(grant), newer.unwrap_or_else(|| Brief::of(grant)))
+        });
+        let mut touched = Touched::default();
+        for change in changes {
+            match change {
+                Change::Set(key, before) => {
+                    if let Some(before) = before {
+                        state.unindex(&key, &before);
+                        if !state.is_grant(&key, &before.uid) && state.held_by_grant.contains_key(&before.uid)
+                        {
+                            touched.orphans.insert((before.uid, key.clone()));
+                        }
+                    }
+                    state.reindex(&key, Some(now));
+                }
+                Change::Removed(key, brief) => {
+                    state.written.remove(&key);
+                    state.unindex(&key, &brief);
+                    state.seen.remove(&brief.uid);
+                    if brief.live.is_some() || state.held_by_grant.contains_key(&brief.uid) {
+                        touched.orphans.insert((brief.uid, key));
+                    }
+                }
+            }
+        }
+        // Not at a relist: its objects come into the store only when it is complete.
+        if let Event::Apply(grant) = event {
+            state.forget_written(&GrantKey::of(grant), grant);
+        }
+        touched
+    }
+}

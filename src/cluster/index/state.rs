@@ -1,0 +1,237 @@
+//! What the index holds, and how one thing in it leads to another.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use crate::api::{AccessGrant, ArtifactKind, RoleKind, Subject, reasons};
+use crate::cluster::keys::{ArtifactKey, GrantKey, Held, Touched};
+use crate::cluster::mirror::{Change, Mirror};
+use crate::core::{Live, NamespaceFacts, Policy, Problem, RoleFacts, status};
+
+/// What a grant looks like to those who only count and find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Brief {
+    pub(super) uid: String,
+    pub(super) version: u128,
+    pub(super) policy: String,
+    pub(super) state: &'static str,
+    pub(super) live: Option<(Option<Subject>, Timestamp)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PolicyEntry {
+    pub(super) uid: String,
+    pub(super) generation: i64,
+    pub(super) policy: Parsed,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Parsed(pub(super) Result<Arc<Policy>, Vec<Problem>>);
+
+impl PartialEq for Parsed {
+    /// Parsing is a function of uid and generation, which the entry compares.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Judged {
+    pub(super) uid: String,
+    pub(super) generation: i64,
+    pub(super) verdict: Result<(), String>,
+    pub(super) since: Timestamp,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) namespaces: Mirror<String, NamespaceFacts>,
+    pub(super) cluster_roles: Mirror<String, Arc<RoleFacts>>,
+    pub(super) roles: Mirror<(String, String), Arc<RoleFacts>>,
+    pub(super) policies: Mirror<String, PolicyEntry>,
+    pub(super) judged: HashMap<String, Judged>,
+    pub(super) policy_changed: HashMap<String, Timestamp>,
+    pub(super) fuses: Mirror<ArtifactKey, Held>,
+    pub(super) own_roles: Mirror<ArtifactKey, Held>,
+    pub(super) bindings: Mirror<ArtifactKey, Held>,
+    pub(super) held_by_grant: HashMap<String, BTreeSet<ArtifactKey>>,
+    pub(super) grants: Mirror<GrantKey, Brief>,
+    pub(super) grant_keys: HashMap<String, GrantKey>,
+    pub(super) live: HashMap<(String, Subject), BTreeSet<GrantKey>>,
+    pub(super) live_by_policy: HashMap<String, u32>,
+    pub(super) written: HashMap<GrantKey, Arc<AccessGrant>>,
+    pub(super) seen: HashMap<String, Timestamp>,
+}
+
+impl State {
+    pub(super) fn artifact(&self, key: &ArtifactKey) -> Option<&Held> {
+        match key.kind {
+            ArtifactKind::Job => self.fuses.get(key),
+            ArtifactKind::Role => self.own_roles.get(key),
+            ArtifactKind::RoleBinding => self.bindings.get(key),
+        }
+    }
+
+    pub(super) fn artifacts_changed(&mut self, changes: Vec<Change<ArtifactKey, Held>>) -> Touched {
+        let mut touched = Touched::default();
+        for change in changes {
+            let (key, before, after) = match change {
+                Change::Set(key, before) => {
+                    let after = self.artifact(&key).cloned();
+                    (key, before, after)
+                }
+                Change::Removed(key, before) => (key, Some(before), None),
+            };
+            if let Some(before) = before {
+                self.let_go(&before.grant_uid, &key);
+                touched
+                    .grants
+                    .extend(self.grant_keys.get(&before.grant_uid).cloned());
+            }
+            let Some(after) = after else { continue };
+            self.held_by_grant
+                .entry(after.grant_uid.clone())
+                .or_default()
+                .insert(key.clone());
+            if let Some(grant) = self.grant_keys.get(&after.grant_uid) {
+                touched.grants.insert(grant.clone());
+            } else {
+                let grant = GrantKey {
+                    namespace: key.namespace,
+                    name: after.grant_name,
+                };
+                touched.orphans.insert((after.grant_uid, grant));
+            }
+        }
+        touched
+    }
+
+    pub(super) fn let_go(&mut self, grant_uid: &str, key: &ArtifactKey) {
+        if let Some(keys) = self.held_by_grant.get_mut(grant_uid) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.held_by_grant.remove(grant_uid);
+            }
+        }
+    }
+
+    pub(super) fn is_grant(&self, key: &GrantKey, uid: &str) -> bool {
+        self.grants.get(key).is_some_and(|brief| brief.uid == uid)
+    }
+
+    pub(super) fn newer_written(&self, watched: &AccessGrant) -> Option<Arc<AccessGrant>> {
+        let written = self.written.get(&GrantKey::of(watched))?;
+        (written.metadata.uid == watched.metadata.uid && version(written) > version(watched))
+            .then(|| Arc::clone(written))
+    }
+
+    pub(super) fn grants_where(&self, wanted: impl Fn(&GrantKey, &Brief) -> bool) -> BTreeSet<GrantKey> {
+        self.grants
+            .iter()
+            .filter(|(key, brief)| wanted(key, brief))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    pub(super) fn policies_naming(&self, kind: RoleKind, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let names_one = |entry: &PolicyEntry| {
+            entry.policy.0.as_ref().is_ok_and(|policy| {
+                policy
+                    .role_names()
+                    .any(|(named, name)| named == kind && names.contains(name))
+            })
+        };
+        self.policies
+            .iter()
+            .filter(|(_, entry)| names_one(entry))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    pub(super) fn reindex(&mut self, key: &GrantKey, seen_at: Option<Timestamp>) {
+        let Some(brief) = self.grants.get(key).cloned() else {
+            return;
+        };
+        self.grant_keys.insert(brief.uid.clone(), key.clone());
+        match brief.state {
+            reasons::PENDING => {
+                if let Some(seen_at) = seen_at {
+                    self.seen.entry(brief.uid.clone()).or_insert(seen_at);
+                }
+            }
+            reasons::ACTIVATING => {}
+            _ => {
+                self.seen.remove(&brief.uid);
+            }
+        }
+        let Some((subject, _)) = brief.live else { return };
+        *self.live_by_policy.entry(brief.policy.clone()).or_default() += 1;
+        if let Some(subject) = subject {
+            self.live
+                .entry((brief.policy, subject))
+                .or_default()
+                .insert(key.clone());
+        }
+    }
+
+    pub(super) fn unindex(&mut self, key: &GrantKey, brief: &Brief) {
+        self.grant_keys.remove(&brief.uid);
+        let Some((subject, _)) = &brief.live else { return };
+        if let Some(count) = self.live_by_policy.get_mut(&brief.policy) {
+            *count = count.saturating_sub(1);
+        }
+        let Some(subject) = subject else { return };
+        let place = (brief.policy.clone(), subject.clone());
+        if let Some(keys) = self.live.get_mut(&place) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.live.remove(&place);
+            }
+        }
+    }
+
+    pub(super) fn forget_written(&mut self, key: &GrantKey, watched: &AccessGrant) {
+        if self
+            .written
+            .get(key)
+            .is_some_and(|written| version(written) <= version(watched))
+        {
+            self.written.remove(key);
+        }
+    }
+}
+
+impl Brief {
+    pub(super) fn of(grant: &AccessGrant) -> Self {
+        let status = grant.status.as_ref();
+        let live = status
+            .and_then(Live::of)
+            .map(|live| (live.status.subject.clone(), live.expires_at));
+        Self {
+            uid: grant.uid().unwrap_or_default(),
+            version: version(grant),
+            policy: grant.spec.policy_ref.name.clone(),
+            state: status::state(grant),
+            live,
+        }
+    }
+}
+
+pub(super) fn changed_key<K, V>(change: Change<K, V>) -> K {
+    match change {
+        Change::Set(key, _) | Change::Removed(key, _) => key,
+    }
+}
+
+/// A resourceVersion as a number: they grow with every write (KEP-5504).
+pub(super) fn version(grant: &AccessGrant) -> u128 {
+    grant
+        .metadata
+        .resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or_default()
+}

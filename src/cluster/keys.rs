@@ -1,0 +1,60 @@
+//! How the edges name grants and what is made for them.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt as _;
+
+use crate::api::{AccessGrant, ArtifactKind};
+use crate::core::Found;
+
+/// Names a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GrantKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl GrantKey {
+    /// The key of a grant.
+    pub fn of(grant: &AccessGrant) -> Self {
+        Self {
+            namespace: grant.namespace().unwrap_or_default(),
+            name: grant.name_any(),
+        }
+    }
+}
+
+/// Names something made for a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArtifactKey {
+    /// Its kind.
+    pub kind: ArtifactKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Something made for a grant, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Uid of the grant on its label.
+    pub grant_uid: String,
+    /// Name of the grant on its annotation; a hint.
+    pub grant_name: String,
+    /// What it is.
+    pub found: Found,
+}
+
+/// What concerns whom, after an event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Grants to look at.
+    pub grants: BTreeSet<GrantKey>,
+    /// Policies to judge again.
+    pub policies: BTreeSet<String>,
+    /// Grants that are gone though something made for them is there, or was: uid and last known key.
+    pub orphans: BTreeSet<(String, GrantKey)>,
+}
