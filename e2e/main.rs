@@ -16,6 +16,7 @@ mod harness;
 
 mod asking;
 mod changes;
+mod demonstration;
 mod identity;
 mod life;
 mod observing;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         }
     };
     let shared: Vec<Test> = [
+        demonstration::tests(),
         life::tests(),
         asking::tests(),
         identity::tests(),

@@ -1,0 +1,44 @@
+# Everything that is done with this repository. `make` lists it.
+# The control plane that demo, test and bench run on is described in e2e/plane/README.md.
+
+CARGO ?= cargo
+# Where `make demo` plays: `embedded`, or `current` for the cluster of kubectl's current context.
+CLUSTER ?= embedded
+
+.DEFAULT_GOAL := help
+.PHONY: help check plane demo test bench crds clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: ## format, lints, unit and property tests: the fast loop, under two minutes when warm
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) test --lib
+
+plane: ## build the control plane for the tests: 10 to 20 minutes the first time, then nothing
+	e2e/plane/build.sh
+
+demo: ## watch one access from request to end; CLUSTER=current: in the cluster of kubectl's current context
+	$(CARGO) build --bin curfew --example demo
+	$(CARGO) run --quiet --example demo -- --cluster $(CLUSTER) $(if $(YES),--yes)
+
+test: check plane ## check, then the end-to-end tests on a real control plane, the demo among them
+	$(CARGO) build --bins --examples
+	$(CARGO) test --test e2e
+
+bench: plane ## measure on a real control plane, release build, against a bare client
+	$(CARGO) build --release --bin curfew --example bench
+	$(CARGO) run --release --quiet --example bench
+
+crds: ## write crds/ anew from the types in src/api
+	$(CARGO) build --bin curfew
+	$(CARGO) run --quiet --bin curfew -- crds | awk ' \
+		function put() { if (name != "") { printf "%s", text > ("crds/" name ".yaml") } text = name = "" } \
+		/^---$$/ { put(); next } \
+		name == "" && /^  name: / { name = $$2 } \
+		{ text = text $$0 "\n" } \
+		END { put() }'
+
+clean: ## remove what cargo built; the control plane stays in its cache
+	$(CARGO) clean
