@@ -255,9 +255,9 @@ async fn several_mistakes_are_named_at_once(suite: &Suite) -> anyhow::Result<()>
     let wrong = json!({"duration": "5h", "entitlements": [{"name": "nothing"}]});
     let refused = place.denied("alice", &policy, wrong).await?;
     for part in [
-        "spec.reason: ",
-        "spec.duration: 5h asked, at most 1h",
-        "spec.entitlements[nothing]: ",
+        "(1) spec.reason: ",
+        "(2) spec.duration: 5h asked, at most 1h",
+        "(3) spec.entitlements[nothing]: ",
     ] {
         ensure!(
             refused.message.contains(part),
@@ -329,7 +329,7 @@ async fn a_denied_grant_is_final_and_tells_generic_tools(suite: &Suite) -> anyho
     );
     let events = place.events(&refused.grant).await?;
     ensure!(
-        events.len() == 1 && events[0].starts_with("DurationTooLong: spec.duration: 2h asked"),
+        events.len() == 1 && events[0].starts_with("Denied: spec.duration: 2h asked"),
         "{events:?}"
     );
     // The policy allows it now; the answer stays.

@@ -64,6 +64,11 @@ async fn a_policy_the_api_server_can_see_through_is_refused_by_it(suite: &Suite)
         (rules("escalate"), "cannot be granted"),
         (rules("impersonate:user-info"), "cannot be granted"),
         (
+            json!({"entitlements": [{"name": "a", "selection": "Default", "rules": {"narrowing": "Required",
+                "items": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}}]}),
+            "what must be narrowed cannot be given by default",
+        ),
+        (
             json!({"entitlements": [{"name": "a"}]}),
             "exactly one of role and rules",
         ),

@@ -12,9 +12,9 @@ use super::{AccessGrant, AccessPolicy, conditions, reasons};
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut policy = AccessPolicy::crd();
     let mut grant = AccessGrant::crd();
-    roots(&mut policy).for_each(forbid_null);
+    roots(&mut policy).for_each(tidy);
     roots(&mut grant).for_each(|root| {
-        forbid_null(root);
+        tidy(root);
         if let Some(status) = root
             .properties
             .as_mut()
@@ -35,17 +35,24 @@ fn roots(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSc
     })
 }
 
-/// An optional field is absent or has a value. The generator makes it nullable besides, which would give a
-/// transition rule a third state to miss.
-fn forbid_null(schema: &mut JSONSchemaProps) {
+/// Takes out what the generator says and Kubernetes does not want.
+fn tidy(schema: &mut JSONSchemaProps) {
+    // An optional field is absent or has a value; null would give a transition rule a third state to miss.
     schema.nullable = None;
+    // Kubernetes knows int32 and int64, and warns at every apply of a format it does not know.
+    schema.format = schema.format.take().filter(|format| !format.starts_with("uint"));
+    // Doc comments are broken where the code is wide; `kubectl explain` breaks lines itself.
+    schema.description = schema.description.take().map(|text| {
+        let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+        paragraphs.collect::<Vec<_>>().join("\n\n")
+    });
     schema
         .properties
         .iter_mut()
         .flat_map(|properties| properties.values_mut())
-        .for_each(forbid_null);
+        .for_each(tidy);
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        forbid_null(items);
+        tidy(items);
     }
 }
 

@@ -6,6 +6,9 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+/// The form of a duration: up to three groups, of which each fits into what CEL and Go can convert.
+const FORM: &str = "^([0-9]{1,5}(h|m|s)){1,3}$";
+
 /// A duration as text, in hours, minutes and seconds: `8h`, `1h30m`, `90s`. At least 1 s, at most 768 h
 /// (32 days).
 ///
@@ -28,11 +31,20 @@ impl JsonSchema for DurationText {
             "type": "string",
             // Three groups of five digits and a unit.
             "maxLength": 18,
-            "pattern": "^([0-9]{1,5}(h|m|s)){1,3}$",
-            "x-kubernetes-validations": [{
-                "rule": "duration(self) >= duration('1s') && duration(self) <= duration('768h')",
-                "message": "a duration lies between 1s and 768h",
-            }],
+            // Rules and no `pattern`, because a rule can say what would be accepted; the second looks only at what
+            // the first lets pass, because what CEL cannot convert is told as a programming error.
+            "x-kubernetes-validations": [
+                {
+                    "rule": format!("self.matches('{FORM}')"),
+                    "message": "a duration is written in hours, minutes and seconds, such as 8h, 1h30m or 90s",
+                },
+                {
+                    "rule": format!(
+                        "!self.matches('{FORM}') || (duration(self) >= duration('1s') && duration(self) <= duration('768h'))"
+                    ),
+                    "message": "a duration lies between 1s and 768h",
+                },
+            ],
         })
     }
 }

@@ -38,7 +38,7 @@ use super::{DurationText, RoleKind, Rule, Subject, schema_of_conditions};
     validation = Rule::new("size(self.metadata.name) <= 63").message("the name of a grant has at most 63 characters")
 )]
 #[x_kube(validation = Rule::new("self == oldSelf")
-    .message("a grant is never edited: make a new one; to end this one, delete it"))]
+    .message("a grant is never edited: make a new one; whoever may delete this one ends it by that"))]
 pub struct AccessGrantSpec {
     /// The policy under which access is asked for.
     pub policy_ref: PolicyRef,

@@ -187,7 +187,8 @@ pub enum Day {
 /// How long access lasts, from its activation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.default) || duration(self.default) <= duration(self.max)")
+#[x_kube(validation = Rule::new(
+    "!has(self.default) || ![self.default, self.max].all(d, d.matches('^([0-9]{1,5}(h|m|s)){1,3}$')) || duration(self.default) <= duration(self.max)")
     .message("default must not exceed max"))]
 pub struct DurationLimits {
     /// Used when a request names none. Without it, `max` is used.
@@ -248,7 +249,12 @@ pub enum OnChange {
 /// One named item of access: exactly one of `role` and `rules`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.role) != has(self.rules)").message("exactly one of role and rules"))]
+#[x_kube(
+    validation = Rule::new("has(self.role) != has(self.rules)").message("exactly one of role and rules"),
+    validation = Rule::new(
+        "!(self.selection == 'Default' && has(self.rules) && self.rules.narrowing == 'Required')")
+        .message("what must be narrowed cannot be given by default: a request that names nothing would always be refused")
+)]
 pub struct Entitlement {
     /// Name by which a request asks for it.
     #[schemars(length(min = 1, max = 63))]

@@ -86,9 +86,14 @@ fn run_operator(arguments: RunArguments) -> Result<(), Box<dyn std::error::Error
 
 fn print_crds() -> Result<(), Box<dyn std::error::Error>> {
     use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
+    let mut text = String::new();
     for crd in api::crds() {
-        write!(out, "---\n{}", serde_yaml::to_string(&crd)?)?;
+        text.push_str("---\n");
+        text.push_str(&serde_yaml::to_string(&crd)?);
     }
-    Ok(())
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough (`curfew crds | head`).
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }

@@ -166,17 +166,24 @@ fn subject_is_accountable(question: &Question<'_>) -> Option<Refusal> {
     None
 }
 
-/// Control characters, and the format characters that reorder or hide text (Unicode TR 36).
+/// Control characters, and what reorders or hides text (Unicode TR 36): line and paragraph separators, and every
+/// character that by default shows nothing (`Default_Ignorable_Code_Point`).
 fn is_deceptive(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0001}'..='\u{e007f}')
+        || matches!(character, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn subject_is_listed(question: &Question<'_>) -> Option<Refusal> {
     let request = question.request;
-    if request.subject == request.requester.as_subject() || question.policy.lists_subject(&request.subject) {
+    if request.subject == request.requester.as_subject()
+        || question.policy.lists_subject(&request.subject)
+        // Nothing a policy could list.
+        || subject_is_accountable(question).is_some()
+    {
         return None;
     }
     let listed = question.policy.subjects();
@@ -355,3 +362,6 @@ fn narrowed(offer: &Entitlement, names: Option<&[String]>) -> Result<Entitlement
         ..offer.clone()
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,11 +157,7 @@ impl Announcement {
                 Self::Denied { .. } => true,
                 Self::Ended(ending) => ending.cause != RevocationCause::DeadlineReached,
             },
-            reason: match self {
-                Self::Denied { reason, .. } => reason,
-                Self::Activated { .. } => reasons::ACTIVE,
-                Self::Ended(ending) => ending.state(),
-            },
+            reason: self.state(),
             action,
             note: clipped(self.note(at)),
         }
@@ -228,3 +224,6 @@ fn clipped(note: String) -> String {
         .unwrap_or_default();
     note.get(..end).unwrap_or_default().chars().chain(['…']).collect()
 }
+
+#[cfg(test)]
+mod tests;

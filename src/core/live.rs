@@ -8,11 +8,11 @@ use super::effect::Target;
 use super::ending::Ending;
 use super::facts::{Found, Input, PolicyFacts};
 use super::policy::{Access, Policy};
-use super::rules::covers;
+use super::rules::{covers, escalating};
 use super::window::{Opening, opening};
 use super::{Request, Span, kind_name};
 use crate::api::{
-    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, OnChange, ResolvedEntitlement,
+    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, Escalation, OnChange, ResolvedEntitlement,
     ResolvedRole, RevocationCause,
 };
 
@@ -288,9 +288,17 @@ fn beyond(policy: &Policy, entitlement: &ResolvedEntitlement) -> Option<String> 
         return Some(format!("it no longer offers {name}"));
     };
     match (&offer.access, &entitlement.role) {
-        (Access::Role { kind, name: role, .. }, Some(held)) if *kind == held.kind && *role == held.name => {
-            None
-        }
+        (
+            Access::Role {
+                kind,
+                name: role,
+                escalation,
+                ..
+            },
+            Some(held),
+        ) if *kind == held.kind && *role == held.name => escalating(&entitlement.rules)
+            .filter(|_| *escalation == Escalation::Refuse)
+            .map(|rule| format!("entitlement {name}: {role} can be used to gain more access ({rule})")),
         (Access::Rules { rules, .. }, None) => covers(rules, &entitlement.rules)
             .err()
             .map(|uncovered| format!("entitlement {name}: {uncovered}")),

@@ -17,6 +17,8 @@ mod artifact;
 mod effect;
 mod ending;
 mod facts;
+#[cfg(test)]
+mod fixtures;
 mod live;
 mod orphan;
 mod plan;

@@ -258,9 +258,10 @@ fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timest
         return leftovers;
     }
     match deletable_at(&input.grant.metadata, ended_at, denied, input.policy) {
-        Some(at) if at <= now => leftovers.then([Effect::DeleteGrant]),
-        Some(at) => leftovers.waking(at),
-        None => leftovers,
+        // A leftover that somebody holds back must not outlive its record.
+        Some(at) if at <= now && input.found.is_empty() => leftovers.then([Effect::DeleteGrant]),
+        Some(at) if at > now => leftovers.waking(at),
+        _ => leftovers,
     }
 }
 
@@ -273,3 +274,8 @@ fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> Vec<Effect>
         .map(|found| Effect::Delete(Target::from(found)))
         .collect()
 }
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -124,20 +124,19 @@ impl Policy {
         let spec = &policy.spec;
         let mut problems = Vec::new();
         let mut span = |field: &str, text: &api::DurationText| match Span::try_from(text) {
-            Ok(span) => span,
+            Ok(span) => Some(span),
             Err(error) => {
                 problems.push(span_problem(field, &error));
-                Span::MAX
+                None
             }
         };
         let max_duration = span("spec.duration.max", &spec.duration.max);
-        let default_duration = spec
-            .duration
-            .default
-            .as_ref()
-            .map_or(max_duration, |text| span("spec.duration.default", text));
+        let default_duration = match &spec.duration.default {
+            Some(text) => span("spec.duration.default", text),
+            None => max_duration,
+        };
         let retention = span("spec.retention", &spec.retention);
-        if max_duration > settings.cap {
+        if let Some(max_duration) = max_duration.filter(|max| *max > settings.cap) {
             problems.push(Problem::new(
                 "spec.duration.max",
                 format!(
@@ -146,7 +145,9 @@ impl Policy {
                 ),
             ));
         }
-        if default_duration > max_duration {
+        if let (Some(default_duration), Some(max_duration)) = (default_duration, max_duration)
+            && default_duration > max_duration
+        {
             problems.push(Problem::new(
                 "spec.duration.default",
                 format!("{default_duration} exceeds spec.duration.max: at most {max_duration}"),
@@ -171,9 +172,11 @@ impl Policy {
             .enumerate()
             .filter_map(|(position, entitlement)| parse_entitlement(position, entitlement, &mut problems))
             .collect();
-        if !problems.is_empty() {
+        let (Some(max_duration), Some(default_duration), Some(retention), true) =
+            (max_duration, default_duration, retention, problems.is_empty())
+        else {
             return Err(problems);
-        }
+        };
         Ok(Self {
             name: policy.metadata.name.clone().unwrap_or_default(),
             uid: policy.metadata.uid.clone().unwrap_or_default(),
@@ -305,10 +308,9 @@ fn parse_reason(demands: Option<&api::ReasonDemands>, problems: &mut Vec<Problem
         return ReasonRule::default();
     };
     let pattern = demands.pattern.as_ref().and_then(|pattern| {
-        match RegexBuilder::new(&format!("^(?:{pattern})$"))
-            .size_limit(PATTERN_SIZE_LIMIT)
-            .build()
-        {
+        let compiled = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE_LIMIT).build();
+        // By itself first: `a)|(?:b` would only make sense inside the group, and escape it.
+        match compiled(pattern).and_then(|_| compiled(&format!("^(?:{pattern})$"))) {
             Ok(regex) => Some((pattern.clone(), regex)),
             Err(error) => {
                 problems.push(Problem::new(
@@ -368,10 +370,7 @@ const ANY_NAME: &str = "any";
 fn never_granted(position: usize, narrowing: Narrowing, rules: &[Rule]) -> Option<Problem> {
     let field = format!("spec.entitlements[{position}].rules");
     if let Some(rule) = escalating(rules) {
-        return Some(Problem::new(
-            format!("{field}.items"),
-            format!("cannot be granted, it can be used to gain more access ({rule})"),
-        ));
+        return Some(Problem::new(field, format!("cannot be granted: {rule}")));
     }
     if narrowing != Narrowing::Required {
         return None;
@@ -384,3 +383,6 @@ fn never_granted(position: usize, narrowing: Narrowing, rules: &[Rule]) -> Optio
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::facts::{RoleName, Roles};
 use super::policy::{Access, Policy, Problem};
-use super::rules::{covers, escalating};
+use super::rules::{covers, describe, escalating};
 use super::status::condition;
 use crate::api::{AccessPolicy, AccessPolicyStatus, Escalation, RoleKind, Rule, conditions, reasons};
 
@@ -98,10 +98,10 @@ pub fn preflight(policy: &Policy, roles: &Roles, rights: &Rights) -> Result<(), 
             }
             Access::Rules { rules, .. } => {
                 for rule in rules {
-                    if let Err(uncovered) = covers(&rights.held, std::slice::from_ref(rule)) {
+                    if covers(&rights.held, std::slice::from_ref(rule)).is_err() {
                         lacking.push(Problem::new(
                             format!("{field}.rules"),
-                            format!("Curfew may not hand out {uncovered}"),
+                            format!("Curfew may not hand out {}", describe(rule)),
                         ));
                         missing.push(rule.clone());
                     }
@@ -202,3 +202,6 @@ fn joined(problems: &[Problem]) -> String {
         .collect::<Vec<_>>()
         .join("; ")
 }
+
+#[cfg(test)]
+mod tests;

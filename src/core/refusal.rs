@@ -68,7 +68,13 @@ impl From<Refusal> for Refusals {
 
 impl fmt::Display for Refusals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.first)?;
-        self.rest.iter().try_for_each(|refusal| write!(f, "; {refusal}"))
+        if self.rest.is_empty() {
+            return write!(f, "{}", self.first);
+        }
+        // Numbered, since each is a sentence with its own colons and semicolons.
+        write!(f, "(1) {}", self.first)?;
+        (2..)
+            .zip(&self.rest)
+            .try_for_each(|(number, refusal)| write!(f, " ({number}) {refusal}"))
     }
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::status::micro_time;
 use super::{Refusal, Refusals, Span};
 use crate::api::{AccessGrant, EntitlementRequest, Subject, reasons};
 
@@ -86,7 +87,8 @@ impl Request {
             .not_after
             .as_ref()
             .and_then(|text| match text.parse::<Timestamp>() {
-                Ok(timestamp) => Some(timestamp),
+                // As it will be recorded: an end within the present microsecond has passed.
+                Ok(timestamp) => Some(micro_time(timestamp).0),
                 Err(error) => {
                     refusals.push(Refusal::new(
                         reasons::NOT_AFTER_INVALID,

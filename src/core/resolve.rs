@@ -158,3 +158,6 @@ fn hash(
         text
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,6 @@ pub fn deletable_at(
     let retention = if denied { retention.min(DENIED?) } else { retention };
     Some(retention.after(ended_at))
 }
+
+#[cfg(test)]
+mod tests;

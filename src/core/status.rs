@@ -17,6 +17,9 @@ use crate::api::{
 /// Longest message put into a status; the schema allows more, people read less.
 const MESSAGE_LENGTH: usize = 1024;
 
+/// What is said of a request that its policy admitted.
+const ADMITTED: &str = "the policy admits the request";
+
 /// Uids of what was made, by kind and name.
 pub type Uids = BTreeMap<(ArtifactKind, String), String>;
 
@@ -25,10 +28,12 @@ type Wanted<'a> = (&'static str, &'static str, &'static str, &'a str);
 
 /// Not decided yet, and why.
 pub fn held(grant: &AccessGrant, reason: &'static str, message: &str, at: Timestamp) -> AccessGrantStatus {
+    let message = shortened(message);
+    let message = message.as_str();
     let wanted = [
         (conditions::ACCEPTED, "Unknown", reason, message),
         (conditions::ACTIVE, "False", reasons::PENDING, message),
-        (conditions::ENDED, "False", reasons::PENDING, ""),
+        (conditions::ENDED, "False", reasons::PENDING, "not yet"),
         (conditions::READY, "False", reasons::PENDING, message),
         (conditions::RECONCILING, "True", reason, message),
     ];
@@ -66,14 +71,14 @@ pub fn activating(
     at: Timestamp,
 ) -> AccessGrantStatus {
     let wanted = [
-        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ""),
+        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ADMITTED),
         (
             conditions::ACTIVE,
             "False",
             reasons::ACTIVATING,
             "the access is being made",
         ),
-        (conditions::ENDED, "False", reasons::ACTIVATING, ""),
+        (conditions::ENDED, "False", reasons::ACTIVATING, "not yet"),
         (
             conditions::READY,
             "False",
@@ -104,9 +109,9 @@ pub fn active(grant: &AccessGrant, uids: &Uids, at: Timestamp) -> AccessGrantSta
         .and_then(|status| status.expires_at.as_ref())
         .map_or_else(String::new, |end| format!("until {}", end.0));
     let wanted = [
-        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ""),
+        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ADMITTED),
         (conditions::ACTIVE, "True", reasons::ACTIVE, until.as_str()),
-        (conditions::ENDED, "False", reasons::ACTIVE, ""),
+        (conditions::ENDED, "False", reasons::ACTIVE, "not yet"),
         (conditions::READY, "True", reasons::ACTIVE, until.as_str()),
     ];
     let mut status = with_conditions(grant, &wanted, at);
@@ -126,7 +131,7 @@ pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrant
     let message = shortened(&ending.message);
     let (state, reason) = (ending.state(), ending.reason());
     let mut wanted: Vec<Wanted<'_>> = vec![
-        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ""),
+        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ADMITTED),
         (conditions::ACTIVE, "False", state, message.as_str()),
         (conditions::ENDED, "True", reason, message.as_str()),
     ];
@@ -254,3 +259,6 @@ fn shortened(message: &str) -> String {
     }
     message.chars().take(MESSAGE_LENGTH - 1).chain(['…']).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,8 +33,8 @@ impl Index {
         }
     }
 
-    /// Takes in an event about cluster roles. The operator's own rights change with them, so every policy that is
-    /// not ready is judged again.
+    /// Takes in an event about cluster roles. The operator's own rights are aggregated from them, so with each
+    /// change every policy is judged again; cluster roles change rarely, and judging is coalesced.
     pub fn cluster_role(&self, event: &Event<ClusterRole>) -> Touched {
         let mut state = self.write();
         let changes = state.cluster_roles.take(event, |role| {
@@ -44,13 +44,9 @@ impl Index {
         if names.is_empty() {
             return Touched::default();
         }
-        let policies = state.policies_naming(RoleKind::ClusterRole, &names);
-        let unready = state.judged.iter().filter(|(_, judged)| judged.verdict.is_err());
-        let grants = state.grants_where(|_, brief| policies.contains(&brief.policy));
-        let policies = unready
-            .map(|(name, _)| name.clone())
-            .chain(policies.iter().cloned())
-            .collect();
+        let naming = state.policies_naming(RoleKind::ClusterRole, &names);
+        let grants = state.grants_where(|_, brief| naming.contains(&brief.policy));
+        let policies = state.policies.iter().map(|(name, _)| name.clone()).collect();
         Touched {
             grants,
             policies,

@@ -1,0 +1,671 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::api::{
+    AccessGrant, AccessPolicy, Day, PrincipalKind, RoleKind, SelectorOperator, SelectorRequirement,
+};
+use crate::core::fixtures::{
+    at, grant, named, now, policy, principal, role_entitlement, rule, rules_entitlement, settings,
+};
+
+/// The request of `grant` under `policy`, a quarter of an hour after it was made.
+fn judged(grant: &AccessGrant, policy: &AccessPolicy) -> Result<Admission, Refusals> {
+    in_namespace(grant, policy, Some(&prod()))
+}
+
+fn in_namespace(
+    grant: &AccessGrant,
+    policy: &AccessPolicy,
+    namespace: Option<&NamespaceFacts>,
+) -> Result<Admission, Refusals> {
+    admit(&Question {
+        request: &Request::parse(grant)?,
+        policy: &policy.parsed(),
+        namespace_name: "prod",
+        namespace,
+        settings: &settings(),
+        now: at("2026-12-01T09:15:00Z"),
+    })
+}
+
+fn prod() -> NamespaceFacts {
+    NamespaceFacts {
+        uid: "uid-of-prod".to_owned(),
+        labels: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+        terminating: false,
+    }
+}
+
+fn looking(policy: &Policy) -> Vec<Entitlement> {
+    policy.entitlement("look").cloned().into_iter().collect()
+}
+
+#[test]
+fn a_request_that_names_nothing_gets_what_the_policy_gives_by_default() {
+    assert_eq!(
+        judged(&grant("g"), &policy()),
+        Ok(Admission {
+            subject: Subject::user("alice@example.com"),
+            duration: Span::parse("30m").unwrap(),
+            not_after: None,
+            window_end: None,
+            entitlements: looking(&policy().parsed()),
+        })
+    );
+}
+
+#[test]
+fn a_request_that_names_everything_gets_exactly_that() {
+    let narrowed = Entitlement {
+        name: "exec".to_owned(),
+        by_default: false,
+        access: Access::Rules {
+            narrowing: Narrowing::Optional,
+            rules: vec![named(rule(&["create"], &["pods/exec"]), &["api-0", "api-1"])],
+        },
+    };
+    let asked = grant("g")
+        .asked_by_pipeline()
+        .given_to(Subject::service_account("ci", "smoke-test"))
+        .asking_for_objects("exec", &["api-1", "api-0"])
+        .lasting("4h")
+        .until("2026-12-01T12:00:00+01:00");
+    let windowed = policy().open(&[Day::Tue], "09:00", "18:00");
+    assert_eq!(
+        judged(&asked, &windowed),
+        Ok(Admission {
+            subject: Subject::service_account("ci", "smoke-test"),
+            duration: Span::parse("4h").unwrap(),
+            not_after: Some(at("2026-12-01T11:00:00Z")),
+            window_end: Some(at("2026-12-01T18:00:00Z")),
+            entitlements: vec![narrowed],
+        })
+    );
+}
+
+#[test]
+fn requesters_are_listed_by_user_group_or_service_account() {
+    let end = "2026-12-01T12:00:00Z";
+    for (case, asked) in [
+        ("group", grant("g")),
+        ("user", grant("g").asked_by("carol@example.com", &[])),
+        ("service account", grant("g").asked_by_pipeline().until(end)),
+        (
+            "service account by group",
+            grant("g")
+                .asked_by("system:serviceaccount:x:y", &["payments-devs"])
+                .until(end),
+        ),
+    ] {
+        assert!(judged(&asked, &policy()).is_ok(), "{case}");
+    }
+    // A kind lists only its own: names alone prove nothing.
+    let named_alike = policy().with(|spec| {
+        spec.requesters = vec![
+            principal(PrincipalKind::User, "system:serviceaccount:ci:deployer"),
+            principal(PrincipalKind::Group, "alice@example.com"),
+            principal(PrincipalKind::User, "payments-devs"),
+            principal(PrincipalKind::ServiceAccount, "other/deployer"),
+            principal(PrincipalKind::ServiceAccount, "ci/deploy"),
+        ];
+    });
+    for asked in [grant("g"), grant("g").asked_by_pipeline().until(end)] {
+        let refusals = judged(&asked, &named_alike).unwrap_err();
+        assert_eq!(refusals.reason(), reasons::REQUESTER_NOT_LISTED);
+    }
+}
+
+#[test]
+fn subjects_other_than_the_requester_are_listed_by_kind_name_and_namespace() {
+    for subject in [
+        Subject::user("dave@example.com"),
+        Subject::service_account("ci", "smoke-test"),
+        Subject::user("alice@example.com"),
+    ] {
+        let asked = grant("g").given_to(subject.clone());
+        assert_eq!(
+            judged(&asked, &policy()).map(|admission| admission.subject),
+            Ok(subject)
+        );
+    }
+    for subject in [
+        Subject::user("smoke-test"),
+        Subject::service_account("prod", "smoke-test"),
+        Subject::service_account("ci", "dave@example.com"),
+        Subject::user("Dave@example.com"),
+        Subject::service_account("x", "alice@example.com"),
+    ] {
+        let refusals = judged(&grant("g").given_to(subject.clone()), &policy()).unwrap_err();
+        assert_eq!(refusals.reason(), reasons::SUBJECT_NOT_LISTED, "{subject}");
+    }
+}
+
+/// Asserts that this is refused for one reason, and that the message names the field, what was asked and what would
+/// be accepted.
+fn refused(case: &str, grant: &AccessGrant, policy: &AccessPolicy, reason: &str, field: &str, says: &[&str]) {
+    let refusals = judged(grant, policy).unwrap_err();
+    let message = refusals.to_string();
+    assert_eq!(refusals.reason(), reason, "{case}: {message}");
+    assert!(message.starts_with(&format!("{field}: ")), "{case}: {message}");
+    assert!(
+        !message.contains("; spec."),
+        "{case} is refused for more than one reason: {message}"
+    );
+    for needle in says {
+        assert!(
+            message.contains(needle),
+            "{case}: {needle:?} is not in {message:?}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_with_the_form_that_would_be_accepted() {
+    let asked = || grant("g");
+    refused(
+        "nobody asks",
+        &asked().with(|spec| spec.requester = None),
+        &policy(),
+        reasons::REQUESTER_UNKNOWN,
+        "spec.requester",
+        &["nobody attested who asks", "kubectl auth whoami"],
+    );
+    refused(
+        "a duration that is none",
+        &asked().lasting("1 hour"),
+        &policy(),
+        reasons::DURATION_INVALID,
+        "spec.duration",
+        &["\"1 hour\" is not a duration", "8h, 1h30m or 90s"],
+    );
+    refused(
+        "a duration out of range",
+        &asked().lasting("769h"),
+        &policy(),
+        reasons::DURATION_INVALID,
+        "spec.duration",
+        &["769h is out of range", "between 1s and 768h"],
+    );
+    refused(
+        "an end that is none",
+        &asked().until("tomorrow"),
+        &policy(),
+        reasons::NOT_AFTER_INVALID,
+        "spec.notAfter",
+        &["\"tomorrow\" is not a time", "2026-12-01T18:00:00Z"],
+    );
+}
+
+#[test]
+fn who_may_not_ask_is_told_who_may_and_until_when() {
+    let asked = || grant("g");
+    refused(
+        "a user who is not listed",
+        &asked().asked_by("mallory@example.com", &["system:authenticated"]),
+        &policy(),
+        reasons::REQUESTER_NOT_LISTED,
+        "spec.requester",
+        &[
+            "mallory@example.com may not ask under policy prod-debug",
+            "group payments-devs, user carol@example.com, service account ci/deployer",
+        ],
+    );
+    refused(
+        "a service account that is not listed",
+        &asked()
+            .asked_by("system:serviceaccount:ci:other", &[])
+            .until("2026-12-01T10:00:00Z"),
+        &policy(),
+        reasons::REQUESTER_NOT_LISTED,
+        "spec.requester",
+        &[
+            "system:serviceaccount:ci:other may not ask",
+            "service account ci/deployer",
+        ],
+    );
+    refused(
+        "a service account without an end",
+        &asked().asked_by_pipeline(),
+        &policy(),
+        reasons::NOT_AFTER_REQUIRED,
+        "spec.notAfter",
+        &["a service account asks: name the hard end, such as 2026-12-01T18:00:00Z"],
+    );
+    refused(
+        "an end that has passed",
+        &asked().until("2026-12-01T09:15:00Z"),
+        &policy(),
+        reasons::NOT_AFTER_PASSED,
+        "spec.notAfter",
+        &["2026-12-01T09:15:00Z has passed", "a time that lies ahead"],
+    );
+}
+
+#[test]
+fn who_may_not_receive_access_is_told_who_may() {
+    let asked = || grant("g");
+    let anybody = |name: &str| {
+        let name = name.to_owned();
+        policy().with(|spec| spec.subjects = vec![principal(PrincipalKind::User, &name)])
+    };
+    refused(
+        "a subject that is not listed",
+        &asked().given_to(Subject::service_account("dev", "smoke-test")),
+        &policy(),
+        reasons::SUBJECT_NOT_LISTED,
+        "spec.subject",
+        &[
+            "service account dev/smoke-test may not receive access under policy prod-debug",
+            "user dave@example.com, service account ci/smoke-test",
+        ],
+    );
+    refused(
+        "a subject where none is listed",
+        &asked().given_to(Subject::user("dave@example.com")),
+        &policy().with(|spec| spec.subjects.clear()),
+        reasons::SUBJECT_NOT_LISTED,
+        "spec.subject",
+        &[
+            "user dave@example.com may not receive access",
+            "only requesters themselves",
+        ],
+    );
+    refused(
+        "a name of the cluster itself",
+        &asked().given_to(Subject::user("system:admin")),
+        &anybody("system:admin"),
+        reasons::SUBJECT_FORBIDDEN,
+        "spec.subject",
+        &[
+            "\"system:admin\" never receives access",
+            "name a person or a service account",
+        ],
+    );
+    refused(
+        "a service account of Curfew's own namespace",
+        &asked().given_to(Subject::service_account("curfew-system", "curfew")),
+        &policy().with(|spec| {
+            spec.subjects = vec![principal(PrincipalKind::ServiceAccount, "curfew-system/curfew")];
+        }),
+        reasons::SUBJECT_FORBIDDEN,
+        "spec.subject",
+        &["\"curfew\" never receives access: it is a service account of Curfew's own namespace"],
+    );
+}
+
+#[test]
+fn a_request_beyond_the_policy_is_denied_and_says_what_is_allowed() {
+    let asked = || grant("g");
+    let patterned =
+        || policy().with(|spec| spec.reason.as_mut().unwrap().pattern = Some("[A-Z]+-[0-9]+".to_owned()));
+    refused(
+        "a reason that is too short",
+        &asked().because("  PAY-1234\u{2003} "),
+        &policy(),
+        reasons::REASON_INSUFFICIENT,
+        "spec.reason",
+        &["8 characters given, at least 10 required"],
+    );
+    refused(
+        "a reason that matches only in part",
+        &asked().because("PAY-123 checkout"),
+        &patterned(),
+        reasons::REASON_INSUFFICIENT,
+        "spec.reason",
+        &["\"PAY-123 checkout\" does not match the required pattern \"[A-Z]+-[0-9]+\""],
+    );
+    refused(
+        "longer than the policy allows",
+        &asked().lasting("4h1s"),
+        &policy(),
+        reasons::DURATION_TOO_LONG,
+        "spec.duration",
+        &["4h1s asked, at most 4h allowed by policy prod-debug"],
+    );
+    refused(
+        "outside the windows",
+        &asked(),
+        &policy().open(&[Day::Mon, Day::Wed], "08:00", "18:00"),
+        reasons::OUTSIDE_WINDOWS,
+        "metadata.creationTimestamp",
+        &[
+            "no window of policy prod-debug is open at 2026-12-01T09:15:00Z",
+            "the next opens at 2026-12-02T08:00:00Z",
+        ],
+    );
+}
+
+#[test]
+fn an_entitlement_that_is_not_given_so_is_refused_and_says_how_it_would_be() {
+    let asked = || grant("g");
+    let only = |entitlement| policy().with(|spec| spec.entitlements = vec![entitlement]);
+    let exec = |narrowing| only(rules_entitlement("exec", narrowing));
+    refused(
+        "an entitlement that is not offered",
+        &asked().asking_for(&["lok"]),
+        &policy(),
+        reasons::ENTITLEMENT_UNKNOWN,
+        "spec.entitlements[lok]",
+        &["policy prod-debug offers look, exec"],
+    );
+    refused(
+        "nothing by default",
+        &asked(),
+        &exec(Narrowing::Optional),
+        reasons::ENTITLEMENT_UNKNOWN,
+        "spec.entitlements",
+        &["policy prod-debug gives nothing by default; name one of exec"],
+    );
+    refused(
+        "narrowing required",
+        &asked().asking_for(&["exec"]),
+        &exec(Narrowing::Required),
+        reasons::NARROWING_REFUSED,
+        "spec.entitlements[exec].resourceNames",
+        &["name the objects you need"],
+    );
+    refused(
+        "narrowing forbidden",
+        &asked().asking_for_objects("exec", &["api-0"]),
+        &exec(Narrowing::Forbidden),
+        reasons::NARROWING_REFUSED,
+        "spec.entitlements[exec].resourceNames",
+        &["given whole; leave resourceNames out"],
+    );
+    refused(
+        "a role cannot be narrowed",
+        &asked().asking_for_objects("look", &["api-0"]),
+        &only(role_entitlement("look", "view")),
+        reasons::NARROWING_REFUSED,
+        "spec.entitlements[look].resourceNames",
+        &["a role is bound as it is and cannot be narrowed; leave resourceNames out"],
+    );
+    refused(
+        "narrowed to no object",
+        &asked().asking_for_objects("exec", &[]),
+        &exec(Narrowing::Optional),
+        reasons::NARROWING_REFUSED,
+        "spec.entitlements[exec].resourceNames",
+        &["no object is named"],
+    );
+    refused(
+        "narrowed to an object that is not offered",
+        &asked().asking_for_objects("exec", &["api-1"]),
+        &exec(Narrowing::Optional).with(|spec| {
+            let items = &mut spec.entitlements[0].rules.as_mut().unwrap().items;
+            items[0].resource_names = vec!["api-0".to_owned()];
+        }),
+        reasons::NARROWING_REFUSED,
+        "spec.entitlements[exec].resourceNames",
+        &["not offered for objects named api-1; offered for api-0"],
+    );
+}
+
+#[test]
+fn what_is_just_within_each_bound_is_admitted() {
+    let asked = || grant("g");
+    let exec =
+        |narrowing| policy().with(|spec| spec.entitlements = vec![rules_entitlement("exec", narrowing)]);
+    let whole = "PAY-[0-9]+ .*";
+    for (case, grant, policy) in [
+        ("the greatest length", asked().lasting("4h"), policy()),
+        (
+            "an end ahead",
+            asked().until("2026-12-01T09:15:00.000001Z"),
+            policy(),
+        ),
+        ("the shortest reason", asked().because(" PAY-123456 "), policy()),
+        (
+            "ten characters of many bytes",
+            asked().because("ÄÖÜÄÖÜÄÖÜß"),
+            policy(),
+        ),
+        (
+            "a reason that matches as a whole, without its spaces",
+            asked().because(" PAY-123 checkout "),
+            policy().with(|spec| spec.reason.as_mut().unwrap().pattern = Some(whole.to_owned())),
+        ),
+        (
+            "no demands on reasons",
+            asked().because("x"),
+            policy().with(|spec| spec.reason = None),
+        ),
+        (
+            "an open window",
+            asked(),
+            policy().open(&[Day::Tue], "09:15", "09:16"),
+        ),
+        (
+            "narrowed as required",
+            asked().asking_for_objects("exec", &["a"]),
+            exec(Narrowing::Required),
+        ),
+        (
+            "whole as required",
+            asked().asking_for(&["exec"]),
+            exec(Narrowing::Forbidden),
+        ),
+        (
+            "whole though it may be narrowed",
+            asked().asking_for(&["exec"]),
+            exec(Narrowing::Optional),
+        ),
+    ] {
+        assert!(
+            judged(&grant, &policy).is_ok(),
+            "{case}: {:?}",
+            judged(&grant, &policy)
+        );
+    }
+}
+
+#[test]
+fn names_that_are_not_what_they_seem_never_receive_access_even_when_listed() {
+    for name in [
+        "system:masters",
+        "system:serviceaccount:ci:deployer",
+        "*",
+        " alice",
+        "alice\u{a0}",
+        "al\u{200b}ice",
+        "al\u{202e}ecila",
+        "alice\u{2066}",
+        "alice\u{7}",
+        "alice\u{feff}",
+        "al\u{ad}ice",
+        "alice\u{e0041}",
+        "alice\u{2028}bob",
+        "alice\u{3164}",
+        "alice\u{fe0f}",
+    ] {
+        let listed = policy().with(|spec| {
+            spec.subjects = vec![principal(PrincipalKind::User, name)];
+            spec.requesters.push(principal(PrincipalKind::User, name));
+        });
+        for asked in [
+            grant("g").given_to(Subject::user(name)),
+            grant("g").asked_by(name, &["payments-devs"]),
+        ] {
+            match judged(&asked, &listed) {
+                // A service account asks for itself: that is one with an account, not a name of the cluster.
+                Err(refusals)
+                    if name.starts_with("system:serviceaccount:") && asked.spec.subject.is_none() =>
+                {
+                    assert_eq!(refusals.reason(), reasons::NOT_AFTER_REQUIRED);
+                }
+                other => {
+                    let refusals = other.unwrap_err();
+                    assert_eq!(
+                        refusals.reason(),
+                        reasons::SUBJECT_FORBIDDEN,
+                        "{name:?}: {refusals}"
+                    );
+                }
+            }
+        }
+    }
+    for name in [
+        "alice",
+        "Älice Müller",
+        "爱丽丝",
+        "oidc:alice@example.com",
+        "a-system:b",
+    ] {
+        let asked = grant("g").asked_by(name, &["payments-devs"]);
+        assert!(judged(&asked, &policy()).is_ok(), "{name:?}");
+    }
+}
+
+#[test]
+fn namespaces_are_selected_by_label_and_the_refusal_says_which() {
+    let demanding = |key: &str, operator, values: &[&str]| {
+        let demand = SelectorRequirement {
+            key: key.to_owned(),
+            operator,
+            values: crate::core::fixtures::strings(values),
+        };
+        policy().with(|spec| {
+            spec.namespace_selector.match_labels.clear();
+            spec.namespace_selector.match_expressions.push(demand);
+        })
+    };
+    let everywhere = policy().with(|spec| spec.namespace_selector.match_labels.clear());
+    for (selected, policy, selector) in [
+        (true, policy(), "env=prod"),
+        (true, everywhere, "all namespaces"),
+        (
+            true,
+            demanding("env", SelectorOperator::In, &["dev", "prod"]),
+            "env in (dev,prod)",
+        ),
+        (
+            false,
+            demanding("env", SelectorOperator::In, &["dev", "test"]),
+            "env in (dev,test)",
+        ),
+        (
+            false,
+            demanding("env", SelectorOperator::NotIn, &["prod"]),
+            "env notin (prod)",
+        ),
+        (
+            true,
+            demanding("tier", SelectorOperator::NotIn, &["prod"]),
+            "tier notin (prod)",
+        ),
+        (true, demanding("env", SelectorOperator::Exists, &[]), "env"),
+        (false, demanding("tier", SelectorOperator::Exists, &[]), "tier"),
+        (
+            false,
+            demanding("env", SelectorOperator::DoesNotExist, &[]),
+            "!env",
+        ),
+    ] {
+        assert_eq!(policy.parsed().selector(), selector);
+        let expected = format!(
+            "metadata.namespace: policy prod-debug covers namespaces with {selector}; prod is not one of them"
+        );
+        let message = judged(&grant("g"), &policy)
+            .map(|_| ())
+            .map_err(|refusals| refusals.to_string());
+        assert_eq!(message, if selected { Ok(()) } else { Err(expected) });
+    }
+}
+
+#[test]
+fn nothing_is_given_in_a_namespace_that_goes_or_is_gone() {
+    let terminating = NamespaceFacts {
+        terminating: true,
+        ..prod()
+    };
+    for namespace in [None, Some(&terminating)] {
+        let refusals = in_namespace(&grant("g"), &policy(), namespace).unwrap_err();
+        assert_eq!(refusals.reason(), reasons::NAMESPACE_TERMINATING);
+        assert_eq!(
+            refusals.to_string(),
+            "metadata.namespace: namespace prod is being deleted; nothing can be made in it"
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_are_named_at_once_and_the_first_check_gives_the_reason() {
+    let asked = grant("g")
+        .asked_by("mallory", &[])
+        .given_to(Subject::user("eve"))
+        .because("x")
+        .lasting("5h")
+        .until("2026-12-01T09:00:00Z")
+        .asking_for(&["everything", "look"])
+        .asking_for_objects("look", &["api-0"]);
+    let closed = policy().open(&[Day::Sun], "08:00", "18:00");
+    let nowhere = NamespaceFacts::default();
+    let refusals = in_namespace(&asked, &closed, Some(&nowhere)).unwrap_err();
+    assert_eq!(refusals.reason(), reasons::NAMESPACE_NOT_SELECTED);
+    let message = refusals.to_string();
+    let fields: Vec<&str> = (1..)
+        .map_while(|number| message.split_once(&format!("({number}) ")))
+        .filter_map(|(_, rest)| rest.split_once(": "))
+        .map(|(field, _)| field)
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "metadata.namespace",
+            "spec.requester",
+            "spec.notAfter",
+            "spec.subject",
+            "spec.reason",
+            "spec.duration",
+            "metadata.creationTimestamp",
+            "spec.entitlements[everything]",
+            "spec.entitlements[look].resourceNames",
+        ]
+    );
+    let unreadable = grant("g")
+        .lasting("soon")
+        .until("never")
+        .with(|spec| spec.requester = None);
+    let refusals = Request::parse(&unreadable).unwrap_err();
+    assert_eq!(refusals.reason(), reasons::REQUESTER_UNKNOWN);
+    for needle in [
+        "spec.requester: ",
+        "(2) spec.duration: \"soon\"",
+        "(3) spec.notAfter: \"never\"",
+    ] {
+        assert!(
+            refusals.to_string().contains(needle),
+            "{needle:?} is not in {refusals}"
+        );
+    }
+}
+
+#[test]
+fn the_clusters_cap_bounds_what_an_older_policy_still_allows() {
+    let mut settings = settings();
+    settings.cap = Span::parse("1h").unwrap();
+    let asked = |duration| {
+        admit(&Question {
+            request: &Request::parse(&grant("g").lasting(duration)).unwrap(),
+            policy: &policy().parsed(),
+            namespace_name: "prod",
+            namespace: Some(&prod()),
+            settings: &settings,
+            now: now(),
+        })
+    };
+    assert!(asked("1h").is_ok());
+    assert_eq!(
+        asked("61m").unwrap_err().to_string(),
+        "spec.duration: 1h1m asked, at most 1h allowed by policy prod-debug"
+    );
+}
+
+#[test]
+fn a_role_of_the_namespace_is_admitted_like_a_cluster_role() {
+    let mut own = role_entitlement("look", "debug");
+    own.role.as_mut().unwrap().kind = RoleKind::Role;
+    let policy = policy().with(|spec| spec.entitlements = vec![own]);
+    let admission = judged(&grant("g"), &policy).unwrap();
+    assert_eq!(admission.entitlements, looking(&policy.parsed()));
+}

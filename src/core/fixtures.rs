@@ -1,0 +1,494 @@
+//! What the tests of `core` are about: one request, one policy, one namespace and a clock that stands still, as the
+//! domain types themselves, and a cluster that does what a plan says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::facts::{Content, Found, Input, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings};
+use super::status::{self, Uids};
+use super::{Announcement, Artifact, Body, Effect, Plan, Policy, Span, canonical, plan};
+use crate::api::{
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ArtifactKind,
+    DurationLimits, DurationText, Entitlement, EntitlementRequest, Escalation, GrantableRule, Limits,
+    NamespaceSelector, Narrowing, OnChange, Path, PolicyRef, Principal, PrincipalKind, ReasonDemands,
+    Requester, RoleEntitlement, RoleKind, Rule, RulesEntitlement, Selection, Subject, Window, conditions,
+};
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A Tuesday morning, the moment at which every situation begins.
+pub(crate) fn now() -> Timestamp {
+    at("2026-12-01T09:00:00Z")
+}
+
+pub(crate) fn seconds(count: i64) -> SignedDuration {
+    SignedDuration::from_secs(count)
+}
+
+pub(crate) fn strings(items: &[&str]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        cap: Span::parse("8h").unwrap(),
+        namespace: "curfew-system".to_owned(),
+    }
+}
+
+/// A rule of the core group.
+pub(crate) fn rule(verbs: &[&str], resources: &[&str]) -> Rule {
+    Rule {
+        api_groups: strings(&[""]),
+        resources: strings(resources),
+        verbs: strings(verbs),
+        ..Rule::default()
+    }
+}
+
+pub(crate) fn named(rule: Rule, names: &[&str]) -> Rule {
+    Rule {
+        resource_names: strings(names),
+        ..rule
+    }
+}
+
+/// Alice of payments-devs asks in namespace prod under policy prod-debug for what it gives by default.
+pub(crate) fn grant(name: &str) -> AccessGrant {
+    let mut grant = AccessGrant::new(
+        name,
+        AccessGrantSpec {
+            policy_ref: PolicyRef {
+                name: "prod-debug".to_owned(),
+            },
+            reason: "PAY-123 checkout returns 500".to_owned(),
+            requester: None,
+            subject: None,
+            entitlements: None,
+            duration: None,
+            not_after: None,
+            references: Vec::new(),
+        },
+    )
+    .asked_by("alice@example.com", &["payments-devs", "system:authenticated"]);
+    grant.metadata.namespace = Some("prod".to_owned());
+    grant.metadata.uid = Some(format!("uid-of-{name}"));
+    grant.metadata.resource_version = Some("1".to_owned());
+    grant.metadata.generation = Some(1);
+    grant.metadata.creation_timestamp = Some(Time(now()));
+    grant
+}
+
+impl AccessGrant {
+    pub(crate) fn with(mut self, edit: impl FnOnce(&mut AccessGrantSpec)) -> Self {
+        edit(&mut self.spec);
+        self
+    }
+
+    pub(crate) fn asked_by(self, username: &str, groups: &[&str]) -> Self {
+        self.with(|spec| {
+            spec.requester = Some(Requester {
+                username: username.to_owned(),
+                groups: strings(groups),
+            });
+        })
+    }
+
+    pub(crate) fn asked_by_pipeline(self) -> Self {
+        self.asked_by(
+            "system:serviceaccount:ci:deployer",
+            &["system:serviceaccounts", "system:authenticated"],
+        )
+    }
+
+    pub(crate) fn asking_for(self, names: &[&str]) -> Self {
+        self.with(|spec| {
+            spec.entitlements = Some(
+                names
+                    .iter()
+                    .map(|name| EntitlementRequest {
+                        name: (*name).to_owned(),
+                        resource_names: None,
+                    })
+                    .collect(),
+            );
+        })
+    }
+
+    pub(crate) fn asking_for_objects(self, name: &str, objects: &[&str]) -> Self {
+        self.with(|spec| {
+            spec.entitlements
+                .get_or_insert_default()
+                .push(EntitlementRequest {
+                    name: name.to_owned(),
+                    resource_names: Some(strings(objects)),
+                });
+        })
+    }
+
+    pub(crate) fn because(self, reason: &str) -> Self {
+        self.with(|spec| spec.reason = reason.to_owned())
+    }
+
+    pub(crate) fn lasting(self, duration: &str) -> Self {
+        self.with(|spec| spec.duration = Some(DurationText::from(duration)))
+    }
+
+    pub(crate) fn until(self, not_after: &str) -> Self {
+        self.with(|spec| spec.not_after = Some(not_after.to_owned()))
+    }
+
+    pub(crate) fn given_to(self, subject: Subject) -> Self {
+        self.with(|spec| spec.subject = Some(subject))
+    }
+
+    pub(crate) fn being_deleted(mut self) -> Self {
+        self.metadata.deletion_timestamp = Some(Time(now()));
+        self
+    }
+
+    pub(crate) fn at_present(&self) -> AccessGrantStatus {
+        self.status.clone().unwrap_or_default()
+    }
+}
+
+pub(crate) fn principal(kind: PrincipalKind, name: &str) -> Principal {
+    let (namespace, name) = match name.split_once('/') {
+        Some((namespace, name)) => (Some(namespace.to_owned()), name),
+        None => (None, name),
+    };
+    Principal {
+        kind,
+        name: name.to_owned(),
+        namespace,
+    }
+}
+
+/// Payments-devs, carol and the pipeline may look (by default, `ClusterRole` view) and exec (when asked for,
+/// narrowed or not) in namespaces with env=prod, for 30 minutes or up to 4 hours.
+pub(crate) fn policy() -> AccessPolicy {
+    let mut policy = AccessPolicy::new(
+        "prod-debug",
+        AccessPolicySpec {
+            description: String::new(),
+            namespace_selector: NamespaceSelector {
+                match_labels: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+                match_expressions: Vec::new(),
+            },
+            requesters: vec![
+                principal(PrincipalKind::Group, "payments-devs"),
+                principal(PrincipalKind::User, "carol@example.com"),
+                principal(PrincipalKind::ServiceAccount, "ci/deployer"),
+            ],
+            subjects: vec![
+                principal(PrincipalKind::User, "dave@example.com"),
+                principal(PrincipalKind::ServiceAccount, "ci/smoke-test"),
+            ],
+            path: Path::Automatic,
+            windows: Vec::new(),
+            duration: DurationLimits {
+                default: Some(DurationText::from("30m")),
+                max: DurationText::from("4h"),
+            },
+            reason: Some(ReasonDemands {
+                min_length: Some(10),
+                pattern: None,
+            }),
+            limits: Limits::default(),
+            on_policy_change: OnChange::Revoke,
+            retention: DurationText::from("720h"),
+            entitlements: vec![
+                role_entitlement("look", "view"),
+                rules_entitlement("exec", Narrowing::Optional),
+            ],
+        },
+    );
+    policy.metadata.uid = Some("uid-of-prod-debug".to_owned());
+    policy.metadata.generation = Some(3);
+    policy
+}
+
+/// The `ClusterRole` of that name, given by default.
+pub(crate) fn role_entitlement(name: &str, role: &str) -> Entitlement {
+    Entitlement {
+        name: name.to_owned(),
+        selection: Selection::Default,
+        role: Some(RoleEntitlement {
+            kind: RoleKind::ClusterRole,
+            name: role.to_owned(),
+            on_change: OnChange::Revoke,
+            escalation: Escalation::Refuse,
+        }),
+        rules: None,
+    }
+}
+
+/// `create` on pods/exec, given when asked for.
+pub(crate) fn rules_entitlement(name: &str, narrowing: Narrowing) -> Entitlement {
+    Entitlement {
+        name: name.to_owned(),
+        selection: Selection::OnRequest,
+        role: None,
+        rules: Some(RulesEntitlement {
+            narrowing,
+            items: vec![GrantableRule {
+                api_groups: strings(&[""]),
+                resources: strings(&["pods/exec"]),
+                verbs: strings(&["create"]),
+                resource_names: Vec::new(),
+            }],
+        }),
+    }
+}
+
+impl AccessPolicy {
+    pub(crate) fn with(mut self, edit: impl FnOnce(&mut AccessPolicySpec)) -> Self {
+        edit(&mut self.spec);
+        self
+    }
+
+    pub(crate) fn open(self, days: &[crate::api::Day], from: &str, to: &str) -> Self {
+        self.with(|spec| {
+            spec.windows.push(Window {
+                name: format!("from {from}"),
+                time_zone: "UTC".to_owned(),
+                days: days.to_vec(),
+                from: from.to_owned(),
+                to: to.to_owned(),
+            });
+        })
+    }
+
+    pub(crate) fn parsed(&self) -> Policy {
+        Policy::parse(self, &settings()).unwrap()
+    }
+
+    pub(crate) fn ready(&self) -> PolicyFacts {
+        PolicyFacts::Ready(Arc::new(self.parsed()))
+    }
+}
+
+/// The roles of the cluster: view, and maintain with which more access can be gained.
+pub(crate) fn roles() -> Roles {
+    let role = |name: &str, rules: &[Rule]| {
+        let facts = RoleFacts {
+            uid: format!("uid-of-{name}"),
+            rules: canonical(rules),
+        };
+        ((RoleKind::ClusterRole, name.to_owned()), Arc::new(facts))
+    };
+    Roles::from([
+        role("view", &[rule(&["get", "list", "watch"], &["pods", "services"])]),
+        role("maintain", &[rule(&["*"], &["pods"])]),
+    ])
+}
+
+/// All parts of an [`Input`], the instant, and what has been told.
+#[derive(Clone, Debug)]
+pub(crate) struct Situation {
+    pub(crate) grant: AccessGrant,
+    pub(crate) namespace: Option<NamespaceFacts>,
+    pub(crate) policy: PolicyFacts,
+    pub(crate) roles: Roles,
+    pub(crate) found: Vec<Found>,
+    pub(crate) rivals: Vec<String>,
+    pub(crate) refused: Option<String>,
+    pub(crate) entropy: u128,
+    pub(crate) settings: Settings,
+    pub(crate) now: Timestamp,
+    pub(crate) told: Vec<Announcement>,
+    /// Whether the grant was deleted for good.
+    pub(crate) gone: bool,
+    /// How many things have been made, for their uids.
+    pub(crate) made: u32,
+}
+
+impl Situation {
+    /// This grant in a namespace that the policy selects, nothing done yet.
+    pub(crate) fn of(grant: AccessGrant, policy: &AccessPolicy) -> Self {
+        Self {
+            grant,
+            namespace: Some(NamespaceFacts {
+                uid: "uid-of-prod".to_owned(),
+                labels: BTreeMap::from([("env".to_owned(), "prod".to_owned())]),
+                terminating: false,
+            }),
+            policy: policy.ready(),
+            roles: roles(),
+            found: Vec::new(),
+            rivals: Vec::new(),
+            refused: None,
+            entropy: 7,
+            settings: settings(),
+            now: now(),
+            told: Vec::new(),
+            gone: false,
+            made: 0,
+        }
+    }
+
+    /// The same with something changed.
+    pub(crate) fn but(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// So much later.
+    pub(crate) fn after(mut self, time: SignedDuration) -> Self {
+        self.now = self.now.checked_add(time).unwrap();
+        self
+    }
+
+    pub(crate) fn input(&self) -> Input<'_> {
+        Input {
+            grant: &self.grant,
+            namespace: self.namespace.as_ref(),
+            policy: &self.policy,
+            roles: &self.roles,
+            found: &self.found,
+            rivals: &self.rivals,
+            refused: self.refused.as_deref(),
+            entropy: self.entropy,
+            settings: &self.settings,
+        }
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        plan(&self.input(), self.now)
+    }
+
+    /// One pass: everything planned is done.
+    pub(crate) fn pass(mut self) -> Self {
+        for effect in self.plan().stages.iter().flatten() {
+            self.apply(effect).unwrap();
+        }
+        self
+    }
+
+    /// Does what the edges do for one effect, and says what the API server would answer if it refused.
+    pub(crate) fn apply(&mut self, effect: &Effect) -> Result<(), String> {
+        match effect {
+            Effect::Intend(status) | Effect::Record(status) => self.write(status.as_ref().clone()),
+            Effect::RecordActive => {
+                let uids: Uids = self
+                    .found
+                    .iter()
+                    .map(|found| ((found.kind(), found.name.clone()), found.uid.clone()))
+                    .collect();
+                self.write(status::active(&self.grant, &uids, self.now))
+            }
+            Effect::RecordEnded(ending) => self.write(status::ended(&self.grant, ending, self.now)),
+            Effect::Create(artifact) => self.make(artifact),
+            Effect::Delete(target) => {
+                self.found.retain(|found| {
+                    (found.kind(), &found.name) != (target.kind, &target.name)
+                        || target.uid.as_ref().is_some_and(|uid| *uid != found.uid)
+                });
+                Ok(())
+            }
+            Effect::ProveAbsent(targets) => {
+                let there = targets
+                    .iter()
+                    .find(|target| self.find(target.kind, &target.name).is_some());
+                there.map_or(Ok(()), |target| Err(format!("{} is still there", target.name)))
+            }
+            Effect::Announce(announcement) => {
+                self.told.push(announcement.clone());
+                Ok(())
+            }
+            Effect::DeleteGrant => {
+                self.gone = true;
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, kind: ArtifactKind, name: &str) -> Option<&Found> {
+        self.found
+            .iter()
+            .find(|found| found.kind() == kind && found.name == name)
+    }
+
+    /// Somebody else deletes it.
+    pub(crate) fn lose(&mut self, kind: ArtifactKind, name: &str) {
+        self.found
+            .retain(|found| found.kind() != kind || found.name != name);
+    }
+
+    fn make(&mut self, artifact: &Artifact) -> Result<(), String> {
+        if self.find(artifact.kind(), &artifact.name).is_some() {
+            return Err(format!("{} exists already", artifact.name));
+        }
+        let owner = match artifact.body {
+            Body::Fuse { .. } => self.grant.metadata.uid.clone(),
+            Body::Role(_) | Body::Binding { .. } => {
+                let fuse = self.find(ArtifactKind::Job, &artifact.name);
+                let fuse = fuse.ok_or_else(|| format!("{} has no fuse", artifact.name))?;
+                Some(fuse.uid.clone())
+            }
+        };
+        self.made += 1;
+        self.found.push(Found {
+            name: artifact.name.clone(),
+            uid: format!("uid-{}", self.made),
+            deleting: false,
+            owner,
+            content: content(artifact),
+        });
+        Ok(())
+    }
+
+    /// Writes the status as the API server would: with the transition rules of the CRD.
+    fn write(&mut self, new: AccessGrantStatus) -> Result<(), String> {
+        let old = self.grant.at_present();
+        let in_force = |status: &AccessGrantStatus| {
+            status
+                .conditions
+                .iter()
+                .any(|condition| condition.type_ == conditions::ACTIVE && condition.status == "True")
+        };
+        if old.expires_at.is_some() && (new.expires_at.is_none() || new.expires_at > old.expires_at) {
+            return Err("expiresAt only moves earlier".to_owned());
+        }
+        if old.resolved.is_some() && new.resolved != old.resolved {
+            return Err("the resolved access is written once".to_owned());
+        }
+        if old.ended_at.is_some() && new.ended_at != old.ended_at {
+            return Err("an ended grant stays ended".to_owned());
+        }
+        if old.ended_at.is_some() && in_force(&new) {
+            return Err("an ended grant never becomes active".to_owned());
+        }
+        self.grant.status = Some(new);
+        Ok(())
+    }
+}
+
+/// What stands in the cluster once an artifact is made.
+pub(crate) fn content(artifact: &Artifact) -> Content {
+    match &artifact.body {
+        Body::Fuse { .. } => Content::Fuse,
+        Body::Role(rules) => Content::Role(rules.clone()),
+        Body::Binding { role, subject } => Content::Binding {
+            role: role.clone(),
+            subjects: Some(vec![subject.clone()]),
+        },
+    }
+}
+
+/// A condition since [`now`], of generation 1.
+pub(crate) fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Condition {
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: Some(1),
+        last_transition_time: Time(now()),
+    }
+}

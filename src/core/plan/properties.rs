@@ -1,0 +1,1151 @@
+//! What holds whatever happens, in whatever order, wherever a pass dies.
+//!
+//! A [`World`] plays the API server, the garbage collector, the Job controller and everybody else. What it does not
+//! model: two operators at work at once (the `resourceVersion` of the write-ahead), observations older than the last
+//! write, time that passes within a pass, refusals of anything but `Create`, windows other than one in UTC, and
+//! grants whose spec is edited (the CRD forbids it).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use crate::api::{
+    AccessGrant, AccessPolicy, ArtifactKind, Escalation, Narrowing, OnChange, PrincipalKind, RoleKind, Rule,
+    Subject,
+};
+use crate::core::facts::{Content, Found, PolicyFacts, RoleFacts};
+use crate::core::fixtures::{
+    Situation, at, grant, named, now, policy, principal, role_entitlement, rule, rules_entitlement, seconds,
+};
+use crate::core::{Announcement, Artifact, Body, Effect, Policy, canonical};
+
+/// After so many passes at most there is nothing left to do, if nobody else does anything.
+const PASSES: usize = 6;
+
+/// A policy, as far as it varies.
+#[allow(clippy::struct_excessive_bools, reason = "each varies by itself")]
+#[derive(Clone, Debug)]
+struct Offer {
+    max_minutes: u32,
+    default_minutes: Option<u32>,
+    lists_people: bool,
+    lists_pipeline: bool,
+    lists_dave: bool,
+    look: Option<RoleOffer>,
+    exec: Option<(Narrowing, Option<&'static str>)>,
+    /// From 09:00 to 10:00 UTC only.
+    in_the_morning: bool,
+    keep: bool,
+    limit: u16,
+}
+
+#[derive(Clone, Debug)]
+struct RoleOffer {
+    role: &'static str,
+    keep: bool,
+    knowingly: bool,
+}
+
+/// A request, as far as it varies.
+#[derive(Clone, Debug)]
+struct Ask {
+    pipeline: bool,
+    receiver: Receiver,
+    items: Items,
+    minutes: Option<u32>,
+    /// Seconds from the beginning.
+    not_after: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Receiver {
+    Requester,
+    Dave,
+    Mallory,
+    Masters,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Items {
+    Default,
+    Look,
+    Exec(Option<&'static str>),
+    Both,
+}
+
+/// How the one role stands that matters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum View {
+    AsItWas,
+    Wider,
+    Escalating,
+    Absent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum PolicyState {
+    Ready,
+    /// Sound, but the cluster lacks something.
+    Lacking,
+    Broken,
+    Gone,
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    Pass,
+    /// A pass that dies in that stage, of which only some effects were done.
+    Crash {
+        stage: usize,
+        done: u8,
+        backwards: bool,
+    },
+    Later(i64),
+    /// To so many seconds after the recorded end.
+    ToTheEnd(i64),
+    CollectGarbage,
+    Tamper(Tampering, usize),
+    Policy(PolicyState),
+    Edit(Offer),
+    View(View),
+    RemakeView,
+    DeleteGrant,
+    TerminateNamespace,
+    Refuse(Option<ArtifactKind>),
+    Rivals(usize),
+}
+
+/// What somebody does to one of the things that carry the label.
+#[derive(Clone, Copy, Debug)]
+enum Tampering {
+    Delete,
+    GiveToMallory,
+    BindAdmin,
+    Disown,
+    Replace,
+    /// A foreign finalizer: it stays after it is deleted.
+    Hold,
+    Release,
+    Plant,
+}
+
+struct World {
+    it: Situation,
+    ask: Ask,
+    offer: Offer,
+    view: View,
+    policy: PolicyState,
+    /// Kind that the API server refuses to make.
+    refuses: Option<ArtifactKind>,
+    /// When the fuses burn, by uid.
+    burns: BTreeMap<String, Timestamp>,
+    /// Uids of what somebody else made or took from its owner.
+    foreign: BTreeSet<String>,
+    /// Uids of what outlasts its deletion.
+    held: BTreeSet<String>,
+    /// Whether anybody but the operator touched what was made.
+    tampered: bool,
+    /// Policy and role as they were when the access was recorded.
+    granted: Option<(Offer, View)>,
+}
+
+impl Offer {
+    fn written(&self) -> AccessPolicy {
+        policy().with(|spec| {
+            spec.requesters = vec![principal(PrincipalKind::User, "nobody@example.com")];
+            if self.lists_people {
+                spec.requesters
+                    .push(principal(PrincipalKind::Group, "payments-devs"));
+            }
+            if self.lists_pipeline {
+                spec.requesters
+                    .push(principal(PrincipalKind::ServiceAccount, "ci/deployer"));
+            }
+            spec.subjects.clear();
+            if self.lists_dave {
+                spec.subjects
+                    .push(principal(PrincipalKind::User, "dave@example.com"));
+            }
+            spec.duration.max = minutes(self.max_minutes).as_str().into();
+            spec.duration.default = self.default_minutes.map(|count| minutes(count).as_str().into());
+            spec.on_policy_change = on_change(self.keep);
+            spec.limits.active_per_subject = self.limit;
+            spec.retention = "1h".into();
+            spec.entitlements.clear();
+            if let Some(look) = &self.look {
+                let mut entitlement = role_entitlement("look", look.role);
+                let role = entitlement.role.as_mut().unwrap();
+                role.on_change = on_change(look.keep);
+                if look.knowingly {
+                    role.escalation = Escalation::Allow;
+                }
+                spec.entitlements.push(entitlement);
+            }
+            if let Some((narrowing, object)) = self.exec {
+                let mut entitlement = rules_entitlement("exec", narrowing);
+                let rules = entitlement.rules.as_mut().unwrap();
+                rules.items[0].resource_names = object.iter().map(ToString::to_string).collect();
+                spec.entitlements.push(entitlement);
+            }
+        })
+    }
+
+    fn parsed(&self) -> Policy {
+        let written = self.written();
+        if self.in_the_morning {
+            written.open(&[], "09:00", "10:00").parsed()
+        } else {
+            written.parsed()
+        }
+    }
+}
+
+fn minutes(count: u32) -> String {
+    format!("{count}m")
+}
+
+fn on_change(keep: bool) -> OnChange {
+    if keep { OnChange::Keep } else { OnChange::Revoke }
+}
+
+impl Ask {
+    fn grant(&self) -> AccessGrant {
+        let mut asked = grant("pay-123");
+        if self.pipeline {
+            asked = asked.asked_by_pipeline();
+        }
+        asked = match self.receiver {
+            Receiver::Requester => asked,
+            Receiver::Dave | Receiver::Mallory | Receiver::Masters => asked.given_to(self.subject()),
+        };
+        asked = match self.items {
+            Items::Default => asked,
+            Items::Look => asked.asking_for(&["look"]),
+            Items::Exec(None) => asked.asking_for(&["exec"]),
+            Items::Exec(Some(object)) => asked.asking_for_objects("exec", &[object]),
+            Items::Both => asked.asking_for(&["look", "exec"]),
+        };
+        if let Some(count) = self.minutes {
+            asked = asked.lasting(&minutes(count));
+        }
+        match self.hard_end() {
+            Some(end) => asked.until(&end.to_string()),
+            None => asked,
+        }
+    }
+
+    fn subject(&self) -> Subject {
+        match (self.receiver, self.pipeline) {
+            (Receiver::Requester, false) => Subject::user("alice@example.com"),
+            (Receiver::Requester, true) => Subject::service_account("ci", "deployer"),
+            (Receiver::Dave, _) => Subject::user("dave@example.com"),
+            (Receiver::Mallory, _) => Subject::user("mallory@example.com"),
+            (Receiver::Masters, _) => Subject::user("system:admin"),
+        }
+    }
+
+    fn hard_end(&self) -> Option<Timestamp> {
+        self.not_after
+            .map(|after| now().checked_add(seconds(after)).unwrap())
+    }
+
+    fn looks(&self) -> bool {
+        matches!(self.items, Items::Default | Items::Look | Items::Both)
+    }
+
+    fn execs(&self) -> bool {
+        matches!(self.items, Items::Exec(_) | Items::Both)
+    }
+
+    fn object(&self) -> Option<&'static str> {
+        match self.items {
+            Items::Exec(object) => object,
+            Items::Default | Items::Look | Items::Both => None,
+        }
+    }
+}
+
+/// The rules of the role view.
+fn view_rules(view: View) -> Vec<Rule> {
+    canonical(&match view {
+        View::AsItWas => vec![rule(&["get"], &["pods"])],
+        View::Wider => vec![rule(&["get"], &["pods", "secrets"])],
+        View::Escalating => vec![rule(&["*"], &["pods"])],
+        View::Absent => Vec::new(),
+    })
+}
+
+impl World {
+    fn new(ask: Ask, offer: Offer) -> Self {
+        let mut world = Self {
+            it: Situation::of(ask.grant(), &policy()),
+            ask,
+            offer,
+            view: View::AsItWas,
+            policy: PolicyState::Ready,
+            refuses: None,
+            burns: BTreeMap::new(),
+            foreign: BTreeSet::new(),
+            held: BTreeSet::new(),
+            tampered: false,
+            granted: None,
+        };
+        world.set_policy(PolicyState::Ready);
+        world.set_view(View::AsItWas);
+        world
+    }
+
+    fn set_policy(&mut self, state: PolicyState) {
+        self.policy = state;
+        let parsed = Arc::new(self.offer.parsed());
+        let (since, why) = (self.it.now, "something".to_owned());
+        self.it.policy = match state {
+            PolicyState::Ready => PolicyFacts::Ready(parsed),
+            PolicyState::Lacking => PolicyFacts::Unready {
+                since,
+                why,
+                policy: Some(parsed),
+            },
+            PolicyState::Broken => PolicyFacts::Unready {
+                since,
+                why,
+                policy: None,
+            },
+            PolicyState::Gone => PolicyFacts::Absent { since, why },
+        };
+    }
+
+    fn set_view(&mut self, view: View) {
+        self.view = view;
+        let name = (RoleKind::ClusterRole, "view".to_owned());
+        let uid = match self.it.roles.get(&name) {
+            Some(role) => role.uid.clone(),
+            None => format!("view-since-{}", self.it.now),
+        };
+        self.it.roles.remove(&name);
+        if view != View::Absent {
+            let facts = RoleFacts {
+                uid,
+                rules: view_rules(view),
+            };
+            self.it.roles.insert(name, Arc::new(facts));
+        }
+    }
+
+    /// Whether the policy, read by eye, admits the request now: with that duration, if one was granted already.
+    fn admits(&self, granted: Option<u32>) -> bool {
+        let (ask, offer) = (&self.ask, &self.offer);
+        let listed = if ask.pipeline {
+            offer.lists_pipeline
+        } else {
+            offer.lists_people
+        };
+        let end = match ask.hard_end() {
+            Some(end) => end > self.it.now,
+            None => !ask.pipeline,
+        };
+        let receives = match ask.receiver {
+            Receiver::Requester => true,
+            Receiver::Dave => offer.lists_dave,
+            Receiver::Mallory | Receiver::Masters => false,
+        };
+        let asked = granted
+            .or(ask.minutes)
+            .or(offer.default_minutes)
+            .unwrap_or(offer.max_minutes);
+        let looks = !ask.looks() || offer.look.is_some();
+        let execs = !ask.execs()
+            || match (offer.exec, ask.object()) {
+                (None, _)
+                | (Some((Narrowing::Required, _)), None)
+                | (Some((Narrowing::Forbidden, _)), Some(_)) => false,
+                (Some((_, Some(offered))), Some(asked)) => offered == asked,
+                (Some(_), _) => true,
+            };
+        let hour = self.it.now.as_second() / 3600 % 24;
+        let open = !offer.in_the_morning || hour == 9;
+        let alive = self
+            .it
+            .namespace
+            .as_ref()
+            .is_some_and(|namespace| !namespace.terminating);
+        listed && end && receives && asked <= offer.max_minutes && looks && execs && open && alive
+    }
+
+    /// Whether the role to be bound, if any, exists and may be handed out.
+    fn role_is_fine(&self) -> bool {
+        let offered = self.offer.look.as_ref().filter(|_| self.ask.looks());
+        offered.is_none_or(|look| match (look.role, self.view) {
+            ("view", View::AsItWas | View::Wider) => true,
+            ("view", View::Absent) => false,
+            // view has become escalating, or it is maintain, which always was.
+            _ => look.knowingly,
+        })
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Pass => {
+                self.pass();
+                self.settled();
+            }
+            Step::Crash {
+                stage,
+                done,
+                backwards,
+            } => self.crash(*stage, *done, *backwards),
+            Step::Later(count) => self.it.now = self.it.now.checked_add(seconds(*count)).unwrap(),
+            Step::ToTheEnd(after) => {
+                if let Some(end) = self.expires_at() {
+                    self.it.now = self.it.now.max(end.checked_add(seconds(*after)).unwrap());
+                }
+            }
+            Step::CollectGarbage => self.collect_garbage(),
+            Step::Tamper(tampering, which) => self.tamper(*tampering, *which),
+            Step::Policy(state) => self.set_policy(*state),
+            Step::Edit(offer) => {
+                self.offer = offer.clone();
+                self.set_policy(self.policy);
+            }
+            Step::View(view) => self.set_view(*view),
+            Step::RemakeView => {
+                self.it.roles.remove(&(RoleKind::ClusterRole, "view".to_owned()));
+                self.set_view(self.view);
+            }
+            Step::DeleteGrant => self.it.grant = self.it.grant.clone().being_deleted(),
+            Step::TerminateNamespace => {
+                self.it.namespace.as_mut().unwrap().terminating = true;
+            }
+            Step::Refuse(kind) => self.refuses = *kind,
+            Step::Rivals(count) => self.it.rivals = (0..*count).map(|n| format!("dev/other-{n}")).collect(),
+        }
+        self.invariants();
+    }
+
+    /// One pass that lives; says whether there was anything to do.
+    fn pass(&mut self) -> bool {
+        let idle = self.it.plan().stages.is_empty();
+        let refused = self.run(usize::MAX, 0, false);
+        if refused.is_some() {
+            self.it.refused = refused;
+            self.run(usize::MAX, 0, false);
+            self.it.refused = None;
+        }
+        !idle
+    }
+
+    fn crash(&mut self, stage: usize, done: u8, backwards: bool) {
+        self.run(stage, done, backwards);
+    }
+
+    /// Does the stages before that one, and of that one the effects whose bit is set. Gives what the API server
+    /// refused.
+    fn run(&mut self, last: usize, done: u8, backwards: bool) -> Option<String> {
+        if self.it.gone {
+            return None;
+        }
+        self.it.entropy += 1;
+        for (position, effects) in self.it.plan().stages.iter().enumerate() {
+            assert!(!effects.is_empty());
+            let mut chosen: Vec<&Effect> = effects
+                .iter()
+                .enumerate()
+                .filter(|(bit, _)| position < last || done >> (bit % 8) & 1 == 1)
+                .map(|(_, effect)| effect)
+                .collect();
+            if backwards {
+                chosen.reverse();
+            }
+            let mut failed = false;
+            let mut refused = None;
+            for effect in chosen {
+                match self.effect(effect) {
+                    Ok(()) => {}
+                    Err(answer) => {
+                        failed = true;
+                        refused = answer;
+                    }
+                }
+                self.invariants();
+            }
+            if position == last || failed {
+                return refused;
+            }
+        }
+        None
+    }
+
+    /// One effect; what fails says so, and why if it was refused.
+    fn effect(&mut self, effect: &Effect) -> Result<(), Option<String>> {
+        match effect {
+            Effect::Intend(status) => {
+                assert!(self.it.grant.at_present().expires_at.is_none(), "intended twice");
+                let end = status.expires_at.as_ref().unwrap().0;
+                let longest = seconds(i64::from(self.offer.max_minutes) * 60);
+                assert!(self.it.now < end, "over before it began");
+                assert!(
+                    end <= self.it.now.checked_add(longest).unwrap(),
+                    "longer than the policy allows"
+                );
+                assert!(
+                    self.ask.hard_end().is_none_or(|hard| end <= hard),
+                    "beyond notAfter"
+                );
+                assert!(
+                    !self.offer.in_the_morning || end <= at("2026-12-01T10:00:00Z"),
+                    "beyond the window"
+                );
+                assert!(self.policy == PolicyState::Ready && self.admits(None) && self.role_is_fine());
+                assert!(self.it.rivals.len() < usize::from(self.offer.limit));
+                self.granted = Some((self.offer.clone(), self.view));
+            }
+            Effect::Create(artifact) => {
+                if self.refuses == Some(artifact.kind()) {
+                    return Err(Some("forbidden".to_owned()));
+                }
+                self.may_be_made(artifact);
+            }
+            Effect::Delete(target) => {
+                let stays = |found: &&mut Found| {
+                    (found.kind(), &found.name) == (target.kind, &target.name)
+                        && self.held.contains(&found.uid)
+                };
+                if let Some(found) = self.it.found.iter_mut().find(stays) {
+                    found.deleting = true;
+                    return Ok(());
+                }
+            }
+            Effect::RecordEnded(_) => {
+                let access: Vec<&Found> = self.it.found.iter().filter(|found| gives_access(found)).collect();
+                assert!(access.is_empty(), "recorded as ended with {access:?}");
+                assert!(
+                    matches!(self.it.told.last(), Some(Announcement::Ended(_))),
+                    "not told"
+                );
+            }
+            Effect::RecordActive => {
+                assert!(
+                    matches!(self.it.told.last(), Some(Announcement::Activated { .. })),
+                    "not told"
+                );
+            }
+            Effect::Record(status) => {
+                let told = matches!(self.it.told.last(), Some(Announcement::Denied { .. }));
+                assert!(status.ended_at.is_none() || told, "not told");
+                assert!(status.expires_at.is_none());
+            }
+            Effect::DeleteGrant => {
+                let access = self
+                    .it
+                    .found
+                    .iter()
+                    .filter(|found| !self.held.contains(&found.uid));
+                assert_eq!(access.count(), 0, "the record goes before what it records");
+            }
+            Effect::ProveAbsent(_) | Effect::Announce(_) => {}
+        }
+        match self.it.apply(effect) {
+            Ok(()) => {}
+            // Something is held by a foreign finalizer.
+            Err(_) if matches!(effect, Effect::ProveAbsent(_)) && !self.held.is_empty() => return Err(None),
+            Err(refusal) => panic!("{effect:?}: {refusal}"),
+        }
+        if let Effect::Create(artifact) = effect
+            && let Body::Fuse { seconds: burns_after } = artifact.body
+        {
+            let burns = self.it.now.checked_add(seconds(burns_after)).unwrap();
+            assert!(burns >= artifact.not_after, "a fuse burns before the end");
+            let late = burns.duration_since(artifact.not_after);
+            assert!(late <= seconds(2), "a fuse burns {late} late");
+            let fuse = self.it.found.last().unwrap();
+            self.burns.insert(fuse.uid.clone(), burns);
+        }
+        Ok(())
+    }
+
+    /// S1, S3, S4, S8: what is made is recorded, live, and within what the policy offers at this instant.
+    fn may_be_made(&self, artifact: &Artifact) {
+        if artifact.kind() == ArtifactKind::Job {
+            return;
+        }
+        let status = self.it.grant.at_present();
+        let record = status
+            .artifacts
+            .iter()
+            .find(|record| record.kind == artifact.kind() && record.name == artifact.name)
+            .expect("made without a record");
+        assert_eq!(status.ended_at, None, "made after the end");
+        assert_eq!(artifact.not_after, status.expires_at.unwrap().0);
+        assert!(self.it.now < artifact.not_after, "made at or after its end");
+        assert!(
+            self.it.grant.metadata.deletion_timestamp.is_none(),
+            "made for a deleted grant"
+        );
+        assert!(
+            matches!(self.policy, PolicyState::Ready | PolicyState::Lacking),
+            "made without a policy"
+        );
+        let granted = granted_minutes(&status.resolved.unwrap().duration);
+        assert!(
+            self.admits(Some(granted)),
+            "made though the policy does not admit it"
+        );
+        assert!(self.lies_within(), "made though the policy does not offer it");
+        match (&artifact.body, record.entitlement.as_str()) {
+            (Body::Role(rules), "exec") => assert_eq!(*rules, self.exec_rules()),
+            (Body::Binding { role, subject }, "exec") => {
+                assert_eq!(*subject, self.ask.subject());
+                assert_eq!(*role, (RoleKind::Role, artifact.name.clone()));
+                let bound = self
+                    .it
+                    .find(ArtifactKind::Role, &artifact.name)
+                    .expect("bound before its Role");
+                assert_eq!(bound.content, Content::Role(self.exec_rules()));
+            }
+            (Body::Binding { role, subject }, "look") => {
+                assert_eq!(*subject, self.ask.subject());
+                let offered = self.offer.look.as_ref().expect("not offered");
+                assert_eq!(*role, (RoleKind::ClusterRole, offered.role.to_owned()));
+                assert!(self.role_is_fine());
+            }
+            other => panic!("never made: {other:?}"),
+        }
+    }
+
+    /// The one object of exec that was granted; `None` means every object.
+    fn exec_object(&self) -> Option<&'static str> {
+        let (offer, _) = self.granted.as_ref().expect("never granted");
+        self.ask.object().or(offer.exec.expect("not offered").1)
+    }
+
+    fn exec_rules(&self) -> Vec<Rule> {
+        let whole = rule(&["create"], &["pods/exec"]);
+        vec![match self.exec_object() {
+            Some(object) => named(whole, &[object]),
+            None => whole,
+        }]
+    }
+
+    /// S4: whether what was granted is still a part of what the policy offers.
+    fn lies_within(&self) -> bool {
+        let (granted, view) = self.granted.as_ref().expect("never granted");
+        let looks = !self.ask.looks()
+            || match (&granted.look, &self.offer.look) {
+                (Some(granted), Some(offered)) => {
+                    let escalates = granted.role == "maintain" || *view == View::Escalating;
+                    granted.role == offered.role && (offered.knowingly || !escalates)
+                }
+                _ => false,
+            };
+        let execs = !self.ask.execs()
+            || self
+                .offer
+                .exec
+                .is_some_and(|(_, offered)| offered.is_none() || offered == self.exec_object());
+        looks && execs
+    }
+
+    /// Whether the role is as it was granted, or the policy does not mind.
+    fn role_is_as_granted(&self) -> bool {
+        let (granted, view) = self.granted.as_ref().expect("never granted");
+        let bound = granted
+            .look
+            .as_ref()
+            .filter(|look| self.ask.looks() && look.role == "view");
+        let minds = || {
+            self.offer
+                .look
+                .as_ref()
+                .is_none_or(|offered| !offered.keep || offered.role != "view")
+        };
+        bound.is_none() || *view == self.view || !minds()
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        self.it.grant.at_present().expires_at.map(|end| end.0)
+    }
+
+    fn is_ended(&self) -> bool {
+        self.it.gone || self.it.grant.at_present().ended_at.is_some()
+    }
+
+    /// Removes what is owned by something that is no more, and fuses that have burnt.
+    fn collect_garbage(&mut self) {
+        let burnt = |found: &Found| self.burns.get(&found.uid).is_some_and(|at| *at <= self.it.now);
+        let before = self.it.found.len();
+        let mut kept: Vec<Found> = self
+            .it
+            .found
+            .iter()
+            .filter(|found| !burnt(found))
+            .cloned()
+            .collect();
+        // What held is removed first: dependants go in the same step.
+        for _ in 0..2 {
+            let mut uids: BTreeSet<String> = kept.iter().map(|found| found.uid.clone()).collect();
+            if !self.it.gone {
+                uids.extend(self.it.grant.metadata.uid.clone());
+            }
+            kept.retain(|found| {
+                let owned = found.owner.as_ref().is_none_or(|owner| uids.contains(owner));
+                owned || self.held.contains(&found.uid)
+            });
+        }
+        self.tampered |= kept.len() != before;
+        self.it.found = kept;
+    }
+
+    fn tamper(&mut self, tampering: Tampering, which: usize) {
+        if let Tampering::Release = tampering {
+            let held = std::mem::take(&mut self.held);
+            self.it
+                .found
+                .retain(|found| !(found.deleting && held.contains(&found.uid)));
+            return;
+        }
+        if self.it.gone {
+            // Whatever is planted for a grant that is no more is an orphan: no business of a grant's plan.
+            return;
+        }
+        self.tampered = true;
+        let fresh = format!("foreign-{}", self.it.entropy);
+        self.it.entropy += 1;
+        if let Tampering::Plant = tampering {
+            let admin = (RoleKind::ClusterRole, "admin".to_owned());
+            self.foreign.insert(fresh.clone());
+            self.it.found.push(Found {
+                name: fresh.clone(),
+                uid: fresh,
+                deleting: false,
+                owner: None,
+                content: Content::Binding {
+                    role: admin,
+                    subjects: Some(vec![Subject::user("mallory@example.com")]),
+                },
+            });
+            return;
+        }
+        let count = self.it.found.len();
+        if count == 0 {
+            return;
+        }
+        let found = &mut self.it.found[which % count];
+        match (tampering, &mut found.content) {
+            (Tampering::Delete, _) if !self.held.contains(&found.uid) => {
+                self.it.found.remove(which % count);
+            }
+            (Tampering::GiveToMallory, Content::Binding { subjects, .. }) => {
+                *subjects = Some(vec![Subject::user("mallory@example.com")]);
+            }
+            (Tampering::BindAdmin, Content::Binding { role, .. }) => {
+                *role = (RoleKind::ClusterRole, "admin".to_owned());
+            }
+            (Tampering::Disown, _) => {
+                found.owner = None;
+                self.foreign.insert(found.uid.clone());
+            }
+            (Tampering::Replace, _) => {
+                let replaced = std::mem::replace(&mut found.uid, fresh.clone());
+                let burns = self.burns.get(&replaced).copied();
+                self.burns.extend(burns.map(|burns| (fresh.clone(), burns)));
+                if self.foreign.contains(&replaced) {
+                    self.foreign.insert(fresh);
+                }
+            }
+            (Tampering::Hold, _) => {
+                self.held.insert(found.uid.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// What holds at every instant, also in the middle of a pass.
+    fn invariants(&self) {
+        let status = self.it.grant.at_present();
+        for found in self.it.found.iter().filter(|found| gives_access(found)) {
+            let ours = !self.foreign.contains(&found.uid);
+            let recorded = status
+                .artifacts
+                .iter()
+                .any(|record| record.kind == found.kind() && record.name == found.name);
+            assert!(recorded || !ours, "S1: {found:?} is not recorded");
+            assert!(!(self.is_ended() && ours), "S8: ended with {found:?}");
+        }
+        let in_force = status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "Active" && condition.status == "True");
+        assert!(!(in_force && status.ended_at.is_some()), "S8: ended and active");
+        self.fuses_hold();
+    }
+
+    /// With everybody dead but Kubernetes itself, nothing outlives its end by more than the grace of its fuse.
+    fn fuses_hold(&self) {
+        let Some(end) = self.expires_at() else {
+            return;
+        };
+        let latest = self.it.now.max(end.checked_add(seconds(2)).unwrap());
+        let mut alone = World {
+            it: self.it.clone(),
+            ask: self.ask.clone(),
+            offer: self.offer.clone(),
+            view: self.view,
+            policy: self.policy,
+            refuses: None,
+            burns: self.burns.clone(),
+            foreign: self.foreign.clone(),
+            held: self.held.clone(),
+            tampered: true,
+            granted: None,
+        };
+        alone.it.now = latest;
+        alone.collect_garbage();
+        let disowned = |found: &Found| {
+            // It, or the fuse that holds it, was taken out of the chain by somebody else.
+            let chain = [Some(&found.uid), found.owner.as_ref()];
+            chain
+                .into_iter()
+                .flatten()
+                .any(|uid| self.foreign.contains(uid) || self.held.contains(uid))
+        };
+        let left: Vec<&Found> = alone
+            .it
+            .found
+            .iter()
+            .filter(|found| gives_access(found) && !disowned(found))
+            .collect();
+        assert!(left.is_empty(), "with the operator dead, {left:?} outlives {end}");
+    }
+
+    /// What holds when a pass has lived to its end.
+    fn settled(&mut self) {
+        if self.held.is_empty() && !self.it.gone {
+            if !self.tampered {
+                let again = self.it.plan();
+                assert!(again.stages.is_empty(), "not a fixpoint: {again:?}");
+            }
+            self.until_nothing_is_left_to_do();
+        }
+        if self.it.gone || !self.held.is_empty() {
+            return;
+        }
+        let status = self.it.grant.at_present();
+        if self.it.found.iter().any(gives_access) {
+            // S2 with a live replica, S3, S4: everything that stands is owed to a policy that stands behind it.
+            let end = self.expires_at().expect("S1");
+            assert!(self.it.now < end && status.ended_at.is_none() && status.activated_at.is_some());
+            assert!(self.it.grant.metadata.deletion_timestamp.is_none());
+            assert!(
+                self.it
+                    .found
+                    .iter()
+                    .all(|found| !self.foreign.contains(&found.uid))
+            );
+            let subject = self.ask.subject();
+            for found in &self.it.found {
+                if let Content::Binding { role, subjects } = &found.content {
+                    assert_eq!(
+                        subjects.as_deref(),
+                        Some(std::slice::from_ref(&subject)),
+                        "in force for others"
+                    );
+                    assert_ne!(role.1, "admin", "in force with another role");
+                }
+            }
+            let resolved = status.resolved.unwrap();
+            let behind = match &self.it.policy {
+                PolicyFacts::Absent { since, .. }
+                | PolicyFacts::Unready {
+                    since, policy: None, ..
+                } => self.it.now.duration_since(*since) < SignedDuration::from_secs(60),
+                PolicyFacts::Ready(_) | PolicyFacts::Unready { .. } => {
+                    let granted = granted_minutes(&resolved.duration);
+                    assert!(self.role_is_as_granted(), "in force though its role changed");
+                    self.offer.keep || (self.admits(Some(granted)) && self.lies_within())
+                }
+            };
+            assert!(behind, "in force though no policy stands behind it");
+        }
+    }
+
+    fn until_nothing_is_left_to_do(&mut self) {
+        for _ in 0..PASSES {
+            if self.it.gone || !self.pass() {
+                return;
+            }
+            self.collect_garbage();
+        }
+        let plan = self.it.plan();
+        assert!(
+            plan.stages.is_empty(),
+            "after {PASSES} passes there is still {plan:?}"
+        );
+    }
+
+    /// L1: all faults stop, the end comes, and passes go on.
+    fn finish(&mut self) {
+        self.refuses = None;
+        self.tamper(Tampering::Release, 0);
+        // A request that nobody has decided yet may still be granted, and ends then.
+        for _ in 0..2 {
+            self.it.now = self.it.now.checked_add(seconds(6)).unwrap();
+            self.it.now = self.expires_at().map_or(self.it.now, |end| self.it.now.max(end));
+            self.until_nothing_is_left_to_do();
+        }
+        assert_eq!(self.it.found, [], "something is left");
+        let deleted_undecided =
+            self.it.grant.metadata.deletion_timestamp.is_some() && self.expires_at().is_none();
+        assert!(self.is_ended() || deleted_undecided, "it never ended");
+    }
+}
+
+fn gives_access(found: &Found) -> bool {
+    found.kind() != ArtifactKind::Job
+}
+
+fn granted_minutes(duration: &str) -> u32 {
+    crate::core::Span::parse(duration).unwrap().seconds() / 60
+}
+
+fn offers() -> impl Strategy<Value = Offer> {
+    let role = (
+        prop_oneof![4 => Just("view"), 1 => Just("maintain")],
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(role, keep, knowingly)| RoleOffer {
+            role,
+            keep,
+            knowingly,
+        });
+    let narrowing = prop_oneof![
+        3 => Just(Narrowing::Optional),
+        1 => Just(Narrowing::Required),
+        1 => Just(Narrowing::Forbidden)
+    ];
+    let exec = (narrowing, prop_oneof![2 => Just(None), 1 => Just(Some("api-0"))]);
+    let mostly = || prop::bool::weighted(0.85);
+    (
+        (
+            prop::sample::select(vec![1, 10, 60, 240]),
+            prop_oneof![Just(None), Just(Some(1))],
+        ),
+        (mostly(), mostly(), mostly()),
+        prop::option::weighted(0.9, role),
+        prop::option::weighted(0.8, exec),
+        prop::bool::weighted(0.2),
+        any::<bool>(),
+        1_u16..=2,
+    )
+        .prop_map(
+            |(lengths, lists, look, exec, in_the_morning, keep, limit)| Offer {
+                max_minutes: lengths.0,
+                default_minutes: lengths.1,
+                lists_people: lists.0,
+                lists_pipeline: lists.1,
+                lists_dave: lists.2,
+                look,
+                exec,
+                in_the_morning,
+                keep,
+                limit,
+            },
+        )
+}
+
+fn asks() -> impl Strategy<Value = Ask> {
+    let receiver = prop_oneof![
+        6 => Just(Receiver::Requester),
+        2 => Just(Receiver::Dave),
+        1 => Just(Receiver::Mallory),
+        1 => Just(Receiver::Masters)
+    ];
+    let items = prop_oneof![
+        2 => Just(Items::Default),
+        1 => Just(Items::Look),
+        1 => Just(Items::Exec(None)),
+        1 => Just(Items::Exec(Some("api-0"))),
+        1 => Just(Items::Exec(Some("api-9"))),
+        3 => Just(Items::Both)
+    ];
+    (
+        prop::bool::weighted(0.2),
+        receiver,
+        items,
+        prop::option::of(prop::sample::select(vec![1, 10, 10, 60, 300])),
+        prop::option::of(prop::sample::select(vec![-60, 0, 45, 600, 7200, 7200])),
+    )
+        .prop_map(|(pipeline, receiver, items, minutes, not_after)| Ask {
+            pipeline,
+            receiver,
+            items,
+            minutes,
+            not_after,
+        })
+}
+
+/// A request that the policy admits.
+fn admitted() -> impl Strategy<Value = (Ask, Offer)> {
+    (asks(), offers()).prop_map(|(mut ask, mut offer)| {
+        offer.lists_people = true;
+        offer.lists_pipeline = true;
+        offer.lists_dave = true;
+        offer
+            .look
+            .get_or_insert(RoleOffer {
+                role: "view",
+                keep: false,
+                knowingly: false,
+            })
+            .role = "view";
+        offer.exec = Some((Narrowing::Optional, offer.exec.and_then(|exec| exec.1)));
+        if matches!(ask.receiver, Receiver::Mallory | Receiver::Masters) {
+            ask.receiver = Receiver::Requester;
+        }
+        if matches!(ask.items, Items::Exec(Some("api-9"))) {
+            ask.items = Items::Exec(Some("api-0"));
+        }
+        ask.minutes = ask.minutes.filter(|count| *count <= offer.max_minutes);
+        ask.not_after = ask.not_after.filter(|after| *after > 0);
+        if ask.pipeline {
+            ask.not_after.get_or_insert(600);
+        }
+        (ask, offer)
+    })
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let tampering = prop::sample::select(vec![
+        Tampering::Delete,
+        Tampering::GiveToMallory,
+        Tampering::BindAdmin,
+        Tampering::Disown,
+        Tampering::Replace,
+        Tampering::Hold,
+        Tampering::Release,
+        Tampering::Plant,
+    ]);
+    let kinds = || {
+        prop::sample::select(vec![
+            ArtifactKind::Job,
+            ArtifactKind::Role,
+            ArtifactKind::RoleBinding,
+        ])
+    };
+    let states = vec![
+        PolicyState::Ready,
+        PolicyState::Lacking,
+        PolicyState::Broken,
+        PolicyState::Gone,
+    ];
+    let views = vec![View::AsItWas, View::Wider, View::Escalating, View::Absent];
+    prop_oneof![
+        5 => Just(Step::Pass),
+        6 => (0_usize..7, any::<u8>(), any::<bool>())
+            .prop_map(|(stage, done, backwards)| Step::Crash { stage, done, backwards }),
+        3 => prop::sample::select(vec![0, 1, 4, 5, 30, 59, 61, 600, 3600]).prop_map(Step::Later),
+        2 => (-2_i64..=2).prop_map(Step::ToTheEnd),
+        2 => Just(Step::CollectGarbage),
+        3 => (tampering, any::<usize>()).prop_map(|(what, which)| Step::Tamper(what, which)),
+        2 => prop::sample::select(states).prop_map(Step::Policy),
+        1 => offers().prop_map(Step::Edit),
+        1 => prop::sample::select(views).prop_map(Step::View),
+        1 => Just(Step::RemakeView),
+        1 => Just(Step::DeleteGrant),
+        1 => Just(Step::TerminateNamespace),
+        1 => prop::option::of(kinds()).prop_map(Step::Refuse),
+        1 => (0_usize..3).prop_map(Step::Rivals),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
+
+    #[test]
+    fn whatever_happens_to_any_request_the_invariants_hold_and_it_ends_without_a_trace(
+        ask in asks(),
+        offer in offers(),
+        script in prop::collection::vec(steps(), 0..24),
+    ) {
+        let mut world = World::new(ask, offer);
+        for step in &script {
+            world.step(step);
+        }
+        world.finish();
+    }
+
+    #[test]
+    fn whatever_happens_to_access_that_was_admitted_the_invariants_hold_and_it_ends_without_a_trace(
+        (ask, offer) in admitted(),
+        script in prop::collection::vec(steps(), 0..16),
+    ) {
+        let mut world = World::new(ask, offer);
+        for step in &script {
+            world.step(step);
+        }
+        world.finish();
+    }
+
+    #[test]
+    fn a_request_is_granted_exactly_when_the_policy_read_by_eye_admits_it(
+        ask in asks(),
+        offer in offers(),
+        rivals in 0_usize..3,
+        later in prop::sample::select(vec![0_i64, 44, 45, 3599, 3600]),
+        view in prop::sample::select(vec![View::AsItWas, View::Wider, View::Escalating, View::Absent]),
+    ) {
+        let mut world = World::new(ask, offer);
+        world.step(&Step::Rivals(rivals));
+        world.step(&Step::View(view));
+        world.step(&Step::Later(later));
+        let expected = world.admits(None) && world.role_is_fine() && rivals < usize::from(world.offer.limit);
+        world.pass();
+        let status = world.it.grant.at_present();
+        prop_assert_eq!(status.activated_at.is_some(), expected);
+        prop_assert_eq!(status.ended_at.is_some(), !expected);
+        prop_assert_eq!(world.it.found.iter().any(gives_access), expected);
+    }
+
+    #[test]
+    fn wherever_an_activation_dies_the_next_pass_completes_it(
+        (ask, offer) in admitted(),
+        crashes in prop::collection::vec((0_usize..6, any::<u8>(), any::<bool>()), 0..6),
+    ) {
+        let mut world = World::new(ask, offer);
+        for (stage, done, backwards) in crashes {
+            world.step(&Step::Crash { stage, done, backwards });
+        }
+        world.step(&Step::Pass);
+        let status = world.it.grant.at_present();
+        prop_assert!(status.activated_at.is_some());
+        // What stands is what is recorded: no more, no less, and the same things.
+        let mut found: Vec<_> =
+            world.it.found.iter().map(|it| (it.kind(), it.name.clone(), Some(it.uid.clone()))).collect();
+        let mut recorded: Vec<_> =
+            status.artifacts.iter().map(|it| (it.kind, it.name.clone(), it.uid.clone())).collect();
+        found.sort();
+        recorded.sort();
+        prop_assert_eq!(found, recorded);
+        world.finish();
+    }
+
+    #[test]
+    fn wherever_a_revocation_dies_the_next_pass_completes_it(
+        (ask, offer) in admitted(),
+        crashes in prop::collection::vec((0_usize..6, any::<u8>(), any::<bool>()), 0..6),
+        after in 0_i64..5000,
+    ) {
+        let mut world = World::new(ask, offer);
+        world.step(&Step::Pass);
+        world.step(&Step::ToTheEnd(after));
+        for (stage, done, backwards) in crashes {
+            world.step(&Step::Crash { stage, done, backwards });
+        }
+        world.step(&Step::Pass);
+        prop_assert!(world.is_ended());
+        prop_assert_eq!(world.it.found, []);
+    }
+}

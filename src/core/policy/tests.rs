@@ -1,0 +1,292 @@
+use super::*;
+use crate::api::DurationText;
+use crate::core::fixtures::{named, policy, rule, rules_entitlement, settings, strings};
+
+fn problems(policy: &AccessPolicy) -> Vec<String> {
+    let problems = Policy::parse(policy, &settings()).map(|_| ()).unwrap_err();
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_policy_is_read_as_it_is_written() {
+    let written = policy().with(|spec| {
+        spec.on_policy_change = OnChange::Keep;
+        spec.limits.active_per_subject = 7;
+        spec.retention = DurationText::from("48h");
+    });
+    let parsed = written.parsed();
+    assert_eq!(
+        (parsed.name.as_str(), parsed.uid.as_str(), parsed.generation),
+        ("prod-debug", "uid-of-prod-debug", 3)
+    );
+    assert_eq!(
+        (parsed.default_duration, parsed.max_duration, parsed.retention),
+        (
+            Span::parse("30m").unwrap(),
+            Span::parse("4h").unwrap(),
+            Span::parse("48h").unwrap()
+        )
+    );
+    assert_eq!(
+        (parsed.active_per_subject, parsed.on_policy_change),
+        (7, OnChange::Keep)
+    );
+    assert_eq!(parsed.path, Path::Automatic);
+    assert!(parsed.windows.is_empty());
+    assert_eq!(
+        (parsed.reason.min_length, parsed.reason.pattern.is_none()),
+        (10, true)
+    );
+    assert_eq!(
+        parsed.entitlements,
+        [
+            Entitlement {
+                name: "look".to_owned(),
+                by_default: true,
+                access: Access::Role {
+                    kind: RoleKind::ClusterRole,
+                    name: "view".to_owned(),
+                    on_change: OnChange::Revoke,
+                    escalation: Escalation::Refuse,
+                },
+            },
+            Entitlement {
+                name: "exec".to_owned(),
+                by_default: false,
+                access: Access::Rules {
+                    narrowing: Narrowing::Optional,
+                    rules: vec![rule(&["create"], &["pods/exec"])],
+                },
+            },
+        ]
+    );
+    assert_eq!(
+        parsed.requesters(),
+        "group payments-devs, user carol@example.com, service account ci/deployer"
+    );
+    assert_eq!(
+        parsed.subjects(),
+        "user dave@example.com, service account ci/smoke-test"
+    );
+    assert_eq!(parsed.entitlement("nothing"), None);
+}
+
+#[test]
+fn rules_are_read_in_one_order_whatever_the_order_in_which_they_are_written() {
+    let shuffled = policy().with(|spec| {
+        let items = &mut spec.entitlements[1].rules.as_mut().unwrap().items;
+        let first = items[0].clone();
+        items[0].verbs = strings(&["watch", "get", "get"]);
+        items[0].resource_names = strings(&["b", "a"]);
+        items.push(first.clone());
+        items.push(first);
+    });
+    assert_eq!(
+        shuffled.parsed().entitlements[1].access,
+        Access::Rules {
+            narrowing: Narrowing::Optional,
+            rules: vec![
+                rule(&["create"], &["pods/exec"]),
+                named(rule(&["get", "watch"], &["pods/exec"]), &["a", "b"]),
+            ],
+        }
+    );
+}
+
+type Edit = fn(&mut crate::api::AccessPolicySpec);
+
+/// Asserts that each edit alone makes the policy wrong in that field and in no other.
+fn each_is_wrong(cases: &[(Edit, &str, &[&str])]) {
+    for (edit, field, needles) in cases {
+        let problems = problems(&policy().with(edit));
+        let [problem] = problems.as_slice() else {
+            panic!("{problems:?}");
+        };
+        assert!(problem.starts_with(field), "{problem}");
+        for needle in *needles {
+            assert!(problem.contains(needle), "{needle:?} is not in {problem:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named_with_what_would_be_accepted() {
+    let cases: &[(Edit, &str, &[&str])] = &[
+        (
+            |spec| spec.duration.max = "4 h".into(),
+            "spec.duration.max: ",
+            &["\"4 h\" is not a duration"],
+        ),
+        (
+            |spec| spec.duration.default = Some("x".into()),
+            "spec.duration.default: ",
+            &["\"x\" is not a duration"],
+        ),
+        (
+            |spec| spec.retention = "30d".into(),
+            "spec.retention: ",
+            &["\"30d\" is not a duration"],
+        ),
+        (
+            |spec| spec.duration.max = "8h1s".into(),
+            "spec.duration.max: ",
+            &["8h1s exceeds the cluster's cap: at most 8h", "--max-duration"],
+        ),
+        (
+            |spec| spec.duration.default = Some("4h1m".into()),
+            "spec.duration.default: ",
+            &["4h1m exceeds spec.duration.max: at most 4h"],
+        ),
+        (
+            |spec| {
+                spec.windows = policy()
+                    .open(&[], "08:00", "18:00")
+                    .open(&[], "8", "9:00")
+                    .spec
+                    .windows;
+            },
+            "spec.windows[1]: ",
+            &["from is \"8\""],
+        ),
+        (
+            |spec| spec.reason.as_mut().unwrap().pattern = Some("[A-Z".to_owned()),
+            "spec.reason.pattern: ",
+            &["\"[A-Z\" is not a regular expression"],
+        ),
+        (
+            |spec| spec.reason.as_mut().unwrap().pattern = Some("(?=x)".to_owned()),
+            "spec.reason.pattern: ",
+            &["\"(?=x)\" is not a regular expression"],
+        ),
+        (
+            |spec| spec.reason.as_mut().unwrap().pattern = Some("a)|(?:b".to_owned()),
+            "spec.reason.pattern: ",
+            &["\"a)|(?:b\" is not a regular expression"],
+        ),
+        (
+            |spec| spec.reason.as_mut().unwrap().pattern = Some("(a{100}){100}{100}".to_owned()),
+            "spec.reason.pattern: ",
+            &["size limit"],
+        ),
+    ];
+    each_is_wrong(cases);
+}
+
+#[test]
+fn entitlements_that_cannot_be_given_are_named() {
+    let cases: &[(Edit, &str, &[&str])] = &[
+        (
+            |spec| spec.entitlements[0].role = None,
+            "spec.entitlements[0]: ",
+            &["give exactly one of role and rules"],
+        ),
+        (
+            |spec| spec.entitlements[0].rules = spec.entitlements[1].rules.clone(),
+            "spec.entitlements[0]: ",
+            &["give exactly one of role and rules"],
+        ),
+        (
+            |spec| spec.entitlements[1].rules.as_mut().unwrap().items[0].verbs = strings(&["get", "*"]),
+            "spec.entitlements[1].rules: ",
+            &["cannot be granted", "a wildcard verb"],
+        ),
+        (
+            |spec| {
+                let item = &mut spec.entitlements[1].rules.as_mut().unwrap().items[0];
+                item.resources = strings(&["users"]);
+                item.verbs = strings(&["impersonate:user-info"]);
+            },
+            "spec.entitlements[1].rules: ",
+            &["cannot be granted", "impersonate acts as somebody else"],
+        ),
+        (
+            |spec| {
+                let item = &mut spec.entitlements[1].rules.as_mut().unwrap().items[0];
+                item.api_groups = strings(&["rbac.authorization.k8s.io"]);
+                item.resources = strings(&["roles"]);
+                item.verbs = strings(&["escalate"]);
+            },
+            "spec.entitlements[1].rules: ",
+            &["cannot be granted", "escalate writes rights into roles"],
+        ),
+    ];
+    each_is_wrong(cases);
+}
+
+#[test]
+fn everything_wrong_is_said_at_once() {
+    let wrong = policy().open(&[], "x", "y").with(|spec| {
+        spec.duration.max = "9h".into();
+        spec.duration.default = Some("10h".into());
+        spec.retention = "forever".into();
+        spec.reason.as_mut().unwrap().pattern = Some("(".to_owned());
+        spec.entitlements[0].role = None;
+        spec.entitlements
+            .push(rules_entitlement("more", Narrowing::Optional));
+        spec.entitlements[2].rules = None;
+    });
+    let fields: Vec<String> = Policy::parse(&wrong, &settings())
+        .map(|_| ())
+        .unwrap_err()
+        .into_iter()
+        .map(|problem| problem.field)
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "spec.retention",
+            "spec.duration.max",
+            "spec.duration.default",
+            "spec.windows[0]",
+            "spec.reason.pattern",
+            "spec.entitlements[0]",
+            "spec.entitlements[2]",
+        ]
+    );
+}
+
+#[test]
+fn bounds_themselves_are_accepted() {
+    let widest = policy().with(|spec| {
+        spec.duration.max = "8h".into();
+        spec.duration.default = Some("8h".into());
+    });
+    let parsed = widest.parsed();
+    assert_eq!(
+        (parsed.default_duration, parsed.max_duration),
+        (settings().cap, settings().cap)
+    );
+    let without = policy().with(|spec| spec.duration.default = None).parsed();
+    assert_eq!(without.default_duration, without.max_duration);
+    let undemanding = policy().with(|spec| spec.reason = None).parsed();
+    assert_eq!(
+        (
+            undemanding.reason.min_length,
+            undemanding.reason.pattern.is_none()
+        ),
+        (0, true)
+    );
+}
+
+#[test]
+fn a_pattern_matches_the_whole_reason_or_not_at_all() {
+    for (pattern, text, matches) in [
+        ("PAY-[0-9]+", "PAY-1", true),
+        ("PAY-[0-9]+", "PAY-1 ", false),
+        ("PAY-[0-9]+", "xPAY-1", false),
+        ("PAY-[0-9]+", "PAY-1\n", false),
+        ("a|b", "ab", false),
+        ("a|b", "b", true),
+        ("a|bc", "ac", false),
+        ("(?m)a", "a\nb", false),
+        ("(?s).*b", "a\nb", true),
+        ("^a$", "a", true),
+    ] {
+        let parsed = policy()
+            .with(|spec| spec.reason.as_mut().unwrap().pattern = Some(pattern.to_owned()))
+            .parsed();
+        let (written, regex) = parsed.reason.pattern.unwrap();
+        assert_eq!(written, pattern);
+        assert_eq!(regex.is_match(text), matches, "{pattern:?} {text:?}");
+    }
+}

@@ -1,0 +1,280 @@
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::*;
+use crate::api::{AccessPolicy, Narrowing};
+use crate::core::facts::RoleFacts;
+use crate::core::fixtures::{policy, role_entitlement, roles, rule, rules_entitlement, strings};
+
+/// What somebody applies who was told to.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Applied {
+    api_version: String,
+    kind: String,
+    metadata: Metadata,
+    rules: Vec<Rule>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    name: String,
+    labels: std::collections::BTreeMap<String, String>,
+}
+
+fn view() -> RoleName {
+    (RoleKind::ClusterRole, "view".to_owned())
+}
+
+fn everything() -> Rights {
+    Rights {
+        bindable: BTreeSet::from([view()]),
+        held: vec![rule(&["create"], &["pods/exec"])],
+    }
+}
+
+fn refused(policy: &AccessPolicy, rights: &Rights) -> (&'static str, String) {
+    let verdict = preflight(&policy.parsed(), &roles(), rights).unwrap_err();
+    (verdict.reason, verdict.message)
+}
+
+fn binds(resource: &str, name: &str) -> Rule {
+    Rule {
+        api_groups: strings(&["rbac.authorization.k8s.io"]),
+        resources: strings(&[resource]),
+        verbs: strings(&["bind"]),
+        resource_names: strings(&[name]),
+        non_resource_urls: Vec::new(),
+    }
+}
+
+/// The ClusterRole in a message, as a YAML parser reads it.
+fn pasted(message: &str) -> Applied {
+    let (_, yaml) = message.split_once("to allow it, apply:\n").unwrap();
+    serde_yaml::from_str(yaml).unwrap()
+}
+
+/// What the operator may do once that is applied, which the chart aggregates into its own rights.
+fn rights_with(applied: &Applied, before: &Rights) -> Rights {
+    let mut rights = before.clone();
+    for rule in &applied.rules {
+        if rule.verbs == ["bind"] {
+            let kind = if rule.resources == ["roles"] {
+                RoleKind::Role
+            } else {
+                RoleKind::ClusterRole
+            };
+            rights
+                .bindable
+                .extend(rule.resource_names.iter().map(|name| (kind, name.clone())));
+        }
+    }
+    rights.held.extend(applied.rules.iter().cloned());
+    rights
+}
+
+#[test]
+fn a_policy_whose_roles_exist_and_whose_access_may_be_handed_out_is_ready() {
+    assert_eq!(preflight(&policy().parsed(), &roles(), &everything()), Ok(()));
+    let more = Rights {
+        held: vec![rule(&["create", "get"], &["pods/exec", "pods"])],
+        ..everything()
+    };
+    assert_eq!(preflight(&policy().parsed(), &roles(), &more), Ok(()));
+}
+
+#[test]
+fn a_cluster_role_that_does_not_exist_is_named() {
+    let offering = policy().with(|spec| {
+        spec.entitlements.push(role_entitlement("a", "absent"));
+        spec.entitlements.push(role_entitlement("b", "gone"));
+    });
+    assert_eq!(
+        refused(&offering, &Rights::default()),
+        (
+            "RoleNotFound",
+            "spec.entitlements[a].role.name: ClusterRole absent does not exist; \
+             spec.entitlements[b].role.name: ClusterRole gone does not exist"
+                .to_owned()
+        )
+    );
+}
+
+#[test]
+fn a_role_of_each_namespace_need_not_exist_beforehand() {
+    let mut own = role_entitlement("look", "debug");
+    own.role.as_mut().unwrap().kind = RoleKind::Role;
+    let policy = policy().with(|spec| spec.entitlements = vec![own]);
+    let rights = Rights {
+        bindable: BTreeSet::from([(RoleKind::Role, "debug".to_owned())]),
+        held: Vec::new(),
+    };
+    assert_eq!(preflight(&policy.parsed(), &roles(), &rights), Ok(()));
+    assert_eq!(cluster_roles(&policy.parsed()).count(), 0);
+}
+
+#[test]
+fn a_role_with_which_more_can_be_gained_is_refused_until_the_policy_says_so() {
+    let mut entitlement = role_entitlement("fix", "maintain");
+    let offering = |entitlement| policy().with(|spec| spec.entitlements = vec![entitlement]);
+    let rights = Rights {
+        bindable: BTreeSet::from([(RoleKind::ClusterRole, "maintain".to_owned())]),
+        held: Vec::new(),
+    };
+    let (reason, message) = refused(&offering(entitlement.clone()), &rights);
+    assert_eq!(reason, "RoleForbidden");
+    for needle in [
+        "spec.entitlements[fix].role: maintain can be used to gain more access",
+        "* pods",
+        "escalation: Allow",
+    ] {
+        assert!(message.contains(needle), "{needle:?} is not in {message:?}");
+    }
+    entitlement.role.as_mut().unwrap().escalation = Escalation::Allow;
+    assert_eq!(
+        preflight(&offering(entitlement).parsed(), &roles(), &rights),
+        Ok(())
+    );
+}
+
+#[test]
+fn rights_that_are_missing_are_said_as_a_cluster_role_that_gives_exactly_them() {
+    let (reason, message) = refused(&policy(), &Rights::default());
+    assert_eq!(reason, "RightsMissing");
+    assert_eq!(
+        message,
+        r#"spec.entitlements[look].role: Curfew may not bind view; spec.entitlements[exec].rules: Curfew may not hand out create pods/exec; to allow it, apply:
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: curfew-grantable-prod-debug
+  labels: {access.curfew.dev/aggregate-to-grantable: "true"}
+rules:
+- {"apiGroups":["rbac.authorization.k8s.io"],"resources":["clusterroles"],"verbs":["bind"],"resourceNames":["view"]}
+- {"apiGroups":[""],"resources":["pods/exec"],"verbs":["create"]}
+"#
+    );
+    assert_eq!(
+        pasted(&message),
+        Applied {
+            api_version: "rbac.authorization.k8s.io/v1".to_owned(),
+            kind: "ClusterRole".to_owned(),
+            metadata: Metadata {
+                name: "curfew-grantable-prod-debug".to_owned(),
+                labels: [(GRANTABLE_LABEL.to_owned(), "true".to_owned())].into(),
+            },
+            rules: vec![binds("clusterroles", "view"), rule(&["create"], &["pods/exec"])],
+        }
+    );
+}
+
+#[test]
+fn what_is_there_already_is_not_asked_for_again() {
+    let can_bind = Rights {
+        held: Vec::new(),
+        ..everything()
+    };
+    assert_eq!(
+        pasted(&refused(&policy(), &can_bind).1).rules,
+        [rule(&["create"], &["pods/exec"])]
+    );
+    let can_hand_out = Rights {
+        bindable: BTreeSet::from([(RoleKind::Role, "view".to_owned())]),
+        ..everything()
+    };
+    assert_eq!(
+        pasted(&refused(&policy(), &can_hand_out).1).rules,
+        [binds("clusterroles", "view")]
+    );
+}
+
+#[test]
+fn applying_what_is_pasted_makes_the_policy_ready_whatever_its_names() {
+    let mut own = role_entitlement("own", "it's: \"a\" #role\\{}");
+    own.role.as_mut().unwrap().kind = RoleKind::Role;
+    let mut odd = rules_entitlement("odd", Narrowing::Optional);
+    let item = &mut odd.rules.as_mut().unwrap().items[0];
+    item.resource_names = strings(&[
+        "null", "true", "0x1", "- a", "a: b", "ünï", "\"", "'", "\\", "%", "[x]",
+    ]);
+    item.api_groups = strings(&["", "apps", "*"]);
+    item.verbs = strings(&["get", "list"]);
+    let policy = policy().with(|spec| spec.entitlements.extend([own, odd]));
+    for before in [
+        Rights::default(),
+        Rights {
+            bindable: BTreeSet::new(),
+            ..everything()
+        },
+        Rights {
+            held: Vec::new(),
+            ..everything()
+        },
+    ] {
+        let (reason, message) = refused(&policy, &before);
+        assert_eq!(reason, "RightsMissing");
+        let after = rights_with(&pasted(&message), &before);
+        assert_eq!(preflight(&policy.parsed(), &roles(), &after), Ok(()));
+    }
+}
+
+#[test]
+fn what_has_to_be_fixed_first_is_said_first() {
+    let mut offering = policy().with(|spec| {
+        spec.entitlements.push(role_entitlement("a", "absent"));
+        spec.entitlements.push(role_entitlement("fix", "maintain"));
+    });
+    let reasons = |policy: &AccessPolicy| refused(policy, &Rights::default()).0;
+    assert_eq!(reasons(&offering), "RoleNotFound");
+    offering.spec.entitlements.remove(2);
+    assert_eq!(reasons(&offering), "RoleForbidden");
+    offering.spec.entitlements.pop();
+    assert_eq!(reasons(&offering), "RightsMissing");
+}
+
+#[test]
+fn a_text_that_cannot_be_right_is_invalid() {
+    let problems = [
+        Problem::new("spec.retention", "too long"),
+        Problem::new("spec.windows[0]", "no zone"),
+    ];
+    assert_eq!(
+        invalid(&problems),
+        Verdict {
+            reason: "Invalid",
+            message: "spec.retention: too long; spec.windows[0]: no zone".to_owned(),
+        }
+    );
+}
+
+#[test]
+fn the_cluster_roles_of_a_policy_are_those_it_names() {
+    let parsed = policy()
+        .with(|spec| spec.entitlements.push(role_entitlement("a", "absent")))
+        .parsed();
+    assert_eq!(cluster_roles(&parsed).collect::<Vec<_>>(), ["view", "absent"]);
+}
+
+#[test]
+fn a_role_that_exists_is_judged_also_where_its_kind_needs_none() {
+    let mut own = role_entitlement("own", "debug");
+    own.role.as_mut().unwrap().kind = RoleKind::Role;
+    let policy = policy().with(|spec| spec.entitlements = vec![own]);
+    let name = (RoleKind::Role, "debug".to_owned());
+    let escalating = RoleFacts {
+        uid: "u".to_owned(),
+        rules: vec![rule(&["*"], &["pods"])],
+    };
+    let rights = Rights {
+        bindable: BTreeSet::from([name.clone()]),
+        held: Vec::new(),
+    };
+    let verdict = preflight(
+        &policy.parsed(),
+        &Roles::from([(name, Arc::new(escalating))]),
+        &rights,
+    );
+    assert_eq!(verdict.unwrap_err().reason, "RoleForbidden");
+}

@@ -1,0 +1,405 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::*;
+use crate::core::fixtures::{Situation, at, condition, grant, now, policy, seconds};
+use crate::core::{Effect, Refusal};
+
+const LATER: &str = "2026-12-01T09:00:07Z";
+
+fn later() -> Timestamp {
+    at(LATER)
+}
+
+/// As the API server stores a new grant: with the default of the schema.
+fn created() -> AccessGrant {
+    let mut created = grant("pay-123");
+    let unknown = |type_: &str, status: &str| Condition {
+        observed_generation: None,
+        last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        ..condition(type_, status, "Pending", "waiting for Curfew")
+    };
+    created.status = Some(AccessGrantStatus {
+        conditions: vec![unknown("Active", "False"), unknown("Reconciling", "True")],
+        ..AccessGrantStatus::default()
+    });
+    created
+}
+
+fn with(mut grant: AccessGrant, status: AccessGrantStatus) -> AccessGrant {
+    grant.status = Some(status);
+    grant
+}
+
+fn in_force() -> AccessGrant {
+    Situation::of(created(), &policy()).pass().grant
+}
+
+fn recorded() -> AccessGrant {
+    let situation = Situation::of(created(), &policy());
+    let Effect::Intend(status) = situation.plan().stages[0][0].clone() else {
+        panic!("nothing intended");
+    };
+    with(situation.grant, *status)
+}
+
+fn refused() -> Refusals {
+    Refusal::new(
+        reasons::DURATION_TOO_LONG,
+        "spec.duration",
+        "5h asked, at most 4h allowed",
+    )
+    .into()
+}
+
+fn ending(cause: RevocationCause, was_active: bool) -> Ending {
+    Ending {
+        cause,
+        message: "somebody did something".to_owned(),
+        due: now(),
+        was_active,
+    }
+}
+
+const CAUSES: [RevocationCause; 7] = [
+    RevocationCause::DeadlineReached,
+    RevocationCause::ArtifactChanged,
+    RevocationCause::RoleChanged,
+    RevocationCause::PolicyChanged,
+    RevocationCause::PolicyDeleted,
+    RevocationCause::GrantDeleted,
+    RevocationCause::RefusedByApiServer,
+];
+
+fn find<'a>(status: &'a AccessGrantStatus, type_: &str) -> Option<&'a Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+}
+
+#[test]
+fn a_condition_keeps_its_time_while_its_status_stays_and_gets_a_new_one_when_it_changes() {
+    let wanted = ("Active", "False", "Expired", "another message");
+    let before = |type_, status| vec![condition(type_, status, "Pending", "a message")];
+    for (case, previous, since) in [
+        ("the same status", before("Active", "False"), now()),
+        ("another status", before("Active", "True"), later()),
+        ("another type", before("Ready", "False"), later()),
+        ("none before", Vec::new(), later()),
+        (
+            "the default of the schema",
+            created().at_present().conditions,
+            later(),
+        ),
+    ] {
+        let expected = Condition {
+            last_transition_time: Time(since),
+            observed_generation: Some(4),
+            ..condition("Active", "False", "Expired", "another message")
+        };
+        assert_eq!(
+            super::condition(&previous, &wanted, Some(4), later()),
+            expected,
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn through_a_whole_life_times_are_those_of_the_changes() {
+    let active = active(&recorded(), &Uids::new(), later());
+    let times = |status: &AccessGrantStatus| {
+        let each = status.conditions.iter();
+        each.map(|it| (it.type_.clone(), it.last_transition_time.0))
+            .collect::<Vec<_>>()
+    };
+    let named = |list: &[(&str, Timestamp)]| {
+        list.iter()
+            .map(|(type_, at)| ((*type_).to_owned(), *at))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        times(&active),
+        named(&[
+            ("Accepted", now()),
+            ("Active", later()),
+            ("Ended", now()),
+            ("Ready", later())
+        ])
+    );
+    let end = at("2026-12-01T09:30:00Z");
+    let over = ended(
+        &with(recorded(), active),
+        &ending(RevocationCause::DeadlineReached, true),
+        end,
+    );
+    assert_eq!(
+        times(&over),
+        named(&[("Accepted", now()), ("Active", end), ("Ended", end)])
+    );
+}
+
+#[test]
+fn generic_tools_wait_while_something_is_to_come_and_stop_at_what_was_not_given() {
+    let held = held(&created(), reasons::POLICY_NOT_FOUND, "no policy", now());
+    let waiting = [("held", held), ("activating", recorded().at_present())];
+    for (case, status) in waiting {
+        let reconciling = find(&status, "Reconciling").map(|it| it.status.as_str());
+        assert_eq!(reconciling, Some("True"), "{case}");
+        assert_eq!(find(&status, "Stalled"), None, "{case}");
+        assert_eq!(find(&status, "Ready").unwrap().status, "False", "{case}");
+        assert_eq!(find(&status, "Ended").unwrap().status, "False", "{case}");
+    }
+    let mut over = vec![(denied(&created(), None, &refused(), now()), "Denied")];
+    for cause in CAUSES {
+        for was_active in [true, false] {
+            let ending = ending(cause, was_active);
+            over.push((ended(&in_force(), &ending, later()), ending.state()));
+        }
+    }
+    for (status, state) in &over {
+        let fruitless = matches!(*state, "Denied" | "Failed");
+        let stalled = find(status, "Stalled").map(|it| it.status.as_str());
+        assert_eq!(stalled, fruitless.then_some("True"), "{state}");
+        let ready = find(status, "Ready").map(|it| it.status.as_str());
+        assert_eq!(ready, fruitless.then_some("False"), "{state}");
+        assert_eq!(find(status, "Reconciling"), None, "{state}");
+        assert_eq!(find(status, "Ended").unwrap().status, "True", "{state}");
+        let active = find(status, "Active").unwrap();
+        assert_eq!(
+            (active.status.as_str(), active.reason.as_str()),
+            ("False", *state)
+        );
+        assert!(status.ended_at.is_some());
+    }
+    let active = in_force().at_present();
+    assert_eq!(find(&active, "Ready").unwrap().status, "True");
+    for type_ in ["Reconciling", "Stalled", "Drifted"] {
+        assert_eq!(find(&active, type_), None, "{type_}");
+    }
+}
+
+#[test]
+fn the_state_says_how_a_grant_ended() {
+    use RevocationCause::{ArtifactChanged, DeadlineReached, GrantDeleted, RefusedByApiServer};
+    for (cause, was_active, state, reason) in [
+        (DeadlineReached, true, "Expired", "DeadlineReached"),
+        (DeadlineReached, false, "Expired", "DeadlineReached"),
+        (RefusedByApiServer, false, "Failed", "RefusedByApiServer"),
+        (ArtifactChanged, true, "Revoked", "ArtifactChanged"),
+        (ArtifactChanged, false, "Failed", "ArtifactChanged"),
+        (RevocationCause::RoleChanged, true, "Revoked", "RoleChanged"),
+        (RevocationCause::PolicyChanged, true, "Revoked", "PolicyChanged"),
+        (RevocationCause::PolicyDeleted, true, "Revoked", "PolicyDeleted"),
+        (RevocationCause::PolicyDeleted, false, "Failed", "PolicyDeleted"),
+        (GrantDeleted, true, "Revoked", "GrantDeleted"),
+    ] {
+        let ending = ending(cause, was_active);
+        assert_eq!(
+            (ending.state(), ending.reason()),
+            (state, reason),
+            "{cause:?} {was_active}"
+        );
+    }
+    for cause in CAUSES {
+        let status = ended(&in_force(), &ending(cause, true), now());
+        let drifted = find(&status, "Drifted").map(|it| it.status.as_str());
+        assert_eq!(drifted, (cause == ArtifactChanged).then_some("True"), "{cause:?}");
+    }
+}
+
+#[test]
+fn in_force_says_until_when_and_keeps_the_uids_of_what_was_made() {
+    let recorded = recorded();
+    let records = recorded.at_present().artifacts;
+    let [fuse, binding] = records.as_slice() else {
+        panic!("{records:?}");
+    };
+    let uids = Uids::from([
+        ((fuse.kind, fuse.name.clone()), "fuse".to_owned()),
+        // Of another kind, though of that name.
+        ((ArtifactKind::Role, binding.name.clone()), "role".to_owned()),
+    ]);
+    let status = active(&recorded, &uids, at("2026-12-01T09:00:07.123456789Z"));
+    let present = recorded.at_present();
+    let until = "until 2026-12-01T09:30:00Z";
+    let changed = |type_, status, reason, message| Condition {
+        last_transition_time: Time(at("2026-12-01T09:00:07.123456789Z")),
+        ..condition(type_, status, reason, message)
+    };
+    assert_eq!(
+        status,
+        AccessGrantStatus {
+            conditions: vec![
+                condition(
+                    "Accepted",
+                    "True",
+                    "PolicySatisfied",
+                    "the policy admits the request"
+                ),
+                changed("Active", "True", "Active", until),
+                condition("Ended", "False", "Active", "not yet"),
+                changed("Ready", "True", "Active", until),
+            ],
+            activated_at: Some(MicroTime(at("2026-12-01T09:00:07.123456Z"))),
+            artifacts: vec![
+                ArtifactRecord {
+                    uid: Some("fuse".to_owned()),
+                    ..fuse.clone()
+                },
+                binding.clone(),
+            ],
+            ..present
+        }
+    );
+}
+
+#[test]
+fn the_end_keeps_everything_recorded_and_says_how_late_it_came() {
+    let before = in_force();
+    let status = ended(&before, &ending(RevocationCause::RoleChanged, true), later());
+    assert_eq!(
+        AccessGrantStatus {
+            conditions: Vec::new(),
+            ..status
+        },
+        AccessGrantStatus {
+            conditions: Vec::new(),
+            ended_at: Some(MicroTime(later())),
+            revocation: Some(Revocation {
+                cause: RevocationCause::RoleChanged,
+                message: "somebody did something".to_owned(),
+                lag_milliseconds: Some(7000),
+            }),
+            ..before.at_present()
+        }
+    );
+}
+
+#[test]
+fn no_message_is_longer_than_the_schema_allows_and_short_ones_stay_whole() {
+    let of_length = |length: usize| "ü".repeat(length);
+    let clipped = |length: usize| format!("{}…", of_length(length - 1));
+    for (given, expected) in [
+        (of_length(1024), of_length(1024)),
+        (of_length(1025), clipped(1024)),
+        (of_length(100_000), clipped(1024)),
+    ] {
+        let ending = Ending {
+            message: given.clone(),
+            ..ending(RevocationCause::RefusedByApiServer, false)
+        };
+        let over = ended(&recorded(), &ending, later());
+        assert_eq!(over.revocation.as_ref().unwrap().message, expected);
+        for type_ in ["Active", "Ended", "Ready", "Stalled"] {
+            assert_eq!(find(&over, type_).unwrap().message, expected, "{type_}");
+        }
+        let held = held(&created(), reasons::POLICY_NOT_READY, &given, now());
+        for type_ in ["Accepted", "Active", "Ready", "Reconciling"] {
+            assert_eq!(find(&held, type_).unwrap().message, expected, "{type_}");
+        }
+    }
+    let refusals = Refusal::new(reasons::LIMIT_REACHED, "f", of_length(2000)).into();
+    let denied = denied(&created(), None, &refusals, now());
+    assert_eq!(
+        find(&denied, "Accepted").unwrap().message,
+        format!("f: {}…", of_length(1020))
+    );
+}
+
+#[test]
+fn statuses_that_differ_in_transition_times_alone_say_the_same() {
+    let held_at = |at| held(&created(), reasons::POLICY_NOT_FOUND, "no policy", at);
+    assert!(says_the_same(&held_at(now()), &held_at(later())));
+    let different = held(&created(), reasons::POLICY_NOT_FOUND, "another", now());
+    assert!(!says_the_same(&held_at(now()), &different));
+    let newer = AccessGrantStatus {
+        observed_generation: Some(2),
+        ..held_at(now())
+    };
+    assert!(!says_the_same(&held_at(now()), &newer));
+    assert!(!says_the_same(&created().at_present(), &held_at(now())));
+}
+
+/// RFC 7386.
+fn merged(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let fields = target.as_object_mut().unwrap();
+    for (key, value) in changes {
+        if value.is_null() {
+            fields.remove(key);
+        } else {
+            merged(fields.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+#[test]
+fn a_patch_holds_what_changed_and_the_version_it_was_made_from_and_nothing_else() {
+    let mut before = in_force();
+    before.metadata.resource_version = Some("77".to_owned());
+    let mut after = before.at_present();
+    after.ended_at = Some(MicroTime(later()));
+    after.artifacts.clear();
+    after.subject = None;
+    assert_eq!(
+        patch(&before, &after),
+        json!({
+            "metadata": {"uid": "uid-of-pay-123", "resourceVersion": "77"},
+            "status": {"endedAt": "2026-12-01T09:00:07.000000Z", "artifacts": null, "subject": null},
+        })
+    );
+    assert_eq!(patch(&before, &before.at_present())["status"], json!({}));
+}
+
+#[test]
+fn an_applied_patch_gives_exactly_the_status_meant() {
+    let states = [
+        AccessGrantStatus::default(),
+        created().at_present(),
+        held(&created(), reasons::POLICY_NOT_FOUND, "no policy", now()),
+        denied(&created(), None, &refused(), now()),
+        recorded().at_present(),
+        in_force().at_present(),
+        ended(
+            &in_force(),
+            &ending(RevocationCause::ArtifactChanged, true),
+            later(),
+        ),
+    ];
+    for from in &states {
+        for to in &states {
+            let mut stored = json!({"status": from});
+            let patch = patch(&with(created(), from.clone()), to);
+            merged(&mut stored["status"], &patch["status"]);
+            let result: AccessGrantStatus = serde_json::from_value(stored["status"].clone()).unwrap();
+            assert_eq!(result, *to);
+            assert_eq!(stored["status"], serde_json::to_value(to).unwrap());
+        }
+    }
+    let mut never_seen = created();
+    never_seen.status = None;
+    assert_eq!(
+        patch(&never_seen, &states[1])["status"],
+        serde_json::to_value(&states[1]).unwrap()
+    );
+}
+
+#[test]
+fn times_are_cut_to_microseconds_and_never_moved_later() {
+    for (given, expected) in [
+        ("2026-12-01T09:00:00.123456999Z", "2026-12-01T09:00:00.123456Z"),
+        ("2026-12-01T09:00:00.123456Z", "2026-12-01T09:00:00.123456Z"),
+        ("2026-12-01T09:00:00Z", "2026-12-01T09:00:00Z"),
+    ] {
+        assert_eq!(micro_time(at(given)), MicroTime(at(expected)));
+    }
+    let soon = now().checked_add(seconds(1)).unwrap();
+    assert!(micro_time(soon) > micro_time(now()));
+}
