@@ -70,3 +70,69 @@ impl Deadlines {
         self.changed.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{AccessGrantSpec, AccessGrantStatus};
+    use crate::core::status::micro_time;
+
+    fn grant(ends: Option<i64>, ended: bool) -> AccessGrant {
+        let mut grant = AccessGrant::new("pay-123", AccessGrantSpec::default());
+        let at = |second| micro_time(Timestamp::from_second(second).unwrap());
+        grant.status = Some(AccessGrantStatus {
+            expires_at: ends.map(at),
+            ended_at: ended.then(|| at(0)),
+            ..AccessGrantStatus::default()
+        });
+        grant
+    }
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_live_grant_is_due_at_its_end_and_not_before() {
+        let deadlines = Deadlines::default();
+        deadlines.follow(&grant(Some(100), false));
+        assert_eq!(deadlines.take_due(second(97)), (vec![], Duration::from_secs(3)));
+        let (due, sleep) = deadlines.take_due(second(100));
+        assert_eq!(due.len(), 1);
+        assert_eq!(sleep, LONGEST_SLEEP);
+    }
+
+    #[test]
+    fn an_end_that_moves_earlier_counts_and_the_old_one_does_not() {
+        let deadlines = Deadlines::default();
+        deadlines.follow(&grant(Some(100), false));
+        deadlines.follow(&grant(Some(50), false));
+        assert_eq!(deadlines.take_due(second(50)).0.len(), 1);
+        assert_eq!(deadlines.take_due(second(100)).0.len(), 0);
+    }
+
+    #[test]
+    fn a_grant_that_is_not_live_has_no_end() {
+        let deadlines = Deadlines::default();
+        for not_live in [grant(None, false), grant(Some(100), true)] {
+            deadlines.follow(&grant(Some(100), false));
+            deadlines.follow(&not_live);
+            assert_eq!(deadlines.take_due(second(200)).0.len(), 0);
+        }
+    }
+
+    #[test]
+    fn the_clock_is_read_again_however_far_the_next_end_is() {
+        let deadlines = Deadlines::default();
+        deadlines.follow(&grant(Some(1_000_000), false));
+        assert_eq!(deadlines.take_due(second(0)).1, LONGEST_SLEEP);
+    }
+
+    #[tokio::test]
+    async fn a_new_end_wakes_whoever_waits() {
+        let deadlines = Deadlines::default();
+        let woken = deadlines.changed();
+        deadlines.follow(&grant(Some(100), false));
+        tokio::time::timeout(Duration::from_secs(5), woken).await.unwrap();
+    }
+}
