@@ -204,8 +204,10 @@ pub struct ResolvedEntitlement {
     /// The existing role it is bound to; none for rules of the policy's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<ResolvedRole>,
-    /// What it allows.
-    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
+    /// What it allows, where the rules are the policy's own. For an existing role its uid and the hash of its rules
+    /// stand here, and the audit record has the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub rules: Vec<Rule>,
 }
 
@@ -221,6 +223,9 @@ pub struct ResolvedRole {
     /// Uid of the role: one that was deleted and made again is another role.
     #[schemars(length(max = 64))]
     pub uid: String,
+    /// SHA-256 over its rules, in canonical order.
+    #[schemars(length(max = 80))]
+    pub rules_hash: String,
 }
 
 /// One thing made for a grant.

@@ -13,7 +13,7 @@ use super::edges::{Edges, Outcome, call};
 use super::error::Error;
 use super::keys::ArtifactKey;
 use super::observe::read_live;
-use super::{events, objects, remove};
+use super::{events, objects, read, remove};
 use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, CONTROLLER};
 use crate::core::{Announcement, Artifact, Body, Class, Effect, Ending, Found, Target, slim, status};
 
@@ -183,26 +183,30 @@ impl<'a> Application<'a> {
                 let fuses = Api::<Job>::namespaced(client, namespace);
                 call("create fuse", fuses.create(&params, &fuse))
                     .await
-                    .map(|made| made.metadata.uid)
+                    .map(|made| read::fuse(&made.metadata))
             }
             Body::Role(rules) => {
                 let role = objects::role(artifact, rules, &fuse_uid);
                 let api = Api::<Role>::namespaced(client, namespace);
                 call("create Role", api.create(&params, &role))
                     .await
-                    .map(|made| made.metadata.uid)
+                    .map(|made| read::own_role(&made))
             }
             Body::Binding { role, subject } => {
                 let binding = objects::binding(artifact, role, subject, &fuse_uid);
                 let bindings = Api::<RoleBinding>::namespaced(client, namespace);
                 call("create RoleBinding", bindings.create(&params, &binding))
                     .await
-                    .map(|made| made.metadata.uid)
+                    .map(|made| read::binding(&made))
             }
         };
         let made = |uid: String| Done::Made(artifact.kind(), artifact.name.clone(), uid);
         match created {
-            Ok(uid) => Ok((made(uid.unwrap_or_default()), Outcome::Applied)),
+            Ok((key, held)) => {
+                let uid = held.found.uid.clone();
+                self.edges.index.made(key, held);
+                Ok((made(uid), Outcome::Applied))
+            }
             // An answer that was lost, or somebody who was faster: it is ours only if it says exactly what we say.
             Err(error) if error.is_already_there() => {
                 let there = read_live(self.edges, &key(artifact.kind(), namespace, &artifact.name)).await?;

@@ -55,6 +55,26 @@ impl Index {
         state.written.insert(key, grant);
     }
 
+    /// Notes what this process has just made, as the API server answered. When the watch delivers the same it is no
+    /// news, and nobody looks at the grant again for it.
+    pub fn made(&self, key: ArtifactKey, held: Held) {
+        let mut state = self.write();
+        state
+            .held_by_grant
+            .entry(held.grant_uid.clone())
+            .or_default()
+            .insert(key.clone());
+        state.artifacts(key.kind).put(key, held);
+    }
+
+    /// Notes what this process has just removed.
+    pub fn unmade(&self, key: &ArtifactKey) {
+        let mut state = self.write();
+        if let Some(held) = state.artifacts(key.kind).remove(key) {
+            state.let_go(&held.grant_uid, key);
+        }
+    }
+
     /// When this process first saw a request that nobody had decided; `None` if it never did.
     pub fn first_seen(&self, uid: &str) -> Option<Timestamp> {
         self.read().seen.get(uid).copied()

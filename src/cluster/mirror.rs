@@ -81,6 +81,11 @@ impl<K: Eq + Hash + Clone, V: PartialEq> Mirror<K, V> {
         self.objects.insert(key, value);
     }
 
+    /// Removes a value of which this process knows that it is gone before the watch delivers that.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.objects.remove(key)
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.objects.get(key)

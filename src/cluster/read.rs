@@ -37,10 +37,7 @@ pub fn role(role: &Role) -> RoleFacts {
 }
 
 fn role_facts(meta: &ObjectMeta, rules: &[PolicyRule]) -> RoleFacts {
-    RoleFacts {
-        uid: meta.uid.clone().unwrap_or_default(),
-        rules: to_rules(rules),
-    }
+    RoleFacts::new(meta.uid.clone().unwrap_or_default(), &to_rules(rules))
 }
 
 /// RBAC rules, canonical.

@@ -23,6 +23,17 @@ pub async fn remove(
     target: &Target,
     grant_uid: &str,
 ) -> Result<Outcome, Error> {
+    let outcome = remove_if_ours(edges, namespace, target, grant_uid).await?;
+    edges.index.unmade(&key_of(namespace, target));
+    Ok(outcome)
+}
+
+async fn remove_if_ours(
+    edges: &Edges,
+    namespace: &str,
+    target: &Target,
+    grant_uid: &str,
+) -> Result<Outcome, Error> {
     let uid = match &target.uid {
         Some(uid) => uid.clone(),
         None => match uid_if_ours(edges, namespace, target, grant_uid).await? {
@@ -58,15 +69,18 @@ async fn uid_if_ours(
     target: &Target,
     grant_uid: &str,
 ) -> Result<Option<String>, Error> {
-    let key = ArtifactKey {
-        kind: target.kind,
-        namespace: namespace.to_owned(),
-        name: target.name.clone(),
-    };
-    let held = read_live(edges, &key).await?;
+    let held = read_live(edges, &key_of(namespace, target)).await?;
     Ok(held
         .filter(|held| held.grant_uid == grant_uid)
         .map(|held| held.found.uid))
+}
+
+fn key_of(namespace: &str, target: &Target) -> ArtifactKey {
+    ArtifactKey {
+        kind: target.kind,
+        namespace: namespace.to_owned(),
+        name: target.name.clone(),
+    }
 }
 
 enum Remains {

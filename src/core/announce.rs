@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ending::Ending;
+use super::facts::Roles;
 use super::kind_name;
 use crate::api::{
-    AccessGrant, Reference, Requester, ResolvedEntitlement, RevocationCause, RoleKind, Subject, reasons,
+    AccessGrant, Reference, Requester, ResolvedEntitlement, ResolvedRole, RevocationCause, RoleKind, Rule,
+    Subject, reasons,
 };
 
 /// Longest note of an Event, in bytes: the limit of the events.k8s.io API.
@@ -27,12 +29,39 @@ pub enum Announcement {
         /// Who has it.
         subject: Option<Subject>,
         /// What it is.
-        entitlements: Vec<ResolvedEntitlement>,
+        access: Vec<GivenAccess>,
         /// Until when.
         expires_at: Timestamp,
     },
     /// It is over.
     Ended(Ending),
+}
+
+/// One item of access that is in force, with its rules in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GivenAccess {
+    /// Its name in the policy.
+    pub name: String,
+    /// The existing role it is, as it was then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<ResolvedRole>,
+    /// What it allows.
+    pub rules: Vec<Rule>,
+}
+
+impl GivenAccess {
+    /// A resolved entitlement; the rules of an existing role are taken from the role.
+    pub fn of(entitlement: ResolvedEntitlement, roles: &Roles) -> Self {
+        let ResolvedEntitlement { name, role, rules } = entitlement;
+        let there = role
+            .as_ref()
+            .and_then(|role| roles.get(&(role.kind, role.name.clone())));
+        Self {
+            rules: there.map_or(rules, |role| role.rules().to_vec()),
+            name,
+            role,
+        }
+    }
 }
 
 /// The text of a Kubernetes Event.
@@ -88,6 +117,9 @@ pub struct AuditRecord {
     /// Names of the entitlements.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entitlements: Vec<String>,
+    /// The access in full, told once it is in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<GivenAccess>,
     /// Names of what was made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<String>,
@@ -122,10 +154,14 @@ impl Announcement {
             Self::Denied { message, .. } => message.clone(),
             Self::Activated {
                 subject,
-                entitlements,
+                access,
                 expires_at,
             } => {
-                let items = entitlements.iter().map(named).collect::<Vec<_>>().join(", ");
+                let items = access
+                    .iter()
+                    .map(|given| named(&given.name, given.role.as_ref()))
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 let subject = subject
                     .as_ref()
                     .map_or_else(|| "nobody".to_owned(), ToString::to_string);
@@ -184,8 +220,12 @@ impl Announcement {
                 .resolved
                 .iter()
                 .flat_map(|access| &access.entitlements)
-                .map(named)
+                .map(|entitlement| named(&entitlement.name, entitlement.role.as_ref()))
                 .collect(),
+            access: match self {
+                Self::Activated { access, .. } => access.clone(),
+                Self::Denied { .. } | Self::Ended(_) => Vec::new(),
+            },
             artifacts: status
                 .artifacts
                 .iter()
@@ -200,15 +240,15 @@ impl Announcement {
     }
 }
 
-fn named(entitlement: &ResolvedEntitlement) -> String {
-    match &entitlement.role {
-        None => entitlement.name.clone(),
+fn named(name: &str, role: Option<&ResolvedRole>) -> String {
+    match role {
+        None => name.to_owned(),
         Some(role) => {
             let kind = match role.kind {
                 RoleKind::ClusterRole => "ClusterRole",
                 RoleKind::Role => "Role",
             };
-            format!("{} ({kind} {})", entitlement.name, role.name)
+            format!("{name} ({kind} {})", role.name)
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::resolve::sha256;
+use super::rules::canonical;
 use super::{Policy, Question, Request, Span};
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, Rule, Subject};
 
@@ -65,13 +67,35 @@ pub struct NamespaceFacts {
     pub terminating: bool,
 }
 
-/// A named role as it is now, its rules in canonical form.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A named role as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleFacts {
     /// Its uid.
     pub uid: String,
+    rules: Vec<Rule>,
+    hash: String,
+}
+
+impl RoleFacts {
+    /// A role with these rules.
+    pub fn new(uid: impl Into<String>, rules: &[Rule]) -> Self {
+        let rules = canonical(rules);
+        Self {
+            uid: uid.into(),
+            hash: sha256(&rules),
+            rules,
+        }
+    }
+
     /// Its rules, canonical.
-    pub rules: Vec<Rule>,
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// SHA-256 over its canonical rules.
+    pub fn rules_hash(&self) -> &str {
+        &self.hash
+    }
 }
 
 /// Names a role from inside one namespace.

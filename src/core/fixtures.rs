@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::facts::{Content, Found, Input, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings};
 use super::status::{self, Uids};
-use super::{Announcement, Artifact, Body, Effect, Plan, Policy, Span, canonical, plan};
+use super::{Announcement, Artifact, Body, Effect, Plan, Policy, Span, plan};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ArtifactKind,
     DurationLimits, DurationText, Entitlement, EntitlementRequest, Escalation, GrantableRule, Limits,
@@ -276,10 +276,7 @@ impl AccessPolicy {
 /// The roles of the cluster: view, and maintain with which more access can be gained.
 pub(crate) fn roles() -> Roles {
     let role = |name: &str, rules: &[Rule]| {
-        let facts = RoleFacts {
-            uid: format!("uid-of-{name}"),
-            rules: canonical(rules),
-        };
+        let facts = RoleFacts::new(format!("uid-of-{name}"), rules);
         ((RoleKind::ClusterRole, name.to_owned()), Arc::new(facts))
     };
     Roles::from([

@@ -6,7 +6,7 @@ use super::admit::admit;
 use super::artifact::artifacts;
 use super::effect::Target;
 use super::ending::Ending;
-use super::facts::{Found, Input, PolicyFacts};
+use super::facts::{Found, Input, PolicyFacts, Roles};
 use super::policy::{Access, Policy};
 use super::rules::{covers, escalating};
 use super::window::{Opening, opening};
@@ -195,7 +195,7 @@ fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> {
             Some(there) if there.uid != role.uid => {
                 Some(format!("role {} was deleted and made again", role.name))
             }
-            Some(there) if there.rules != entitlement.rules => {
+            Some(there) if there.rules_hash() != role.rules_hash => {
                 Some(format!("the rules of role {} changed", role.name))
             }
             Some(_) => None,
@@ -270,7 +270,7 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
     resolved
         .entitlements
         .iter()
-        .find_map(|entitlement| beyond(policy, entitlement))
+        .find_map(|entitlement| beyond(policy, input.roles, entitlement))
 }
 
 /// The request with the duration it was granted: what the policy gives by default may have changed since.
@@ -282,7 +282,7 @@ fn as_granted(grant: &AccessGrant, duration: &str) -> Result<Request, String> {
     })
 }
 
-fn beyond(policy: &Policy, entitlement: &ResolvedEntitlement) -> Option<String> {
+fn beyond(policy: &Policy, roles: &Roles, entitlement: &ResolvedEntitlement) -> Option<String> {
     let name = &entitlement.name;
     let Some(offer) = policy.entitlement(name) else {
         return Some(format!("it no longer offers {name}"));
@@ -296,8 +296,11 @@ fn beyond(policy: &Policy, entitlement: &ResolvedEntitlement) -> Option<String> 
                 ..
             },
             Some(held),
-        ) if *kind == held.kind && *role == held.name => escalating(&entitlement.rules)
-            .filter(|_| *escalation == Escalation::Refuse)
+        ) if *kind == held.kind && *role == held.name => roles
+            .get(&(*kind, role.clone()))
+            // Whether rules that changed since end the access is for the entitlement's `onChange` to say.
+            .filter(|there| *escalation == Escalation::Refuse && there.rules_hash() == held.rules_hash)
+            .and_then(|there| escalating(there.rules()))
             .map(|rule| format!("entitlement {name}: {role} can be used to gain more access ({rule})")),
         (Access::Rules { rules, .. }, None) => covers(rules, &entitlement.rules)
             .err()

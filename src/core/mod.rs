@@ -36,7 +36,7 @@ mod window;
 
 pub use admit::{Admission, Question, admit};
 pub use agenda::Agenda;
-pub use announce::{Announcement, AuditRecord, EventText};
+pub use announce::{Announcement, AuditRecord, EventText, GivenAccess};
 pub use artifact::{Artifact, Body, GrantIdentity, artifacts, kind_name};
 pub use effect::{Effect, EffectKind, Plan, Precedence, Target};
 pub use ending::Ending;

@@ -80,7 +80,7 @@ pub fn preflight(policy: &Policy, roles: &Roles, rights: &Rights) -> Result<(), 
                         format!("ClusterRole {name} does not exist"),
                     ));
                 }
-                if let Some(rule) = there.and_then(|role| escalating(&role.rules))
+                if let Some(rule) = there.and_then(|role| escalating(role.rules()))
                     && *escalation == Escalation::Refuse
                 {
                     forbidden.push(Problem::new(

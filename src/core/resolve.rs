@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -11,10 +12,6 @@ use super::policy::Access;
 use super::rules::escalating;
 use super::{Admission, NamespaceFacts, Policy, Refusal, Refusals, Roles, Settings, Span};
 use crate::api::{Escalation, ResolvedAccess, ResolvedEntitlement, ResolvedRole, RoleKind, Subject, reasons};
-
-/// Most rules of one role that are recorded, the bound of the status schema: `admin` with every CRD of a large
-/// cluster aggregated into it has about 200.
-const MAX_RULES: usize = 256;
 
 /// The effective access and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,13 +107,7 @@ fn resolve_role(
             },
         ));
     };
-    if role.rules.len() > MAX_RULES {
-        return Err(forbid(format!(
-            "{name} holds {} rules, at most {MAX_RULES} can be recorded",
-            role.rules.len()
-        )));
-    }
-    if let Some(rule) = escalating(&role.rules).filter(|_| escalation == Escalation::Refuse) {
+    if let Some(rule) = escalating(role.rules()).filter(|_| escalation == Escalation::Refuse) {
         return Err(forbid(format!(
             "{name} can be used to gain more access ({rule}); the policy must say escalation: Allow to hand it out"
         )));
@@ -127,8 +118,9 @@ fn resolve_role(
             kind,
             name: name.to_owned(),
             uid: role.uid.clone(),
+            rules_hash: role.rules_hash().to_owned(),
         }),
-        rules: role.rules.clone(),
+        rules: Vec::new(),
     })
 }
 
@@ -140,7 +132,7 @@ fn hash(
     policy: &Policy,
     namespace: &NamespaceFacts,
 ) -> String {
-    let document = json!([
+    sha256(&json!([
         "curfew/v1alpha1",
         policy.uid,
         namespace.uid,
@@ -148,15 +140,22 @@ fn hash(
         admission.duration.seconds(),
         admission.not_after.map(Timestamp::as_microsecond),
         entitlements,
-    ]);
-    let digest = Sha256::digest(document.to_string().as_bytes());
-    digest.iter().fold(String::from("sha256:"), |mut text, byte| {
-        // Writing to a string cannot fail.
-        if write!(text, "{byte:02x}").is_err() {
-            text.clear();
-        }
-        text
-    })
+    ]))
+}
+
+/// SHA-256 over the JSON of a value, as `sha256:` and 64 hexadecimal digits.
+pub(super) fn sha256(value: &impl Serialize) -> String {
+    // What is hashed here has string keys only and always has a JSON.
+    let text = serde_json::to_vec(value).unwrap_or_default();
+    Sha256::digest(&text)
+        .iter()
+        .fold(String::from("sha256:"), |mut text, byte| {
+            // Writing to a string cannot fail.
+            if write!(text, "{byte:02x}").is_err() {
+                text.clear();
+            }
+            text
+        })
 }
 
 #[cfg(test)]

@@ -109,6 +109,14 @@ impl State {
         touched
     }
 
+    pub(super) fn artifacts(&mut self, kind: ArtifactKind) -> &mut Mirror<ArtifactKey, Held> {
+        match kind {
+            ArtifactKind::Job => &mut self.fuses,
+            ArtifactKind::Role => &mut self.own_roles,
+            ArtifactKind::RoleBinding => &mut self.bindings,
+        }
+    }
+
     pub(super) fn let_go(&mut self, grant_uid: &str, key: &ArtifactKey) {
         if let Some(keys) = self.held_by_grant.get_mut(grant_uid) {
             keys.remove(key);

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::core::fixtures::{Situation, at, grant, now, policy, seconds};
+use crate::core::fixtures::{Situation, at, grant, now, policy, roles, seconds};
 
 fn denied(message: &str) -> Announcement {
     Announcement::Denied {
@@ -164,6 +164,21 @@ fn the_audit_record_of_an_activation_says_everything() {
             "references": [{"type": "Ticket", "id": "PAY-123"}],
             "accessHash": access.hash,
             "entitlements": ["look (ClusterRole view)", "exec"],
+            // The role's rules too, which its grant records by hash only.
+            "access": [
+                {
+                    "name": "look",
+                    "role": {
+                        "kind": "ClusterRole", "name": "view", "uid": "uid-of-view",
+                        "rulesHash": roles()[&(RoleKind::ClusterRole, "view".to_owned())].rules_hash(),
+                    },
+                    "rules": [{"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["get", "list", "watch"]}],
+                },
+                {
+                    "name": "exec",
+                    "rules": [{"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}],
+                },
+            ],
             "artifacts": [
                 "Job/curfew-49dba82a029a4e89ad94f585403ddf58",
                 "RoleBinding/curfew-49dba82a029a4e89ad94f585403ddf58",

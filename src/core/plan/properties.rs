@@ -327,10 +327,7 @@ impl World {
         };
         self.it.roles.remove(&name);
         if view != View::Absent {
-            let facts = RoleFacts {
-                uid,
-                rules: view_rules(view),
-            };
+            let facts = RoleFacts::new(uid, &view_rules(view));
             self.it.roles.insert(name, Arc::new(facts));
         }
     }

@@ -263,10 +263,7 @@ fn a_role_that_exists_is_judged_also_where_its_kind_needs_none() {
     own.role.as_mut().unwrap().kind = RoleKind::Role;
     let policy = policy().with(|spec| spec.entitlements = vec![own]);
     let name = (RoleKind::Role, "debug".to_owned());
-    let escalating = RoleFacts {
-        uid: "u".to_owned(),
-        rules: vec![rule(&["*"], &["pods"])],
-    };
+    let escalating = RoleFacts::new("u", &[rule(&["*"], &["pods"])]);
     let rights = Rights {
         bindable: BTreeSet::from([name.clone()]),
         held: Vec::new(),

@@ -82,10 +82,7 @@ fn whatever_an_approval_would_stand_for_changes_the_hash() {
         |it| it.grant.spec.entitlements.as_mut().unwrap()[1].resource_names = Some(vec!["api-0".to_owned()]),
         |it| it.namespace.as_mut().unwrap().uid = "another".to_owned(),
         |it| {
-            let wider = RoleFacts {
-                uid: "uid-of-view".to_owned(),
-                rules: vec![rule(&["get"], &["secrets"])],
-            };
+            let wider = RoleFacts::new("uid-of-view", &[rule(&["get"], &["secrets"])]);
             it.roles
                 .insert((RoleKind::ClusterRole, "view".to_owned()), Arc::new(wider));
         },
@@ -94,10 +91,7 @@ fn whatever_an_approval_would_stand_for_changes_the_hash() {
                 .roles
                 .get_mut(&(RoleKind::ClusterRole, "view".to_owned()))
                 .unwrap();
-            *view = Arc::new(RoleFacts {
-                uid: "another".to_owned(),
-                ..view.as_ref().clone()
-            });
+            *view = Arc::new(RoleFacts::new("another", view.rules()));
         },
     ];
     let mut hashes = vec![hash(&asked())];
