@@ -17,6 +17,7 @@ mod harness;
 mod asking;
 mod changes;
 mod demonstration;
+mod faults;
 mod identity;
 mod life;
 mod observing;
@@ -32,7 +33,7 @@ use tokio::runtime::Runtime;
 use suite::{Suite, Test};
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
+    let arguments = Arguments::from_args();
     let runtime = match Runtime::new() {
         Ok(runtime) => Arc::new(runtime),
         Err(error) => {
@@ -50,9 +51,11 @@ fn main() -> ExitCode {
         observing::tests(),
     ]
     .concat();
+    let alone = faults::tests();
     if arguments.list {
         let named = shared
             .iter()
+            .chain(&alone)
             .map(|test| Trial::test(test.name, || Ok(())))
             .collect();
         libtest_mimic::run(&arguments, named).exit();
@@ -64,18 +67,33 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // More at once would measure the two cores, not the operator.
-    arguments.test_threads = arguments.test_threads.or(Some(4));
+    let together = Arguments {
+        // More at once would measure the two cores, not the operator.
+        test_threads: arguments.test_threads.or(Some(4)),
+        ..arguments.clone()
+    };
     let trials = shared
         .into_iter()
         .map(|test| trial(test, &suite, &runtime))
         .collect();
-    let failed = libtest_mimic::run(&arguments, trials).has_failed();
-    let ended = runtime.block_on(suite.end(failed));
-    if let Err(error) = &ended {
-        eprintln!("the test bed could not be taken down: {error:#}");
+    let mut failed = libtest_mimic::run(&together, trials).has_failed();
+    let stopped = runtime.block_on(suite.operator.terminate());
+    if let Err(error) = &stopped {
+        eprintln!("the operator did not stop: {error:#}");
     }
-    if failed || ended.is_err() {
+    let one_by_one = Arguments {
+        test_threads: Some(1),
+        ..arguments
+    };
+    let trials = alone
+        .into_iter()
+        .map(|test| trial(test, &suite, &runtime))
+        .collect();
+    failed |= libtest_mimic::run(&one_by_one, trials).has_failed();
+    if failed {
+        suite.plane.keep_logs();
+    }
+    if failed || stopped.is_err() {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

@@ -18,7 +18,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
 use crate::harness::{Operator, OperatorOptions, Plane, eventually, install};
 
@@ -61,7 +60,6 @@ pub struct Suite {
     pub binary: PathBuf,
     /// Talks to the API server as its administrator.
     pub admin: Client,
-    ended: Mutex<bool>,
     names: AtomicUsize,
 }
 
@@ -78,24 +76,10 @@ impl Suite {
             operator,
             binary,
             admin,
-            ended: Mutex::default(),
             names: AtomicUsize::new(0),
         };
         suite.grantable().await?;
         Ok(suite)
-    }
-
-    /// Stops everything; keeps the logs when something failed.
-    pub async fn end(&self, failed: bool) -> anyhow::Result<()> {
-        let mut ended = self.ended.lock().await;
-        if *ended {
-            return Ok(());
-        }
-        *ended = true;
-        if failed {
-            self.plane.keep_logs();
-        }
-        self.operator.terminate().await.map(|_| ())
     }
 
     /// What the operator may hand out in these tests.

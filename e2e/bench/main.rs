@@ -1,2 +1,138 @@
-//! t
-fn main() {}
+//! `make bench`: how fast Curfew gives and ends access on a real control plane, and what it costs, beside a bare
+//! client that does the least an operator could do, in the same run on the same plane.
+//!
+//! The plane's etcd waits for the disk, as in production. Both are processes of their own with the same account, and
+//! a watch of the benchmark's own says when a binding came or went. Absolute times depend on the machine and on what
+//! else it does; ratios of one run count.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod bare;
+mod contender;
+mod figures;
+mod load;
+mod progress;
+mod readings;
+mod report;
+mod stages;
+mod watch;
+mod writes;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use contender::{Contender, Running};
+use harness::{Plane, in_repository, install};
+use jiff::Timestamp;
+use load::{Load, NAMESPACE, POLICY};
+use progress::Teller;
+use readings::Readings;
+use report::{Report, Setting};
+use stages::{Bench, Scale};
+use watch::Sightings;
+
+/// Measures Curfew against a bare client on a control plane of its own. Prints a table; exits with 0 also when a
+/// figure to reach was missed.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    #[command(subcommand)]
+    mode: Option<Mode>,
+    /// Bursts of 100 only: about two minutes.
+    #[arg(long)]
+    quick: bool,
+    /// Where to write everything that was measured, as JSON.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json"))]
+    json: PathBuf,
+    /// The operator to measure. Default: the one built beside this program.
+    #[arg(long)]
+    operator: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Mode {
+    /// Serves as the bare client; the benchmark starts it itself.
+    Bare,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(Mode::Bare) = arguments.mode {
+        return bare::run().await;
+    }
+    let operator = arguments.operator.map_or_else(contender::built_operator, Ok)?;
+    let scale = if arguments.quick {
+        Scale::QUICK
+    } else {
+        Scale::FULL
+    };
+    let mut teller = Teller::new(scale.phases());
+    teller.phase("starting a control plane with a durable etcd, and installing Curfew");
+    let plane = Plane::start_durable().await?;
+    let outcome = measure(
+        &plane,
+        &operator,
+        &scale,
+        teller,
+        arguments.quick,
+        &arguments.json,
+    )
+    .await;
+    if outcome.is_err() {
+        plane.keep_logs();
+    }
+    plane.stop().await?;
+    std::io::stdout().write_all(outcome?.as_bytes())?;
+    Ok(())
+}
+
+/// Measures everything and answers what to print.
+async fn measure(
+    plane: &Plane,
+    operator: &Path,
+    scale: &Scale,
+    teller: Teller,
+    quick: bool,
+    json: &Path,
+) -> anyhow::Result<String> {
+    let at = Timestamp::now().to_string();
+    prepare(plane, operator).await?;
+    let mut bench = Bench {
+        plane,
+        operator,
+        load: Load::new(plane.admin().await?),
+        sightings: Sightings::begin(plane.admin().await?, NAMESPACE).await?,
+        readings: Readings::default(),
+        writes: Vec::new(),
+        teller,
+    };
+    bench.run(scale).await?;
+    let report = Report {
+        setting: Setting {
+            at,
+            seconds: bench.teller.elapsed().as_secs(),
+            processors: std::thread::available_parallelism()?.get(),
+            kubernetes: plane.admin().await?.apiserver_version().await?.git_version,
+            quick,
+        },
+        readings: &bench.readings,
+        writes: &bench.writes,
+    };
+    report.write(json)?;
+    Ok(report.text()?)
+}
+
+/// Installs Curfew and the policy, and waits until the operator finds the policy usable.
+async fn prepare(plane: &Plane, operator: &Path) -> anyhow::Result<()> {
+    install(plane).await?;
+    plane.apply(&in_repository("e2e/bench/policy.yaml")).await?;
+    let running = Running::start(plane, Contender::Curfew, operator).await?;
+    let policy = format!("accesspolicy/{POLICY}");
+    plane
+        .run_kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", &policy])
+        .await?;
+    running.stop().await
+}

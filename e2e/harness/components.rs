@@ -127,6 +127,8 @@ impl Components {
             "--endpoint-reconciler-type=none".into(),
             format!("--audit-policy-file={folder}/audit-policy.yaml"),
             format!("--audit-log-path={}", self.audit_log().display()),
+            // Of one piece: after 100 MB the log would be begun anew.
+            "--audit-log-maxsize=10000".into(),
             // Without this, an open watch holds up the end for a minute.
             "--shutdown-watch-termination-grace-period=1s".into(),
             "--profiling=false".into(),

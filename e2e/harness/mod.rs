@@ -25,12 +25,13 @@ mod proxy_fault;
 mod proxy_stream;
 mod ready;
 mod service_account;
+mod usage;
 mod wait;
 
 pub use install::{in_repository, install};
 pub use operator::{Operator, OperatorOptions};
 pub use people::{PEOPLE, Person};
-pub use plane::{Plane, PlaneOptions};
+pub use plane::{AuditMark, Plane, PlaneOptions};
 pub use process::{Guard, Guarded};
 pub use proxy::Proxy;
 pub use proxy_fault::{Exchange, Fault};

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::{ErrorKind, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -36,6 +37,10 @@ pub struct PlaneOptions {
     /// Whether etcd waits for the disk, as in production. Tests need not.
     pub fsync: bool,
 }
+
+/// A place in the audit log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AuditMark(u64);
 
 /// A running control plane; it ends when dropped.
 #[derive(Debug)]
@@ -153,15 +158,46 @@ impl Plane {
     /// ServiceAccount of `curfew-system`. A watch has an event when it starts
     /// (stage `ResponseStarted`) and one when it ends (`ResponseComplete`).
     pub fn audit_events(&self) -> anyhow::Result<Vec<serde_json::Value>> {
+        self.audit_events_since(AuditMark::default())
+    }
+
+    /// The audit log's events since a mark.
+    pub fn audit_events_since(&self, mark: AuditMark) -> anyhow::Result<Vec<serde_json::Value>> {
         let log = self.components.audit_log();
         if !log.exists() {
             return Ok(Vec::new());
         }
-        let text = fs::read_to_string(log)?;
+        let mut file = fs::File::open(log)?;
+        file.seek(SeekFrom::Start(mark.0))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
         // A line that is still being written has no end yet.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         let events = whole.lines().map(serde_json::from_str);
         Ok(events.collect::<Result<_, _>>()?)
+    }
+
+    /// Where the audit log ends now. Take it when nothing is being asked:
+    /// it may lie within a line otherwise.
+    pub fn audit_mark(&self) -> anyhow::Result<AuditMark> {
+        match fs::metadata(self.components.audit_log()) {
+            Ok(log) => Ok(AuditMark(log.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(AuditMark::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The processor time that each of the three processes has used.
+    pub async fn cpu_seconds(&self) -> anyhow::Result<[(&'static str, f64); 3]> {
+        let of = async |slot: &Mutex<Option<Guarded>>| {
+            let slot = slot.lock().await;
+            slot.as_ref().map_or(Ok(0.0), Guarded::cpu_seconds)
+        };
+        Ok([
+            ("etcd", self.etcd.cpu_seconds()?),
+            ("kube-apiserver", of(&self.api_server).await?),
+            ("kube-controller-manager", of(&self.controller_manager).await?),
+        ])
     }
 
     /// Ends the API server, and waits until it is gone.

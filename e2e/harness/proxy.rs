@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
@@ -197,6 +198,10 @@ impl Shared {
                 return Ok(answer.body(Either::Right(Full::from(body.to_string())))?);
             }
             Fault::DropBefore => return Err(anyhow!("dropped before")),
+            Fault::ArriveLate(time) => {
+                self.forward_later(request, time).await?;
+                return Err(anyhow!("arrives later"));
+            }
             Fault::DropAfter => {
                 let answer = self.forward(request, upstream).await?;
                 answer.into_body().collect().await?;
@@ -252,14 +257,38 @@ impl Shared {
     }
 
     async fn connect(&self) -> anyhow::Result<Upstream> {
-        let stream = TcpStream::connect(self.server).await?;
-        stream.set_nodelay(true)?;
-        let name = ServerName::from(self.server.ip());
-        let stream = self.tls.connect(name, stream).await?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(sender)
+        connect(self.server, &self.tls).await
     }
+
+    /// Forwards a request on a connection of its own after `time`, and forgets the answer.
+    async fn forward_later(&self, request: Request<Incoming>, time: Duration) -> anyhow::Result<()> {
+        let (mut head, body) = request.into_parts();
+        let body = Full::from(body.collect().await?.to_bytes());
+        head.headers
+            .insert(HOST, HeaderValue::try_from(self.server.to_string())?);
+        let (server, tls) = (self.server, self.tls.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            let mut connection = connect(server, &tls).await?;
+            let answer = connection.send_request(Request::from_parts(head, body)).await?;
+            answer.into_body().collect().await?;
+            anyhow::Ok(())
+        });
+        Ok(())
+    }
+}
+
+async fn connect<B>(server: SocketAddr, tls: &TlsConnector) -> anyhow::Result<SendRequest<B>>
+where
+    B: hyper::body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    let stream = TcpStream::connect(server).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::from(server.ip());
+    let stream = tls.connect(name, stream).await?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 fn connector(ca_pem: &str) -> anyhow::Result<TlsConnector> {

@@ -77,6 +77,9 @@ pub enum Fault {
     DropAfter,
     /// Forward it after a while.
     Stall(Duration),
+    /// Close the connection, and forward it after a while all the same: the client has given it up, and the server
+    /// does it.
+    ArriveLate(Duration),
     /// Like `DropAfter`, but first call this: applied, and the client dies.
     KillAfter(Arc<dyn Fn() + Send + Sync>),
 }
@@ -143,6 +146,7 @@ impl fmt::Debug for Fault {
             Self::DropBefore => out.write_str("DropBefore"),
             Self::DropAfter => out.write_str("DropAfter"),
             Self::Stall(time) => write!(out, "Stall({time:?})"),
+            Self::ArriveLate(time) => write!(out, "ArriveLate({time:?})"),
             Self::KillAfter(_) => out.write_str("KillAfter"),
         }
     }

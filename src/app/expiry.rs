@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
-use super::pass::Passes;
+use super::pass::{Passes, Urgency};
 use crate::cluster::GrantKey;
 use crate::core::{Lane, delay};
 
@@ -24,7 +24,7 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
         for key in due {
             let passes = Arc::clone(&passes);
             under_way.spawn(async move {
-                let result = passes.run(&key).await;
+                let result = passes.run(&key, Urgency::Due).await;
                 (key, result)
             });
         }

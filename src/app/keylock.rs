@@ -4,13 +4,31 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Locks by key: whoever holds a key's lock is alone with it. First come, first served. A key costs memory only
 /// while somebody holds or awaits its lock.
+///
+/// Who is urgent waits like everybody, but the holder is told ([`KeyGuard::urged`]) and may hurry.
 #[derive(Debug)]
 pub struct KeyLocks<K> {
-    locks: Mutex<HashMap<K, Arc<AsyncMutex<()>>>>,
+    locks: Mutex<HashMap<K, Arc<Lock>>>,
+}
+
+#[derive(Debug)]
+struct Lock {
+    /// One permit: whoever has it holds the lock.
+    permit: Arc<Semaphore>,
+    urgent: Notify,
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self {
+            permit: Arc::new(Semaphore::new(1)),
+            urgent: Notify::new(),
+        }
+    }
 }
 
 impl<K> Default for KeyLocks<K> {
@@ -27,29 +45,56 @@ impl<K> Default for KeyLocks<K> {
 pub struct KeyGuard<'a, K: Eq + Hash> {
     locks: &'a KeyLocks<K>,
     key: K,
-    guard: Option<OwnedMutexGuard<()>>,
+    lock: Option<Arc<Lock>>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<K: Eq + Hash + Clone> KeyLocks<K> {
     /// Waits for the lock of a key.
     pub async fn lock(&self, key: K) -> KeyGuard<'_, K> {
+        self.queue(key, false).await
+    }
+
+    /// Waits for the lock of a key, and tells whoever holds it.
+    pub async fn lock_urgently(&self, key: K) -> KeyGuard<'_, K> {
+        self.queue(key, true).await
+    }
+
+    async fn queue(&self, key: K, urgent: bool) -> KeyGuard<'_, K> {
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(locks.entry(key.clone()).or_default())
         };
+        if urgent {
+            lock.urgent.notify_one();
+        }
+        let permit = Arc::clone(&lock.permit);
         let mut guard = KeyGuard {
             locks: self,
             key,
-            guard: None,
+            lock: Some(lock),
+            permit: None,
         };
-        guard.guard = Some(lock.lock_owned().await);
+        // The semaphore is never closed.
+        guard.permit = permit.acquire_owned().await.ok();
         guard
+    }
+}
+
+impl<K: Eq + Hash> KeyGuard<'_, K> {
+    /// Until somebody urgent waits for this lock.
+    pub async fn urged(&self) {
+        match &self.lock {
+            Some(lock) => lock.urgent.notified().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
 impl<K: Eq + Hash> Drop for KeyGuard<'_, K> {
     fn drop(&mut self) {
-        drop(self.guard.take());
+        drop(self.permit.take());
+        drop(self.lock.take());
         let mut locks = self.locks.locks.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody can get at the lock without the map, so one owner means: the map alone.
         if locks
@@ -107,5 +152,27 @@ mod tests {
         drop(held);
         assert!(locks.locks.lock().unwrap().is_empty());
         drop(locks.lock(1).await);
+    }
+
+    #[tokio::test]
+    async fn a_holder_is_told_of_somebody_urgent_and_of_nobody_else() {
+        let locks = Arc::new(KeyLocks::default());
+        let held = locks.lock(1).await;
+        let patient = Arc::clone(&locks);
+        let patient = tokio::spawn(async move { drop(patient.lock(1).await) });
+        let soon = std::time::Duration::from_millis(20);
+        assert!(
+            tokio::time::timeout(soon, held.urged()).await.is_err(),
+            "told of somebody patient"
+        );
+        let urgent = Arc::clone(&locks);
+        let urgent = tokio::spawn(async move { drop(urgent.lock_urgently(1).await) });
+        tokio::time::timeout(std::time::Duration::from_secs(5), held.urged())
+            .await
+            .unwrap();
+        drop(held);
+        patient.await.unwrap();
+        urgent.await.unwrap();
+        assert!(locks.locks.lock().unwrap().is_empty());
     }
 }

@@ -4,6 +4,7 @@ pub mod cli;
 mod deadlines;
 mod expiry;
 mod keylock;
+mod lane;
 mod metrics;
 mod orphans;
 mod pass;

@@ -86,7 +86,7 @@ async fn look_after(passes: Arc<Passes>, metrics: Metrics, orphan: Orphan) -> St
 }
 
 async fn remove(passes: &Passes, orphan: &Orphan) -> Result<(), Error> {
-    let _alone = passes.lock(&orphan.uid).await;
+    let _alone = passes.lock_to_end(&orphan.uid).await;
     let edges = &passes.edges;
     let found: Vec<_> = edges
         .index

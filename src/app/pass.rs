@@ -11,7 +11,7 @@ use super::deadlines::Deadlines;
 use super::keylock::{KeyGuard, KeyLocks};
 use crate::api::{AccessGrant, RevocationCause, Subject};
 use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};
-use crate::core::{Announcement, Class, Effect, Live, Plan, Request, Settings, plan};
+use crate::core::{Announcement, Class, Effect, Live, Plan, Precedence, Request, Settings, plan};
 
 /// Everything a pass needs. Shared by both lanes.
 pub struct Passes {
@@ -27,6 +27,15 @@ pub struct Passes {
     pub synced: watch::Receiver<bool>,
     grant_locks: KeyLocks<String>,
     limit_locks: KeyLocks<(String, Subject)>,
+}
+
+/// Whether a pass is made because access is due to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Something changed.
+    None,
+    /// The end is reached.
+    Due,
 }
 
 /// A pass that failed.
@@ -68,19 +77,23 @@ impl Passes {
         }
     }
 
-    /// Locks what concerns one grant, by its uid.
-    pub async fn lock(&self, uid: &str) -> KeyGuard<'_, String> {
-        self.grant_locks.lock(uid.to_owned()).await
+    /// Locks what concerns one grant, by its uid, to end its access: bookkeeping that is under way gives way.
+    pub async fn lock_to_end(&self, uid: &str) -> KeyGuard<'_, String> {
+        self.grant_locks.lock_urgently(uid.to_owned()).await
     }
 
     /// Does what there is to do about one grant, and answers when to look again.
-    pub async fn run(&self, key: &GrantKey) -> Result<Option<Timestamp>, Failed> {
+    pub async fn run(&self, key: &GrantKey, urgency: Urgency) -> Result<Option<Timestamp>, Failed> {
         self.wait_until_synced().await;
         let reference = ObjectRef::new(&key.name).within(&key.namespace);
         let Some(grant) = self.grants.get(&reference) else {
             return Ok(None);
         };
-        let _alone = self.lock(&grant.uid().unwrap_or_default()).await;
+        let uid = grant.uid().unwrap_or_default();
+        let alone = match urgency {
+            Urgency::Due => self.lock_to_end(&uid).await,
+            Urgency::None => self.grant_locks.lock(uid).await,
+        };
         // Whoever held the lock has written since.
         let Some(grant) = self.grants.get(&reference) else {
             return Ok(None);
@@ -96,10 +109,12 @@ impl Passes {
             None => None,
         };
         let (seen, plan) = self.decide(grant, subject.as_ref()).await?;
-        let result = self.apply(&seen, &plan, limit).await;
+        let result = self.apply(&seen, &plan, limit, &alone).await;
         match result {
             Ok(()) => Ok(plan.wake),
-            Err((interrupted, grant)) if interrupted.refused => self.give_up(grant, &interrupted.error).await,
+            Err((interrupted, grant)) if interrupted.refused => {
+                self.give_up(grant, &interrupted.error, &alone).await
+            }
             Err((interrupted, _)) => Err(Failed {
                 error: interrupted.error,
                 ending: ends(&plan),
@@ -125,14 +140,19 @@ impl Passes {
     }
 
     /// The API server refuses to make the access: what was made of it goes, and the grant says why.
-    async fn give_up(&self, grant: Arc<AccessGrant>, refusal: &Error) -> Result<Option<Timestamp>, Failed> {
+    async fn give_up(
+        &self,
+        grant: Arc<AccessGrant>,
+        refusal: &Error,
+        alone: &KeyGuard<'_, String>,
+    ) -> Result<Option<Timestamp>, Failed> {
         let failed = |error| Failed { error, ending: true };
         let seen = observe(&self.edges, grant, None, Timestamp::now())
             .await
             .map_err(failed)?;
         let message = refusal.to_string();
         let plan = plan(&seen.input(&self.settings, Some(&message)), Timestamp::now());
-        match self.apply(&seen, &plan, None).await {
+        match self.apply(&seen, &plan, None, alone).await {
             Ok(()) => Ok(plan.wake),
             Err((interrupted, _)) => Err(Failed {
                 error: interrupted.error,
@@ -146,11 +166,21 @@ impl Passes {
         seen: &Observation,
         plan: &Plan,
         mut limit: Option<KeyGuard<'_, (String, Subject)>>,
+        alone: &KeyGuard<'_, String>,
     ) -> Result<(), (Interrupted, Arc<AccessGrant>)> {
         let seen_at = self.edges.index.first_seen(&seen.grant.uid().unwrap_or_default());
         let mut application = Application::new(&self.edges, Arc::clone(&seen.grant), seen.found(), seen_at);
         for stage in &plan.stages {
-            let result = application.stage(stage).await;
+            // What is told and recorded of access that began must not delay its end: it waits for slots, or on a slow
+            // API server, while this pass holds the lock. Whoever ends the access tells and records that.
+            let result = if ends(plan) || !is_bookkeeping(stage) {
+                application.stage(stage).await
+            } else {
+                tokio::select! {
+                    result = application.stage(stage) => result,
+                    () = alone.urged() => return Ok(()),
+                }
+            };
             // The first stage holds the write-ahead, which the next count sees, and the expiry lane.
             if limit.take().is_some() {
                 self.deadlines.follow(&application.grant());
@@ -187,6 +217,12 @@ fn rests_on_watched_facts(plan: &Plan) -> bool {
         _ => false,
     };
     plan.stages.iter().flatten().any(rests)
+}
+
+fn is_bookkeeping(stage: &[Effect]) -> bool {
+    stage
+        .iter()
+        .all(|effect| effect.precedence() == Precedence::Record)
 }
 
 fn ends(plan: &Plan) -> bool {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::pass::Passes;
+use super::server::Readiness;
 use super::streams::Triggers;
 use crate::api::{AccessPolicy, AccessPolicyStatus, CONTROLLER};
 use crate::cluster::{Error, call, rights};
@@ -27,19 +28,12 @@ const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// bindings, which nobody watches.
 const UNREADY_EVERY: Duration = Duration::from_secs(30);
 
+/// What `/readyz` waits for: until then every request would be held for a moment.
+pub const JUDGED: &str = "policies judged";
+
 /// Judges policies until it is dropped.
-pub async fn run(
-    passes: Arc<Passes>,
-    policies: Store<AccessPolicy>,
-    triggers: Triggers,
-    mut triggered: mpsc::UnboundedReceiver<String>,
-) {
-    passes.wait_until_synced().await;
-    let judge = Judge {
-        passes,
-        policies,
-        triggers,
-    };
+pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, readiness: Readiness) {
+    judge.passes.wait_until_synced().await;
     let mut pending: BTreeSet<String> = judge.passes.edges.index.policy_names().into_iter().collect();
     let mut retries: HashMap<String, (u32, Instant)> = HashMap::new();
     let mut tick = interval(COUNT_EVERY.min(UNREADY_EVERY));
@@ -60,6 +54,7 @@ pub async fn run(
                 }
             }
         }
+        readiness.done(JUDGED);
         let next_retry = retries.values().map(|(_, at)| *at).min();
         tokio::select! {
             Some(name) = triggered.recv() => {
@@ -92,10 +87,14 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-struct Judge {
-    passes: Arc<Passes>,
-    policies: Store<AccessPolicy>,
-    triggers: Triggers,
+/// Judges policies and writes what it finds.
+pub struct Judge {
+    /// What it shares with the passes over grants.
+    pub passes: Arc<Passes>,
+    /// The policies as watched.
+    pub policies: Store<AccessPolicy>,
+    /// Where it says which grants a verdict concerns.
+    pub triggers: Triggers,
 }
 
 impl Judge {

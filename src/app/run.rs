@@ -1,8 +1,7 @@
 //! The operator: watches, lanes and the HTTP server, until it is told to stop.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -11,38 +10,25 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::core::PartialObjectMeta;
-use kube::runtime::controller::Action;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{Config as WatchConfig, Event};
-use kube::runtime::{Predicate as _, predicates};
+use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Api, Client, Config, ResourceExt as _};
-use kube_runtime::{Controller, PredicateConfig, WatchStreamExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::deadlines::Deadlines;
 use super::expiry;
-use super::metrics::{GrantState, Lane as LaneLabel, Metrics, PassOutcome};
+use super::lane;
+use super::metrics::{GrantState, Metrics};
 use super::orphans::{self, Orphan};
-use super::pass::{Failed, Passes};
+use super::pass::Passes;
 use super::policies;
 use super::server::{self, Readiness};
 use super::streams::{self, Sync, Triggered, Triggers, triggers};
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
 use crate::cluster::{Edges, GrantKey, Index, SlotLimits, Slots, client};
-use crate::core::{Class, Lane, Settings, delay, slim};
-
-/// Passes of the controller lane under way at once. More than the 16 effects that may go on at once of each kind, so
-/// that the access of a burst is made before its bookkeeping; kube's queue was found sound with 1,000 and at a loss
-/// with 20,000.
-const CONCURRENCY: u16 = 1_024;
-
-/// Longest time without a look at a live grant: kube's queue keeps entries of deleted objects until their time, and
-/// does not see a clock that was stepped.
-const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-
-/// By how much the controller lane leaves a deadline to the expiry lane, whose it is.
-const BEHIND_EXPIRY: Duration = Duration::from_secs(1);
+use crate::core::{Settings, slim};
 
 /// How long passes under way may take to finish when the process is told to stop: less than the 30 s after which
 /// Kubernetes kills it. What is left unfinished is taken up by the next process.
@@ -113,6 +99,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
 
     let metrics = Metrics::new();
     let readiness = Readiness::waiting_for(&WATCHES);
+    readiness.undone(policies::JUDGED, "not yet");
     let index = Arc::new(Index::new(options.settings.clone(), Timestamp::now()));
     let edges = Edges {
         client: client.clone(),
@@ -148,12 +135,12 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         sync.clone(),
         triggers.clone(),
     ));
-    tasks.spawn(policies::run(
-        Arc::clone(&passes),
-        policy_store,
-        triggers.clone(),
-        triggered_policies,
-    ));
+    let judge = policies::Judge {
+        passes: Arc::clone(&passes),
+        policies: policy_store,
+        triggers: triggers.clone(),
+    };
+    tasks.spawn(policies::run(judge, triggered_policies, readiness.clone()));
     tasks.spawn(expiry::run(Arc::clone(&passes), metrics.clone()));
     tasks.spawn(orphans::run(
         Arc::clone(&passes),
@@ -163,27 +150,17 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     tasks.spawn(keep_gauges(Arc::clone(&index), metrics.clone()));
     tasks.spawn(serve(listener, readiness, metrics.clone(), stop.clone()));
 
-    let watched = watch_grants(
+    tasks.spawn(watch_grants(
         client,
         grant_writer,
-        grants.clone(),
+        grants,
         index,
         sync,
         triggers,
         deadlines,
-    );
+    ));
     let synced = passes.synced.clone();
-    let lane = Arc::new(ControllerLane {
-        passes,
-        metrics,
-        attempts: Mutex::default(),
-    });
-    let controller = Controller::for_stream(watched, grants)
-        .watches_stream(streams::as_objects(triggered_grants), streams::reference)
-        .with_config(kube_runtime::controller::Config::default().concurrency(CONCURRENCY))
-        .graceful_shutdown_on(stop.clone().wait())
-        .run(reconcile, after_failure, lane)
-        .for_each(|_| std::future::ready(()));
+    let controller = lane::run(passes, metrics, triggered_grants, stop.clone().wait());
     tokio::select! {
         () = controller => {}
         () = stop.patience(synced) => tracing::warn!("passes under way are left unfinished"),
@@ -231,8 +208,8 @@ impl Stop {
 }
 
 impl Stop {
-    /// Until then, and as long after as passes may take to finish. Before the watches have delivered, kube's
-    /// controller does not listen to its own shutdown, and nothing is under way.
+    /// Until then, and as long after as passes may take to finish. Before the watches have delivered, nothing is
+    /// under way.
     async fn patience(self, synced: tokio::sync::watch::Receiver<bool>) {
         self.wait().await;
         if *synced.borrow() {
@@ -292,9 +269,9 @@ async fn watch_policies(
     }
 }
 
-/// The controller's own stream: grants whose spec, finalizers or deletion changed. Feeds the index, the store and
-/// the expiry lane on the way.
-fn watch_grants(
+/// The watch of grants: feeds the index, the store and the expiry lane, and triggers a pass over each grant whose
+/// spec, finalizers or deletion changed. Status writes are this process's own.
+async fn watch_grants(
     client: Client,
     mut writer: reflector::store::Writer<AccessGrant>,
     store: Store<AccessGrant>,
@@ -302,114 +279,59 @@ fn watch_grants(
     sync: Sync,
     triggers: Triggers,
     deadlines: Arc<Deadlines>,
-) -> impl futures::Stream<Item = Result<AccessGrant, kube_runtime::watcher::Error>> + Send {
+) {
     let api = Api::<AccessGrant>::all(client);
-    streams::events("grants", api, WatchConfig::default(), sync)
-        .map(move |mut event| {
-            let now = Timestamp::now();
-            match &mut event {
-                Event::Apply(grant) | Event::InitApply(grant) => {
-                    slim(grant);
-                    deadlines.follow(&index.newest(Arc::new(grant.clone())));
-                }
-                Event::Delete(_) | Event::Init | Event::InitDone => {}
+    let triggered = triggers.clone();
+    let events = streams::events("grants", api, WatchConfig::default(), sync).map(move |mut event| {
+        let now = Timestamp::now();
+        match &mut event {
+            Event::Apply(grant) | Event::InitApply(grant) => {
+                slim(grant);
+                deadlines.follow(&index.newest(Arc::new(grant.clone())));
             }
-            // The index forgets what this process wrote as soon as the watch has delivered it, so the store comes
-            // first. Where objects go, the other way round: the store still knows what they were.
-            let goes = matches!(event, Event::Delete(_) | Event::InitDone);
-            if !goes {
-                writer.apply_watcher_event(&event);
-            }
-            let going = match &event {
-                Event::Delete(grant) => store
-                    .get(&ObjectRef::from_obj(grant))
-                    .map(|grant| index.newest(grant)),
-                _ => None,
-            };
-            let mut touched = index.grant(&event, now);
-            for (uid, key) in std::mem::take(&mut touched.orphans) {
-                deadlines.forget(&key);
-                let stored = || store.get(&ObjectRef::new(&key.name).within(&key.namespace));
-                let last = going
-                    .clone()
-                    .or_else(stored)
-                    .filter(|grant| grant.uid().as_ref() == Some(&uid));
-                triggers.fire_orphan(Orphan { uid, key, last });
-            }
-            if goes {
-                writer.apply_watcher_event(&event);
-            }
-            triggers.fire(touched);
-            Ok(event)
-        })
+            Event::Delete(_) | Event::Init | Event::InitDone => {}
+        }
+        // The index forgets what this process wrote as soon as the watch has delivered it, so the store comes
+        // first. Where objects go, the other way round: the store still knows what they were.
+        let goes = matches!(event, Event::Delete(_) | Event::InitDone);
+        if !goes {
+            writer.apply_watcher_event(&event);
+        }
+        let going = match &event {
+            Event::Delete(grant) => store
+                .get(&ObjectRef::from_obj(grant))
+                .map(|grant| index.newest(grant)),
+            _ => None,
+        };
+        let mut touched = index.grant(&event, now);
+        for (uid, key) in std::mem::take(&mut touched.orphans) {
+            deadlines.forget(&key);
+            let stored = || store.get(&ObjectRef::new(&key.name).within(&key.namespace));
+            let last = going
+                .clone()
+                .or_else(stored)
+                .filter(|grant| grant.uid().as_ref() == Some(&uid));
+            triggers.fire_orphan(Orphan { uid, key, last });
+        }
+        if goes {
+            writer.apply_watcher_event(&event);
+        }
+        triggers.fire(touched);
+        Ok(event)
+    });
+    events
         .applied_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::finalizers),
             PredicateConfig::default(),
         )
-}
-
-struct ControllerLane {
-    passes: Arc<Passes>,
-    metrics: Metrics,
-    attempts: Mutex<HashMap<String, u32>>,
-}
-
-impl ControllerLane {
-    fn attempts(&self) -> std::sync::MutexGuard<'_, HashMap<String, u32>> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Why the controller lane did not finish with a grant.
-#[derive(Debug, thiserror::Error)]
-enum LaneError {
-    #[error(transparent)]
-    Failed(#[from] Failed),
-    #[error("the pass broke: {0}")]
-    Broke(#[from] tokio::task::JoinError),
-}
-
-async fn reconcile(grant: Arc<AccessGrant>, lane: Arc<ControllerLane>) -> Result<Action, LaneError> {
-    let key = GrantKey::of(&grant);
-    let passes = Arc::clone(&lane.passes);
-    // A task of its own: passes use both cores, and one that breaks breaks alone.
-    let wake = tokio::spawn(async move { passes.run(&key).await }).await??;
-    lane.metrics.passed(LaneLabel::Controller, PassOutcome::Done);
-    lane.attempts().remove(&grant.uid().unwrap_or_default());
-    Ok(wake.map_or_else(Action::await_change, |wake| Action::requeue(pause_until(wake))))
-}
-
-fn pause_until(wake: Timestamp) -> Duration {
-    let remaining = Duration::try_from(wake.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
-    remaining.saturating_add(BEHIND_EXPIRY).min(LONGEST_PAUSE)
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the signature kube asks for")]
-fn after_failure(grant: Arc<AccessGrant>, error: &LaneError, lane: Arc<ControllerLane>) -> Action {
-    lane.metrics.passed(LaneLabel::Controller, PassOutcome::Failed);
-    let (class, retry_lane) = match error {
-        LaneError::Failed(failed) => (
-            failed.class(),
-            if failed.ending {
-                Lane::Expiry
-            } else {
-                Lane::Controller
-            },
-        ),
-        LaneError::Broke(_) => (Class::Invalid, Lane::Controller),
-    };
-    let attempt = {
-        let mut attempts = lane.attempts();
-        let attempt = attempts.entry(grant.uid().unwrap_or_default()).or_default();
-        let now = *attempt;
-        *attempt = attempt.saturating_add(1);
-        now
-    };
-    let pause = delay(class, retry_lane, attempt);
-    tracing::warn!(namespace = grant.namespace(), grant = grant.name_any(), %error, attempt, retry_in = ?pause,
-        "a pass did not finish");
-    Action::requeue(pause)
+        .for_each(|grant| {
+            if let Ok(grant) = grant {
+                triggered.fire_grants([GrantKey::of(&grant)].into());
+            }
+            std::future::ready(())
+        })
+        .await;
 }
 
 async fn keep_gauges(index: Arc<Index>, metrics: Metrics) {

@@ -6,28 +6,24 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt as _};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::serde::de::DeserializeOwned;
-use kube::core::{PartialObjectMeta, PartialObjectMetaExt as _};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event, watcher as watch_objects};
 use kube::{Api, Resource};
-use kube_runtime::WatchStreamExt as _;
-use kube_runtime::watcher::watcher as watch_objects;
 use tokio::sync::{mpsc, watch};
 
 use super::orphans::Orphan;
 use super::server::Readiness;
-use crate::api::AccessGrant;
 use crate::cluster::{GrantKey, Touched};
 
 /// Where watches say what they touch.
 #[derive(Clone, Debug)]
 pub struct Triggers {
-    grants: UnboundedSender<GrantKey>,
+    grants: mpsc::UnboundedSender<GrantKey>,
     policies: mpsc::UnboundedSender<String>,
     orphans: mpsc::UnboundedSender<Orphan>,
 }
@@ -36,7 +32,7 @@ pub struct Triggers {
 #[derive(Debug)]
 pub struct Triggered {
     /// Grants to look at.
-    pub grants: UnboundedReceiver<GrantKey>,
+    pub grants: mpsc::UnboundedReceiver<GrantKey>,
     /// Policies to judge.
     pub policies: mpsc::UnboundedReceiver<String>,
     /// Grants that are gone.
@@ -45,7 +41,7 @@ pub struct Triggered {
 
 /// Triggers and what they trigger.
 pub fn triggers() -> (Triggers, Triggered) {
-    let (grants, triggered_grants) = unbounded();
+    let (grants, triggered_grants) = mpsc::unbounded_channel();
     let (policies, triggered_policies) = mpsc::unbounded_channel();
     let (orphans, triggered_orphans) = mpsc::unbounded_channel();
     let triggered = Triggered {
@@ -81,7 +77,7 @@ impl Triggers {
     /// Grants to look at.
     pub fn fire_grants(&self, grants: BTreeSet<GrantKey>) {
         for grant in grants {
-            self.grants.unbounded_send(grant).unwrap_or_default();
+            self.grants.send(grant).unwrap_or_default();
         }
     }
 
@@ -143,6 +139,32 @@ impl Sync {
     }
 }
 
+/// Longest pause of a broken watch. kube's default grows to 30 s: after an API server had restarted, requests were
+/// not seen for as long. Seven watches that try every 2 s are four requests a second against a server that is away.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Pauses of a broken watch: doubling from 100 ms, from the start again after a success.
+#[derive(Debug, Default)]
+struct Patience {
+    failures: u32,
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = Duration::from_millis(100).saturating_mul(1 << self.failures.min(8));
+        self.failures = self.failures.saturating_add(1);
+        Some(pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
 /// The events of one kind of objects: endless, restarted with backoff, errors told and dropped.
 pub fn events<K>(
     name: &'static str,
@@ -154,27 +176,23 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     watch_objects(api, config)
-        .default_backoff()
+        .backoff(Patience::default())
         .inspect(move |event| sync.note(name, event))
         .filter_map(|event| std::future::ready(event.ok()))
 }
 
-/// The controller's trigger stream: names of grants to look at, as the objects it expects.
-pub fn as_objects(
-    grants: UnboundedReceiver<GrantKey>,
-) -> impl Stream<Item = Result<PartialObjectMeta<AccessGrant>, watcher::Error>> + Send {
-    grants.map(|key| {
-        let meta = ObjectMeta {
-            name: Some(key.name),
-            namespace: Some(key.namespace),
-            ..ObjectMeta::default()
-        };
-        Ok(meta.into_response_partial())
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The grant an object of [`as_objects`] stands for.
-pub fn reference(object: PartialObjectMeta<AccessGrant>) -> Option<ObjectRef<AccessGrant>> {
-    let (name, namespace) = (object.metadata.name?, object.metadata.namespace?);
-    Some(ObjectRef::new(&name).within(&namespace))
+    #[test]
+    fn a_broken_watch_is_tried_again_at_once_and_then_every_two_seconds() {
+        let mut patience = Patience::default();
+        let pauses: Vec<_> = patience.by_ref().take(7).map(|pause| pause.as_millis()).collect();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
+        patience.reset();
+        assert_eq!(patience.next(), Some(Duration::from_millis(100)));
+        patience.failures = u32::MAX;
+        assert_eq!(patience.next(), Some(LONGEST_PAUSE));
+    }
 }

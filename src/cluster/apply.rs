@@ -6,7 +6,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, PostParams, Preconditions, PropagationPolicy};
 use kube::{Api, ResourceExt as _};
 
 use super::edges::{Edges, Outcome, call};
@@ -139,11 +139,15 @@ impl<'a> Application<'a> {
     }
 
     async fn write(&self, status: &AccessGrantStatus) -> Result<Done, Error> {
-        let patch = Patch::Merge(status::patch(&self.grant, status));
+        let (grants, name) = (self.grants(), self.grant.name_any());
+        let params = PostParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PostParams::default()
+        };
+        let replacement = status::replacement(&self.grant, status);
         let mut written = call(
             "write status",
-            self.grants()
-                .patch_status(&self.grant.name_any(), &params(), &patch),
+            grants.replace_status(&name, &params, &replacement),
         )
         .await?;
         slim(&mut written);
@@ -244,7 +248,15 @@ impl<'a> Application<'a> {
     async fn announce(&self, announcement: &Announcement) -> Outcome {
         let at = self.proven_at.unwrap_or_else(Timestamp::now);
         events::audit(&announcement.audit(&self.grant, at));
-        match events::publish(self.edges, &self.grant, &announcement.event(&self.grant, at), at).await {
+        let event = announcement.event(&self.grant, at);
+        let mut told = events::publish(self.edges, &self.grant, &event, at).await;
+        // Once more, since the next pass has no reason to; its name makes that safe.
+        if let Err(error) = &told
+            && matches!(error.class(), Class::Transient | Class::Throttled)
+        {
+            told = events::publish(self.edges, &self.grant, &event, at).await;
+        }
+        match told {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::warn!(%error, reason = error.reason(), "an Event could not be written");
@@ -279,13 +291,6 @@ impl<'a> Application<'a> {
             self.edges.client.clone(),
             &self.grant.namespace().unwrap_or_default(),
         )
-    }
-}
-
-fn params() -> PatchParams {
-    PatchParams {
-        field_manager: Some(CONTROLLER.to_owned()),
-        ..PatchParams::default()
     }
 }
 

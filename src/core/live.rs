@@ -20,6 +20,10 @@ use crate::api::{
 /// this, a chart that moves a policy would end everybody's access.
 pub const POLICY_GONE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
+/// How long a request, and access that is being made, waits for a policy that is not there or not usable yet: tools
+/// apply a policy and a grant in one go, and the policy's roles besides, within a second or two.
+pub const POLICY_GRACE: SignedDuration = SignedDuration::from_secs(5);
+
 /// A live grant.
 #[derive(Clone, Copy, Debug)]
 pub struct Live<'a> {
@@ -43,6 +47,17 @@ impl<'a> Live<'a> {
             expires_at,
             active: status.activated_at.is_some(),
         })
+    }
+
+    /// Until when it outlasts a policy that is not there, or has not been judged, since `since`. What is not in force
+    /// yet waits as long as a request does: an operator that takes over has judged no policy when it looks first.
+    fn outlasts_its_policy(&self, since: Timestamp) -> Timestamp {
+        let grace = if self.active {
+            POLICY_GONE_GRACE
+        } else {
+            POLICY_GRACE
+        };
+        since.saturating_add(grace).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether what was found is one of the things recorded.
@@ -126,7 +141,7 @@ pub fn next_look(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Timestam
         PolicyFacts::Absent { since, .. }
         | PolicyFacts::Unready {
             since, policy: None, ..
-        } => since.saturating_add(POLICY_GONE_GRACE).ok(),
+        } => Some(live.outlasts_its_policy(*since)),
         PolicyFacts::Ready(policy)
         | PolicyFacts::Unready {
             policy: Some(policy), ..
@@ -227,15 +242,14 @@ fn keeps(policy: &PolicyFacts, entitlement: &ResolvedEntitlement, role: &Resolve
 /// Whether the policy as it is now would refuse the grant, and does not say to keep it then.
 fn policy_change(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<(RevocationCause, String)> {
     let name = &input.grant.spec.policy_ref.name;
-    let lasts = |since: &Timestamp| since.saturating_add(POLICY_GONE_GRACE).unwrap_or(Timestamp::MAX);
     match input.policy {
-        PolicyFacts::Absent { since, why } => (!live.active || now >= lasts(since))
+        PolicyFacts::Absent { since, why } => (now >= live.outlasts_its_policy(*since))
             .then(|| (RevocationCause::PolicyDeleted, format!("policy {name} {why}"))),
         PolicyFacts::Unready {
             since,
             why,
             policy: None,
-        } => (!live.active || now >= lasts(since)).then(|| {
+        } => (now >= live.outlasts_its_policy(*since)).then(|| {
             (
                 RevocationCause::PolicyChanged,
                 format!("policy {name} cannot be used: {why}"),

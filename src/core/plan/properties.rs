@@ -833,7 +833,8 @@ impl World {
         if self.it.found.iter().any(gives_access) {
             // S2 with a live replica, S3, S4: everything that stands is owed to a policy that stands behind it.
             let end = self.expires_at().expect("S1");
-            assert!(self.it.now < end && status.ended_at.is_none() && status.activated_at.is_some());
+            assert!(self.it.now < end && status.ended_at.is_none());
+            let active = status.activated_at.is_some();
             assert!(self.it.grant.metadata.deletion_timestamp.is_none());
             assert!(
                 self.it
@@ -857,8 +858,13 @@ impl World {
                 PolicyFacts::Absent { since, .. }
                 | PolicyFacts::Unready {
                     since, policy: None, ..
-                } => self.it.now.duration_since(*since) < SignedDuration::from_secs(60),
+                } => {
+                    // What is not all made yet waits for its policy as long as a request does.
+                    let grace = if active { 60 } else { 5 };
+                    self.it.now.duration_since(*since) < SignedDuration::from_secs(grace)
+                }
                 PolicyFacts::Ready(_) | PolicyFacts::Unready { .. } => {
+                    assert!(active, "half made though nothing is waited for");
                     let granted = granted_minutes(&resolved.duration);
                     assert!(self.role_is_as_granted(), "in force though its role changed");
                     self.offer.keep || (self.admits(Some(granted)) && self.lies_within())

@@ -1,0 +1,117 @@
+//! 200 requests at once, and an operator that is killed (-9) again and again in the middle of them.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::ground::{Asked, Ground};
+use super::verdict::{PROMISE, Verdict};
+use crate::suite::Suite;
+use crate::tests;
+
+tests![a_burst_loses_no_request_and_grants_none_twice_though_the_operator_is_killed_five_times];
+
+const GRANTS: usize = 200;
+const CREATORS: usize = 50;
+const KILLS: usize = 5;
+/// The longest an operator lives before it is killed, from its being ready.
+const LONGEST_LIFE: u64 = 1_500;
+
+/// Numbers that a seed gives again.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        // Knuth's MMIX generator.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+/// Every tenth asks for too long.
+fn request(number: usize) -> (Value, bool) {
+    match number % 10 {
+        0 => (json!({"duration": "2h"}), true),
+        _ => (json!({"duration": "15s"}), false),
+    }
+}
+
+async fn a_burst_loses_no_request_and_grants_none_twice_though_the_operator_is_killed_five_times(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let seed = match std::env::var("CURFEW_SEED") {
+        Ok(seed) => seed.parse().context("CURFEW_SEED is no number")?,
+        Err(_) => u64::from(SystemTime::UNIX_EPOCH.elapsed()?.subsec_nanos()),
+    };
+    println!("the burst's seed: CURFEW_SEED={seed}");
+    let ground = Ground::prepare(suite, 1, json!({})).await?;
+    let namespace = ground.namespace(0)?;
+    let requests = stream::iter(0..GRANTS)
+        .map(|number| ground.ask(namespace, request(number).0))
+        .buffered(CREATORS)
+        .try_collect::<Vec<_>>();
+    let operators = async {
+        let (mut random, mut made) = (Random(seed), Vec::new());
+        for _ in 0..KILLS {
+            let operator = ground.operator(None).await?;
+            tokio::time::sleep(Duration::from_millis(random.below(LONGEST_LIFE))).await;
+            operator.kill9().await?;
+            made.push(ground.journal.in_namespace(namespace).len());
+        }
+        let operator = ground.operator(None).await?;
+        anyhow::Ok((operator, Timestamp::now(), made))
+    };
+    let (asked, (operator, since, made)) = tokio::try_join!(requests, operators)?;
+    let outcome = all_are_decided_and_end(&ground, &asked, since).await;
+    outcome.with_context(|| format!("with CURFEW_SEED={seed}"))?;
+    ensure!(
+        operator.is_running(),
+        "the last operator has ended:\n{}",
+        operator.log()
+    );
+    println!(
+        "burst: {GRANTS} requests, {KILLS} kills after {made:?} things were made; none lost, none twice"
+    );
+    // Two things for each request that is granted.
+    let amid = made
+        .iter()
+        .filter(|made| (1..2 * GRANTS * 9 / 10).contains(*made))
+        .count();
+    ensure!(amid > 0, "no kill fell into the burst: {made:?} things were made");
+    operator.kill9().await
+}
+
+async fn all_are_decided_and_end(
+    ground: &Ground<'_>,
+    asked: &[Asked],
+    since: Timestamp,
+) -> anyhow::Result<()> {
+    for (number, asked) in asked.iter().enumerate() {
+        let too_long = request(number).1;
+        let wanted = if too_long { "Denied" } else { "Expired" };
+        let tale = ground
+            .told(asked, "it is over", |tale| tale.state() == wanted)
+            .await?;
+        ensure!(
+            tale.was_active() != too_long,
+            "{} was not granted: {tale:#?}",
+            asked.name
+        );
+        let due = tale.expires_at().unwrap_or(since);
+        ground.nothing_left(asked).await?;
+        let gone_by = due.max(since) + PROMISE;
+        Verdict {
+            uid: &asked.uid,
+            gone_by,
+            late_writes: false,
+        }
+        .check(&ground.journal)?;
+    }
+    ground.nothing_left_anywhere().await
+}

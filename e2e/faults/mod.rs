@@ -1,0 +1,35 @@
+//! Faults: the operator killed after each of its writes, every answer lost or refused in turn, watches that break,
+//! an API server that goes away, and bursts in the middle of it.
+//!
+//! Each test starts operators of its own, and an operator acts on all namespaces: these tests run one by one, with no
+//! other operator alive.
+
+#![allow(
+    clippy::print_stdout,
+    reason = "how many cases there were, for whoever reads the suite's output"
+)]
+
+mod answers;
+mod burst;
+mod changes;
+mod ground;
+mod journal;
+mod kill;
+mod outage;
+mod story;
+mod verdict;
+mod watches;
+
+use crate::suite::Test;
+
+/// The tests of this part.
+pub fn tests() -> Vec<Test> {
+    [
+        kill::tests(),
+        answers::tests(),
+        watches::tests(),
+        outage::tests(),
+        burst::tests(),
+    ]
+    .concat()
+}

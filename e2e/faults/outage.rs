@@ -1,0 +1,258 @@
+//! The API server goes away, answers with errors, or answers slowly.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use curfew::api::ArtifactKind;
+use futures::future::{join_all, try_join_all};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::ground::{Asked, Ground};
+use super::verdict::{PROMISE, Verdict};
+use crate::harness::{Exchange, Fault, eventually};
+use crate::suite::{SOON, Suite};
+use crate::tests;
+
+tests![
+    deadlines_that_pass_while_the_api_server_is_away_are_kept_when_it_is_back,
+    access_whose_time_has_not_come_outlasts_an_api_server_that_starts_again,
+    a_storm_of_503_in_a_burst_loses_no_request,
+    slow_bookkeeping_of_others_delays_no_end,
+];
+
+/// How soon after the API server is back everything overdue must be gone.
+const BACK: SignedDuration = SignedDuration::from_secs(5);
+
+/// Until a moment that a deadline names.
+async fn until(at: Timestamp) {
+    let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
+    tokio::time::sleep(left).await;
+}
+
+/// Every one must be over as its time came, and everything gone by then.
+async fn all_expire(ground: &Ground<'_>, asked: &[Asked], gone_by: Option<Timestamp>) -> anyhow::Result<()> {
+    for asked in asked {
+        let tale = ground
+            .told(asked, "it expires", |tale| tale.state() == "Expired")
+            .await?;
+        ground.nothing_left(asked).await?;
+        let due = tale.expires_at().context("no end")? + PROMISE;
+        let gone_by = gone_by.map_or(due, |at| at.max(due));
+        Verdict {
+            uid: &asked.uid,
+            gone_by,
+            late_writes: false,
+        }
+        .check(&ground.journal)?;
+    }
+    ground.nothing_left_anywhere().await
+}
+
+async fn deadlines_that_pass_while_the_api_server_is_away_are_kept_when_it_is_back(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    const GRANTS: usize = 20;
+    let ground = Ground::prepare(suite, 1, json!({})).await?;
+    let operator = ground.operator(None).await?;
+    let namespace = ground.namespace(0)?;
+    let asked = try_join_all((0..GRANTS).map(|_| ground.ask(namespace, json!({"duration": "6s"})))).await?;
+    let mut last = Timestamp::MIN;
+    for asked in &asked {
+        last = last.max(ground.is_active(asked).await?.expires_at().context("no end")?);
+    }
+    suite.plane.stop_api_server().await?;
+    let stopped_at = Timestamp::now();
+    let before = asked
+        .iter()
+        .filter_map(|asked| ground.journal.tale(&asked.uid).expires_at());
+    ensure!(
+        before.min().is_some_and(|first| first > stopped_at),
+        "the API server took too long to end"
+    );
+    until(last).await;
+    suite.plane.start_api_server().await?;
+    let back = Timestamp::now();
+    ensure!(
+        operator.is_running(),
+        "the operator has ended:\n{}",
+        operator.log()
+    );
+    all_expire(&ground, &asked, Some(back + BACK)).await?;
+    ground.grants_are_served().await?;
+    let late = asked
+        .iter()
+        .flat_map(|asked| ground.journal.pieces(&asked.uid))
+        .filter_map(|piece| piece.gone_at);
+    let late = late
+        .max()
+        .context("nothing was ever made")?
+        .duration_since(back)
+        .max(SignedDuration::ZERO);
+    println!("API server away: {GRANTS} deadlines; the last access was gone {late:#} after it was back");
+    operator.kill9().await
+}
+
+async fn access_whose_time_has_not_come_outlasts_an_api_server_that_starts_again(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    const GRANTS: usize = 5;
+    let ground = Ground::prepare(suite, 1, json!({})).await?;
+    let operator = ground.operator(None).await?;
+    let namespace = ground.namespace(0)?;
+    let asked = try_join_all((0..GRANTS).map(|_| ground.ask(namespace, json!({"duration": "20s"})))).await?;
+    for asked in &asked {
+        ground.is_active(asked).await?;
+    }
+    suite.plane.restart_api_server().await?;
+    ground.grants_are_served().await?;
+    let back = Timestamp::now();
+    // A request of the time after says that the operator has taken up its work again.
+    let later = ground.ask(namespace, json!({"duration": "1s"})).await?;
+    ground.is_active(&later).await?;
+    let resumed = Timestamp::now().duration_since(back);
+    for asked in &asked {
+        let tale = ground.journal.tale(&asked.uid);
+        ensure!(
+            tale.expires_at().is_some_and(|end| end > Timestamp::now()),
+            "the restart took too long"
+        );
+        ensure!(
+            tale.state() == "Active",
+            "it did not outlast the restart: {tale:#?}"
+        );
+    }
+    all_expire(&ground, &asked, None).await?;
+    all_expire(&ground, &[later], None).await?;
+    println!(
+        "API server started again: {GRANTS} grants outlasted it; the next request was granted {resumed:#} after"
+    );
+    operator.kill9().await
+}
+
+async fn a_storm_of_503_in_a_burst_loses_no_request(suite: &Suite) -> anyhow::Result<()> {
+    const GRANTS: usize = 50;
+    const STORM: Duration = Duration::from_secs(3);
+    let ground = Ground::prepare(suite, 1, json!({})).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let (raging, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (rages, counts) = (Arc::clone(&raging), Arc::clone(&refused));
+    proxy.reset();
+    proxy.set_hook(move |_| {
+        if rages.load(Ordering::Relaxed) {
+            counts.fetch_add(1, Ordering::Relaxed);
+            return Fault::status(503);
+        }
+        Fault::Pass
+    });
+    let namespace = ground.namespace(0)?;
+    let storm = async {
+        eventually("the burst is under way", SOON, async || {
+            let writes = proxy.writes();
+            if writes >= GRANTS {
+                Ok(())
+            } else {
+                Err(format!("{writes} writes"))
+            }
+        })
+        .await?;
+        raging.store(true, Ordering::Relaxed);
+        tokio::time::sleep(STORM).await;
+        raging.store(false, Ordering::Relaxed);
+        anyhow::Ok(Timestamp::now())
+    };
+    let request = |number: usize| {
+        // Some that must be refused.
+        let duration = if number.is_multiple_of(10) { "2h" } else { "10s" };
+        ground.ask(namespace, json!({"duration": duration}))
+    };
+    let (over, asked) = tokio::try_join!(storm, try_join_all((0..GRANTS).map(request)))?;
+    for (number, asked) in asked.iter().enumerate() {
+        let wanted = if number.is_multiple_of(10) {
+            "Denied"
+        } else {
+            "Expired"
+        };
+        let tale = ground
+            .told(asked, "it is decided and ends", |tale| tale.state() == wanted)
+            .await?;
+        ensure!(
+            tale.was_active() == (wanted == "Expired"),
+            "never granted: {tale:#?}"
+        );
+        ground.nothing_left(asked).await?;
+        let gone_by = tale.expires_at().unwrap_or(over).max(over) + PROMISE;
+        Verdict {
+            uid: &asked.uid,
+            gone_by,
+            late_writes: false,
+        }
+        .check(&ground.journal)?;
+    }
+    let refused = refused.load(Ordering::Relaxed);
+    ensure!(refused > GRANTS, "the storm met only {refused} requests");
+    println!("503 for {STORM:?}: {refused} answers in a burst of {GRANTS}, all decided");
+    ground.nothing_left_anywhere().await?;
+    operator.kill9().await
+}
+
+/// L3: the bookkeeping of 40 others is stuck, more than there are slots for it.
+async fn slow_bookkeeping_of_others_delays_no_end(suite: &Suite) -> anyhow::Result<()> {
+    const OTHERS: usize = 40;
+    const SLOW: Duration = Duration::from_secs(3);
+    let ground = Ground::prepare(suite, 2, json!({})).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let (mine, theirs) = (ground.namespace(0)?, ground.namespace(1)?);
+    let first = ground.ask(mine, json!({"duration": "8s"})).await?;
+    let due = ground.is_active(&first).await?.expires_at().context("no end")?;
+    let slow = slow_status_writes(theirs);
+    let stuck = Arc::clone(&slow.1);
+    proxy.set_hook(move |exchange| slow.0(exchange));
+    // Their write-aheads, their records of being active and of having ended: stuck before, at and after the deadline.
+    let request = |number: usize| ground.ask(theirs, json!({"duration": format!("{}s", 1 + number % 6)}));
+    let others = try_join_all((0..OTHERS).map(request)).await?;
+    until(due).await;
+    let stuck_by_then = stuck.load(Ordering::Relaxed);
+    all_expire(&ground, std::slice::from_ref(&first), None).await?;
+    let stuck = stuck.load(Ordering::Relaxed);
+    ensure!(
+        stuck_by_then >= OTHERS / 2,
+        "only {stuck_by_then} writes were stuck by the deadline"
+    );
+    let pieces = ground.journal.pieces(&first.uid);
+    let gone = pieces
+        .iter()
+        .filter(|piece| piece.kind == ArtifactKind::RoleBinding)
+        .filter_map(|p| p.gone_at)
+        .max();
+    let lag = gone.context("no binding")?.duration_since(due);
+    println!("{stuck} status writes of {OTHERS} others stuck for {SLOW:?} each: gone {lag:#} after its time");
+    proxy.clear_hook();
+    let over = others
+        .iter()
+        .map(|asked| ground.told(asked, "it ends", |tale| tale.state() == "Expired"));
+    join_all(over).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+    ground.nothing_left_anywhere().await?;
+    operator.kill9().await?;
+    Ok(())
+}
+
+type Slow = (Box<dyn Fn(&Exchange) -> Fault + Send + Sync>, Arc<AtomicUsize>);
+
+fn slow_status_writes(namespace: &str) -> Slow {
+    let grants = format!("/namespaces/{namespace}/accessgrants/");
+    let stuck = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&stuck);
+    let hook = move |exchange: &Exchange| {
+        if exchange.write_index.is_some() && exchange.path.contains(&grants) {
+            counted.fetch_add(1, Ordering::Relaxed);
+            return Fault::Stall(Duration::from_secs(3));
+        }
+        Fault::Pass
+    };
+    (Box::new(hook), stuck)
+}
