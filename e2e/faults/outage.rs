@@ -58,7 +58,7 @@ async fn deadlines_that_pass_while_the_api_server_is_away_are_kept_when_it_is_ba
     let ground = Ground::prepare(suite, 1, json!({})).await?;
     let operator = ground.operator(None).await?;
     let namespace = ground.namespace(0)?;
-    let asked = try_join_all((0..GRANTS).map(|_| ground.ask(namespace, json!({"duration": "6s"})))).await?;
+    let asked = try_join_all((0..GRANTS).map(|_| ground.ask(namespace, json!({"duration": "10s"})))).await?;
     let mut last = Timestamp::MIN;
     for asked in &asked {
         last = last.max(ground.is_active(asked).await?.expires_at().context("no end")?);
@@ -68,12 +68,11 @@ async fn deadlines_that_pass_while_the_api_server_is_away_are_kept_when_it_is_ba
     let before = asked
         .iter()
         .filter_map(|asked| ground.journal.tale(&asked.uid).expires_at());
-    ensure!(
-        before.min().is_some_and(|first| first > stopped_at),
-        "the API server took too long to end"
-    );
+    let in_time = before.min().is_some_and(|first| first > stopped_at);
     until(last).await;
+    // Before any verdict: the other tests need it.
     suite.plane.start_api_server().await?;
+    ensure!(in_time, "the API server took too long to end");
     let back = Timestamp::now();
     ensure!(
         operator.is_running(),
@@ -102,7 +101,7 @@ async fn access_whose_time_has_not_come_outlasts_an_api_server_that_starts_again
     let ground = Ground::prepare(suite, 1, json!({})).await?;
     let operator = ground.operator(None).await?;
     let namespace = ground.namespace(0)?;
-    let asked = try_join_all((0..GRANTS).map(|_| ground.ask(namespace, json!({"duration": "20s"})))).await?;
+    let asked = try_join_all((0..GRANTS).map(|_| ground.ask(namespace, json!({"duration": "30s"})))).await?;
     for asked in &asked {
         ground.is_active(asked).await?;
     }

@@ -130,6 +130,8 @@ pub struct Reference {
 }
 
 /// What Curfew observed and did. The API server itself keeps it from being widened, also against Curfew.
+///
+// One writer writes it, and each part whole: atomic parts spare the API server the bookkeeping of single fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -153,9 +155,11 @@ pub struct AccessGrantStatus {
     pub conditions: Vec<Condition>,
     /// Who gets the access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub subject: Option<Subject>,
     /// The effective access, as rules. Written once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub resolved: Option<ResolvedAccess>,
     /// Since when the access is in force (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,11 +172,11 @@ pub struct AccessGrantStatus {
     pub ended_at: Option<MicroTime>,
     /// What is made for the grant. Recorded before it is made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"]))]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub artifacts: Vec<ArtifactRecord>,
     /// How the access ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub revocation: Option<Revocation>,
 }
 
@@ -189,8 +193,7 @@ pub struct ResolvedAccess {
     #[schemars(length(max = 18))]
     pub duration: String,
     /// The items of access.
-    #[schemars(length(max = 16))]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub entitlements: Vec<ResolvedEntitlement>,
 }
 

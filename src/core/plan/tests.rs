@@ -233,12 +233,6 @@ fn a_role_is_given_by_an_intent_beside_a_fuse_then_a_binding() {
         AccessGrantStatus {
             observed_generation: Some(1),
             conditions: vec![
-                condition(
-                    "Accepted",
-                    "True",
-                    "PolicySatisfied",
-                    "the policy admits the request"
-                ),
                 condition("Active", "False", "Activating", making),
                 condition("Reconciling", "True", "Activating", making),
             ],

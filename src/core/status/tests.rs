@@ -122,7 +122,7 @@ fn through_a_whole_life_times_are_those_of_the_changes() {
     };
     assert_eq!(
         times(&active),
-        named(&[("Accepted", now()), ("Active", later()), ("Ready", later())])
+        named(&[("Accepted", later()), ("Active", later()), ("Ready", later())])
     );
     let end = at("2026-12-01T09:30:00Z");
     let over = ended(
@@ -132,7 +132,7 @@ fn through_a_whole_life_times_are_those_of_the_changes() {
     );
     assert_eq!(
         times(&over),
-        named(&[("Accepted", now()), ("Active", end), ("Ended", end)])
+        named(&[("Accepted", later()), ("Active", end), ("Ended", end)])
     );
 }
 
@@ -231,7 +231,7 @@ fn in_force_says_until_when_and_keeps_the_uids_of_what_was_made() {
         status,
         AccessGrantStatus {
             conditions: vec![
-                condition(
+                changed(
                     "Accepted",
                     "True",
                     "PolicySatisfied",
