@@ -181,8 +181,8 @@ fn hook(
         let what = what(exchange);
         let (is_last, is_other) = match last {
             Last::Nth(nth) => (number == nth, false),
-            Last::Fuse => (what == "POST jobs", what == "PATCH accessgrants"),
-            Last::WriteAhead => (what == "PATCH accessgrants", what == "POST jobs"),
+            Last::Fuse => (what == "POST jobs", what == "PUT accessgrants"),
+            Last::WriteAhead => (what == "PUT accessgrants", what == "POST jobs"),
         };
         if is_other {
             return Fault::DropBefore;

@@ -130,7 +130,6 @@ pub struct Reference {
 }
 
 /// What Curfew observed and did. The API server itself keeps it from being widened, also against Curfew.
-///
 // One writer writes it, and each part whole: atomic parts spare the API server the bookkeeping of single fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
