@@ -86,7 +86,11 @@ async fn look_after(passes: Arc<Passes>, metrics: Metrics, orphan: Orphan) -> St
 }
 
 async fn remove(passes: &Passes, orphan: &Orphan) -> Result<(), Error> {
-    let _alone = passes.lock_to_end(&orphan.uid).await;
+    // Only a grant that was seen to go is urgent: another may be there, and only its watch behind.
+    let _alone = match orphan.last {
+        Some(_) => passes.lock_to_end(&orphan.uid).await,
+        None => passes.lock(&orphan.uid).await,
+    };
     let edges = &passes.edges;
     let found: Vec<_> = edges
         .index

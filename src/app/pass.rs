@@ -38,6 +38,14 @@ pub enum Urgency {
     Due,
 }
 
+/// How much of a plan was applied.
+enum Applied {
+    /// All of it.
+    Whole,
+    /// All but bookkeeping that gave way to somebody urgent.
+    Interrupted,
+}
+
 /// A pass that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
@@ -77,6 +85,11 @@ impl Passes {
         }
     }
 
+    /// Locks what concerns one grant, by its uid.
+    pub async fn lock(&self, uid: &str) -> KeyGuard<'_, String> {
+        self.grant_locks.lock(uid.to_owned()).await
+    }
+
     /// Locks what concerns one grant, by its uid, to end its access: bookkeeping that is under way gives way.
     pub async fn lock_to_end(&self, uid: &str) -> KeyGuard<'_, String> {
         self.grant_locks.lock_urgently(uid.to_owned()).await
@@ -87,12 +100,13 @@ impl Passes {
         self.wait_until_synced().await;
         let reference = ObjectRef::new(&key.name).within(&key.namespace);
         let Some(grant) = self.grants.get(&reference) else {
-            return Ok(None);
+            // The store takes in a relist when it is complete; a grant that came with it is looked at again then.
+            return Ok(self.edges.index.knows(key).then(Timestamp::now));
         };
         let uid = grant.uid().unwrap_or_default();
         let alone = match urgency {
             Urgency::Due => self.lock_to_end(&uid).await,
-            Urgency::None => self.grant_locks.lock(uid).await,
+            Urgency::None => self.lock(&uid).await,
         };
         // Whoever held the lock has written since.
         let Some(grant) = self.grants.get(&reference) else {
@@ -111,7 +125,9 @@ impl Passes {
         let (seen, plan) = self.decide(grant, subject.as_ref()).await?;
         let result = self.apply(&seen, &plan, limit, &alone).await;
         match result {
-            Ok(()) => Ok(plan.wake),
+            Ok(Applied::Whole) => Ok(plan.wake),
+            // Whoever was urgent may have had nothing to do.
+            Ok(Applied::Interrupted) => Ok(Some(Timestamp::now())),
             Err((interrupted, grant)) if interrupted.refused => {
                 self.give_up(grant, &interrupted.error, &alone).await
             }
@@ -153,7 +169,9 @@ impl Passes {
         let message = refusal.to_string();
         let plan = plan(&seen.input(&self.settings, Some(&message)), Timestamp::now());
         match self.apply(&seen, &plan, None, alone).await {
-            Ok(()) => Ok(plan.wake),
+            Ok(Applied::Whole) => Ok(plan.wake),
+            // Whoever was urgent may have had nothing to do.
+            Ok(Applied::Interrupted) => Ok(Some(Timestamp::now())),
             Err((interrupted, _)) => Err(Failed {
                 error: interrupted.error,
                 ending: true,
@@ -167,7 +185,7 @@ impl Passes {
         plan: &Plan,
         mut limit: Option<KeyGuard<'_, (String, Subject)>>,
         alone: &KeyGuard<'_, String>,
-    ) -> Result<(), (Interrupted, Arc<AccessGrant>)> {
+    ) -> Result<Applied, (Interrupted, Arc<AccessGrant>)> {
         let seen_at = self.edges.index.first_seen(&seen.grant.uid().unwrap_or_default());
         let mut application = Application::new(&self.edges, Arc::clone(&seen.grant), seen.found(), seen_at);
         for stage in &plan.stages {
@@ -178,7 +196,7 @@ impl Passes {
             } else {
                 tokio::select! {
                     result = application.stage(stage) => result,
-                    () = alone.urged() => return Ok(()),
+                    () = alone.urged() => return Ok(Applied::Interrupted),
                 }
             };
             // The first stage holds the write-ahead, which the next count sees, and the expiry lane.
@@ -187,7 +205,7 @@ impl Passes {
             }
             result.map_err(|interrupted| (interrupted, application.grant()))?;
         }
-        Ok(())
+        Ok(Applied::Whole)
     }
 }
 

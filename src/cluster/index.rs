@@ -75,6 +75,11 @@ impl Index {
         }
     }
 
+    /// Whether the watch has delivered a grant of that name, be it in a relist that is not complete yet.
+    pub fn knows(&self, key: &GrantKey) -> bool {
+        self.read().grants.get(key).is_some()
+    }
+
     /// When this process first saw a request that nobody had decided; `None` if it never did.
     pub fn first_seen(&self, uid: &str) -> Option<Timestamp> {
         self.read().seen.get(uid).copied()
