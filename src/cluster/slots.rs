@@ -408,10 +408,7 @@ mod tests {
             assert!(record.now_or_never().is_none());
         }
         advance(RECORD_PATIENCE).await;
-        let _entered: Vec<_> = records
-            .iter_mut()
-            .filter_map(|record| record.now_or_never())
-            .collect();
+        let _entered: Vec<_> = records.iter_mut().filter_map(FutureExt::now_or_never).collect();
         assert_eq!(counts(&slots), [(1, 0), (0, 0), (1, 3)]);
         drop(ending);
         assert_eq!(counts(&slots), [(0, 0), (0, 0), (3, 1)]);
