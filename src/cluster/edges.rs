@@ -71,6 +71,9 @@ pub struct Edges {
 /// by reading first.
 pub fn client(mut config: Config) -> Result<Client, kube::Error> {
     config.default_retry = false;
+    // The API server's audit log then tells this program from whoever else holds a token of its account.
+    let agent = http::HeaderValue::from_static(concat!("curfew/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((http::header::USER_AGENT, agent));
     config.connect_timeout = Some(CALL_TIMEOUT);
     Client::try_from(config)
 }
