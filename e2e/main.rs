@@ -2,7 +2,8 @@
 //! the ServiceAccount and the RBAC it ships with.
 //!
 //! One control plane serves all tests; a test owns its namespaces and policies. Tests of the first part share one
-//! operator and run side by side; those of the second start and kill operators of their own and run one by one.
+//! operator and run side by side; those of the second start and kill operators of their own and run one by one. When
+//! the whole suite has run, the rights that were used are compared with those that are shipped.
 
 #![allow(
     clippy::indexing_slicing,
@@ -22,6 +23,7 @@ mod identity;
 mod life;
 mod observing;
 mod policies;
+mod rights;
 mod suite;
 
 use std::process::ExitCode;
@@ -52,10 +54,17 @@ fn main() -> ExitCode {
     ]
     .concat();
     let alone = faults::tests();
+    // A part of the suite uses a part of the rights.
+    let last = if arguments.filter.is_none() && arguments.skip.is_empty() {
+        rights::tests()
+    } else {
+        Vec::new()
+    };
     if arguments.list {
         let named = shared
             .iter()
             .chain(&alone)
+            .chain(&last)
             .map(|test| Trial::test(test.name, || Ok(())))
             .collect();
         libtest_mimic::run(&arguments, named).exit();
@@ -85,11 +94,13 @@ fn main() -> ExitCode {
         test_threads: Some(1),
         ..arguments
     };
-    let trials = alone
-        .into_iter()
-        .map(|test| trial(test, &suite, &runtime))
-        .collect();
-    failed |= libtest_mimic::run(&one_by_one, trials).has_failed();
+    for part in [alone, last] {
+        let trials = part
+            .into_iter()
+            .map(|test| trial(test, &suite, &runtime))
+            .collect();
+        failed |= libtest_mimic::run(&one_by_one, trials).has_failed();
+    }
     if failed {
         suite.plane.keep_logs();
     }
