@@ -6,7 +6,7 @@ CARGO ?= cargo
 CLUSTER ?= embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help check plane demo test bench crds clean
+.PHONY: help check plane demo test bench crds guards clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ crds: ## write crds/ anew from the types in src/api
 		name == "" && /^  name: / { name = $$2 } \
 		{ text = text $$0 "\n" } \
 		END { put() }'
+
+guards: ## write manifests/guards.yaml anew from src/core/guard
+	$(CARGO) run --quiet --bin curfew -- guards > target/guards.yaml
+	mv target/guards.yaml manifests/guards.yaml
 
 clean: ## remove what cargo built; the control plane stays in its cache
 	$(CARGO) clean

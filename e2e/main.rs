@@ -19,6 +19,7 @@ mod asking;
 mod changes;
 mod demonstration;
 mod faults;
+mod guards;
 mod identity;
 mod life;
 mod observing;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         life::tests(),
         asking::tests(),
         identity::tests(),
+        guards::tests(),
         changes::tests(),
         policies::tests(),
         observing::tests(),

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use curfew::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, GRANT_UID_LABEL, conditions,
 };
+use curfew::core::GuardKind;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
@@ -18,7 +19,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 
+use crate::guards;
 use crate::harness::{Operator, OperatorOptions, Plane, eventually, install};
 
 /// How long anything may take that is not a deadline of its own: long for a busy machine, short for a person.
@@ -60,6 +63,8 @@ pub struct Suite {
     pub binary: PathBuf,
     /// Talks to the API server as its administrator.
     pub admin: Client,
+    /// Read by whoever tests guards, written by whoever takes one away.
+    pub guards: RwLock<()>,
     names: AtomicUsize,
 }
 
@@ -76,6 +81,7 @@ impl Suite {
             operator,
             binary,
             admin,
+            guards: RwLock::new(()),
             names: AtomicUsize::new(0),
         };
         suite.grantable().await?;
@@ -116,6 +122,36 @@ impl Suite {
             }
         })
         .await
+    }
+
+    /// Does what a guard refuses, while it is away: what the operator makes of that is a second line of defence.
+    pub async fn unguarded<T>(
+        &self,
+        guard: &str,
+        deed: impl Future<Output = kube::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let _alone = self.guards.write().await;
+        let away = guards::installed()?
+            .into_iter()
+            .find(|candidate| candidate.kind == GuardKind::ValidatingBinding && candidate.name == guard)
+            .context("no such guard")?;
+        let bindings = guards::api_of(away.kind, self.admin.clone());
+        bindings.delete(guard, &DeleteParams::default()).await?;
+        eventually("the guard is away", SOON, async || {
+            match guards::holds(&self.admin, guard).await {
+                Ok(()) => Err("it holds".to_owned()),
+                Err(_) => Ok(()),
+            }
+        })
+        .await?;
+        let done = deed.await;
+        let back = serde_json::from_value(away.manifest)?;
+        bindings.create(&PostParams::default(), &back).await?;
+        eventually("the guard is back", SOON, async || {
+            guards::holds(&self.admin, guard).await
+        })
+        .await?;
+        Ok(done?)
     }
 
     /// A name nobody has used.

@@ -103,26 +103,25 @@ impl Changes {
                     {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]});
                 let bindings = Api::<RoleBinding>::namespaced(client(), namespace);
                 let name = name(ArtifactKind::RoleBinding)?;
-                bindings
-                    .patch(&name, &params, &Patch::Merge(mallory))
-                    .await
-                    .map(drop)?;
+                let mallory = Patch::Merge(mallory);
+                let deed = bindings.patch(&name, &params, &mallory);
+                ground.suite.unguarded("curfew-binding", deed).await.map(drop)?;
             }
             "a binding that goes" => ground.delete_binding(asked).await.map(drop)?,
             "roles" => {
                 let roles = Api::<Role>::namespaced(client(), namespace);
-                roles
-                    .patch(&name(ArtifactKind::Role)?, &params, &Patch::Merge(secrets))
-                    .await
-                    .map(drop)?;
+                let name = name(ArtifactKind::Role)?;
+                let secrets = Patch::Merge(secrets);
+                let deed = roles.patch(&name, &params, &secrets);
+                ground.suite.unguarded("curfew-role", deed).await.map(drop)?;
             }
             "jobs" => {
                 let free = json!({"metadata": {"ownerReferences": null}});
                 let fuses = Api::<Job>::namespaced(client(), namespace);
-                fuses
-                    .patch(&name(ArtifactKind::Job)?, &params, &Patch::Merge(free))
-                    .await
-                    .map(drop)?;
+                let name = name(ArtifactKind::Job)?;
+                let free = Patch::Merge(free);
+                let deed = fuses.patch(&name, &params, &free);
+                ground.suite.unguarded("curfew-fuse", deed).await.map(drop)?;
             }
             "namespaces" => {
                 let moved = json!({"metadata": {"labels": {"ground": null}}});

@@ -43,6 +43,20 @@ pub const GRANT_NAME_ANNOTATION: &str = "access.curfew.dev/grant";
 /// Annotation on everything made for a grant: the moment it must be gone (RFC 3339, UTC, microseconds).
 pub const NOT_AFTER_ANNOTATION: &str = "access.curfew.dev/not-after";
 
+/// What the key of every label and annotation of Curfew starts with.
+pub const RESERVED_PREFIX: &str = "access.curfew.dev/";
+
+/// Finalizer on a grant while something exists for it that ownership cannot reach. Only the operator adds it and
+/// takes it off.
+pub const REVOKE_FINALIZER: &str = "access.curfew.dev/revoke";
+
+/// ClusterRole that marks whoever it is bound to as holding access that ends: `hold` on `elevations/active`. A guard
+/// asks for it before something lasting is made.
+pub const ELEVATED_ROLE: &str = "curfew-elevated";
+
+/// What the name of a binding of [`ELEVATED_ROLE`] ends with; before it stands the name of the fuse that holds it.
+pub const ELEVATED_SUFFIX: &str = "-elevated";
+
 /// Label that says who made an object, after the Kubernetes recommended labels.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 

@@ -8,7 +8,12 @@ use clap::{Parser, Subcommand};
 use super::run::{Options, run};
 use super::telemetry::{self, LogFormat};
 use crate::api;
-use crate::core::{Settings, Span, SpanError};
+use crate::core::{GuardSettings, Settings, Span, SpanError, guards};
+
+const GUARDS_HEADER: &str = "\
+# What the API server itself refuses, whether or not an operator runs. Printed by `curfew guards`; docs/architecture.md
+# says what each guard is for.
+";
 
 /// Just-in-time access for Kubernetes that ends on time even if its operator is dead.
 #[derive(Debug, Parser)]
@@ -24,6 +29,8 @@ enum Command {
     Run(RunArguments),
     /// Prints the CustomResourceDefinitions as YAML, ready for `kubectl apply --server-side -f -`.
     Crds,
+    /// Prints the guards as YAML, ready for `kubectl apply --server-side -f -`: what the API server itself refuses.
+    Guards(GuardArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -31,12 +38,8 @@ struct RunArguments {
     /// Address on which to serve /livez, /readyz and /metrics.
     #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-    /// The longest any access may last, whatever a policy says, such as 12h; at most 768h.
-    #[arg(long, env = "CURFEW_MAX_DURATION", default_value = "12h", value_parser = parse_span)]
-    max_duration: Span,
-    /// The operator's own namespace; its service accounts never receive access.
-    #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
-    namespace: String,
+    #[command(flatten)]
+    installation: Installation,
     /// Name of this process in the Events it writes.
     #[arg(long, env = "CURFEW_INSTANCE", default_value = "curfew")]
     instance: String,
@@ -48,6 +51,56 @@ struct RunArguments {
     log: String,
 }
 
+#[derive(Debug, clap::Args)]
+struct GuardArguments {
+    #[command(flatten)]
+    installation: Installation,
+    /// Leaves out what fills in who asks, for Kubernetes 1.30 to 1.35: there a grant states its requester itself.
+    #[arg(long, env = "CURFEW_WITHOUT_MUTATION")]
+    without_mutation: bool,
+}
+
+/// What the operator and the guards have to agree on.
+#[derive(Debug, clap::Args)]
+struct Installation {
+    /// The longest any access may last, whatever a policy says, such as 12h; at most 768h.
+    #[arg(long, env = "CURFEW_MAX_DURATION", default_value = "12h", value_parser = parse_span)]
+    max_duration: Span,
+    /// The operator's own namespace; its service accounts never receive access.
+    #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
+    namespace: String,
+    /// The operator's service account in its namespace; the sweeper's is called so with `-sweep` behind it.
+    #[arg(long, env = "CURFEW_SERVICE_ACCOUNT", default_value = "curfew")]
+    service_account: String,
+    /// The namespace of the identities that people act as.
+    #[arg(long, env = "CURFEW_IDENTITIES", default_value = "curfew-identities")]
+    identities: String,
+    /// User name of somebody else who may create what carries Curfew's label, such as a backup tool that restores.
+    /// May be given more than once.
+    #[arg(long = "creator", env = "CURFEW_CREATORS", value_delimiter = ',')]
+    creators: Vec<String>,
+}
+
+impl Installation {
+    fn settings(&self) -> Settings {
+        Settings {
+            cap: self.max_duration,
+            namespace: self.namespace.clone(),
+        }
+    }
+
+    fn guards(self) -> GuardSettings {
+        GuardSettings {
+            namespace: self.namespace,
+            sweeper: format!("{}-sweep", self.service_account),
+            operator: self.service_account,
+            identities: self.identities,
+            cap: self.max_duration,
+            creators: self.creators,
+        }
+    }
+}
+
 fn parse_span(text: &str) -> Result<Span, SpanError> {
     Span::parse(text)
 }
@@ -57,6 +110,7 @@ pub fn main(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Run(arguments) => run_operator(arguments),
         Command::Crds => print_crds(),
+        Command::Guards(arguments) => print_guards(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,25 +129,115 @@ fn run_operator(arguments: RunArguments) -> Result<(), Box<dyn std::error::Error
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(Options {
         listen: arguments.listen,
-        settings: Settings {
-            cap: arguments.max_duration,
-            namespace: arguments.namespace,
-        },
+        settings: arguments.installation.settings(),
         instance: arguments.instance,
     }))?;
     Ok(())
 }
 
 fn print_crds() -> Result<(), Box<dyn std::error::Error>> {
-    use std::io::Write as _;
     let mut text = String::new();
     for crd in api::crds() {
         text.push_str("---\n");
         text.push_str(&serde_yaml::to_string(&crd)?);
     }
+    print(&text)
+}
+
+fn print_guards(arguments: GuardArguments) -> Result<(), Box<dyn std::error::Error>> {
+    print(&guards_as_yaml(
+        &arguments.installation.guards(),
+        arguments.without_mutation,
+    )?)
+}
+
+fn guards_as_yaml(settings: &GuardSettings, without_mutation: bool) -> Result<String, serde_yaml::Error> {
+    let mut text = String::from(GUARDS_HEADER);
+    for guard in guards(settings) {
+        if without_mutation && guard.kind.mutates() {
+            continue;
+        }
+        text.push_str("---\n");
+        text.push_str(&serde_yaml::to_string(&guard.manifest)?);
+    }
+    Ok(text)
+}
+
+fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
+    use std::io::Write as _;
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         // Whoever reads has seen enough (`curfew crds | head`).
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        guards: GuardArguments,
+    }
+
+    /// `make guards` writes it again.
+    #[test]
+    fn the_guards_in_the_repository_are_those_of_the_default_flags() {
+        let flags = Flags::parse_from(["guards"]).guards;
+        let printed = guards_as_yaml(&flags.installation.guards(), flags.without_mutation).unwrap();
+        assert!(
+            printed == include_str!("../../manifests/guards.yaml"),
+            "manifests/guards.yaml is out of date: run make guards"
+        );
+    }
+
+    #[test]
+    fn without_mutation_only_the_filling_in_is_missing() {
+        let flags = Flags::parse_from(["guards", "--without-mutation"]).guards;
+        let printed = guards_as_yaml(&flags.installation.guards(), flags.without_mutation).unwrap();
+        assert!(!printed.contains("kind: Mutating"));
+        assert!(
+            include_str!("../../manifests/guards.yaml")
+                .ends_with(printed.strip_prefix(GUARDS_HEADER).unwrap())
+        );
+    }
+
+    #[test]
+    fn every_flag_reaches_the_guards() {
+        let flags = Flags::parse_from([
+            "guards",
+            "--namespace=security",
+            "--service-account=jit",
+            "--identities=roles",
+            "--max-duration=1h",
+            "--creator=velero",
+            "--creator=system:serviceaccount:velero:velero",
+        ])
+        .guards;
+        let settings = flags.installation.guards();
+        assert_eq!(
+            settings,
+            GuardSettings {
+                namespace: "security".to_owned(),
+                operator: "jit".to_owned(),
+                sweeper: "jit-sweep".to_owned(),
+                identities: "roles".to_owned(),
+                cap: Span::parse("1h").unwrap(),
+                creators: vec![
+                    "velero".to_owned(),
+                    "system:serviceaccount:velero:velero".to_owned()
+                ],
+            }
+        );
+        let printed = guards_as_yaml(&settings, false).unwrap();
+        // One guard is named so; no namespace is.
+        let (all, names) = ("curfew-identities", "ame: curfew-identities\n");
+        assert_eq!(printed.matches(all).count(), printed.matches(names).count());
+        assert!(!printed.contains("curfew-system") && !printed.contains("serviceaccount:security:curfew"));
+        assert!(printed.contains(
+            "['system:serviceaccount:security:jit', 'velero', 'system:serviceaccount:velero:velero']"
+        ));
     }
 }

@@ -19,6 +19,7 @@ mod ending;
 mod facts;
 #[cfg(test)]
 mod fixtures;
+mod guard;
 mod live;
 mod orphan;
 mod plan;
@@ -41,6 +42,7 @@ pub use artifact::{Artifact, Body, GrantIdentity, artifacts, kind_name};
 pub use effect::{Effect, EffectKind, Plan, Precedence, Target};
 pub use ending::Ending;
 pub use facts::{Content, Found, Input, NamespaceFacts, PolicyFacts, RoleFacts, RoleName, Roles, Settings};
+pub use guard::{CANARY, Guard, GuardKind, GuardSettings, guards};
 pub use live::{Live, POLICY_GONE_GRACE, POLICY_GRACE};
 pub use orphan::plan_orphan;
 pub use plan::plan;

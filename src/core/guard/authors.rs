@@ -1,0 +1,64 @@
+//! Whoever writes a policy holds what it hands out.
+
+use crate::api::{GROUP, VERSION};
+
+use super::Guard;
+use super::manifest::{Validating, demand, requests};
+
+/// The schema admits so many entitlements in a policy.
+const ENTITLEMENTS: usize = 16;
+
+/// `bind` on each role, and `escalate` on ClusterRoles for rules of one's own. Asked when the spec is new or changed:
+/// a label needs no rights.
+pub(super) fn hold_what_they_hand_out() -> [Guard; 2] {
+    // One check for each variable: an expression has a budget, of which a check costs a third.
+    let mut variables = vec![("entitlements".to_owned(), "object.spec.entitlements".to_owned())];
+    variables.extend((0..ENTITLEMENTS).map(|index| (format!("e{index}"), holds(index))));
+    let all: Vec<String> = (0..ENTITLEMENTS)
+        .map(|index| format!("variables.e{index}"))
+        .collect();
+    Validating {
+        name: "authors",
+        rules: vec![requests(GROUP, VERSION, &["CREATE", "UPDATE"], &["accesspolicies"])],
+        conditions: vec![(
+            "spec-changed",
+            "oldObject == null || object.spec != oldObject.spec".to_owned(),
+        )],
+        variables,
+        validations: vec![demand(
+            all.join(" && "),
+            "you may only hand out what you hold: bind on each role, escalate on clusterroles for rules; have the \
+             policy written by somebody who does, or hand out less",
+        )],
+        ..Validating::default()
+    }
+    .guards()
+}
+
+/// Whether the author holds the entitlement of that index, if there is one.
+fn holds(index: usize) -> String {
+    let entitlement = format!("variables.entitlements[{index}]");
+    let rbac = "authorizer.group('rbac.authorization.k8s.io')";
+    let kinds = [
+        (
+            "role",
+            format!(
+                "{rbac}.resource({entitlement}.role.kind == 'ClusterRole' ? 'clusterroles' : 'roles')\
+                 .name({entitlement}.role.name).check('bind').allowed()"
+            ),
+        ),
+        (
+            "rules",
+            format!("{rbac}.resource('clusterroles').check('escalate').allowed()"),
+        ),
+    ];
+    let checks: Vec<String> = kinds
+        .iter()
+        .map(|(field, check)| format!("has({entitlement}.{field}) ? {check}"))
+        .collect();
+    // What is none of these kinds is refused: a kind that is added has to be guarded.
+    format!(
+        "size(variables.entitlements) <= {index} || ({} : false)",
+        checks.join(" : ")
+    )
+}

@@ -1,0 +1,79 @@
+//! A binding of ours only ever becomes less.
+
+use crate::api::{ELEVATED_ROLE, ELEVATED_SUFFIX};
+
+use super::expression::{
+    creator_asks, ends_within_cap, held_by_one_fuse, list, metadata, metadata_only_narrowed, on,
+};
+use super::manifest::{Validating, demand, ours, requests};
+use super::{Guard, GuardSettings};
+
+/// RoleBindings with our label.
+pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
+    let reserved = list([&settings.namespace, &settings.identities]);
+    Validating {
+        name: "binding",
+        objects: ours(),
+        rules: vec![requests(
+            "rbac.authorization.k8s.io",
+            "v1",
+            &["CREATE", "UPDATE"],
+            &["rolebindings"],
+        )],
+        variables: metadata(),
+        validations: vec![
+            demand(
+                on("CREATE", &creator_asks(settings)),
+                "only Curfew makes these: leave the label access.curfew.dev/grant-uid out, or ask for access with an \
+                 AccessGrant",
+            ),
+            demand(
+                on(
+                    "CREATE",
+                    &held_by_one_fuse(&format!(
+                        "object.metadata.name == owner.name || \
+                         (object.metadata.name == owner.name + '{ELEVATED_SUFFIX}' && \
+                         object.roleRef.kind == 'ClusterRole' && object.roleRef.name == '{ELEVATED_ROLE}')"
+                    )),
+                ),
+                "a binding of Curfew is held by exactly one fuse, of its own name: leave making it to Curfew",
+            ),
+            demand(
+                on("CREATE", &format!("size(variables.finalizers) == 0 && {}", ends_within_cap(settings.cap))),
+                format!(
+                    "a binding of Curfew has no finalizer and states access.curfew.dev/not-after, at most {} ahead: \
+                     ask for a shorter time",
+                    settings.cap
+                ),
+            ),
+            demand(
+                on(
+                    "CREATE",
+                    &format!(
+                        "has(object.subjects) && size(object.subjects) == 1 && object.subjects.all(subject, \
+                         subject.kind != 'Group' && !subject.name.startsWith('system:') && \
+                         !(subject.kind == 'ServiceAccount' && subject.?namespace.orValue('') in {reserved})) && \
+                         !object.roleRef.name.startsWith('system:')"
+                    ),
+                ),
+                "access goes to one person or service account, never to a group, a system: name or an account of \
+                 Curfew, and never by a system: role: name another subject or role",
+            ),
+            demand(
+                on("UPDATE", &metadata_only_narrowed()),
+                "labels, end, fuse and finalizers of this binding do not change: delete its AccessGrant to end the \
+                 access, make another one for more",
+            ),
+            demand(
+                on(
+                    "UPDATE",
+                    "!has(object.subjects) || size(object.subjects) == 0 || \
+                     (has(oldObject.subjects) && object.subjects == oldObject.subjects)",
+                ),
+                "the subjects of this binding can only be emptied: make an AccessGrant for whoever else needs access",
+            ),
+        ],
+        ..Validating::default()
+    }
+    .guards()
+}
