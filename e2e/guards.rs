@@ -368,7 +368,7 @@ async fn nobody_changes_a_fuse_or_frees_what_it_holds(suite: &Suite) -> anyhow::
         let answer = fuses.patch(&name, &dry_patch(), &Patch::Merge(&edit)).await;
         refused(&edit.to_string(), answer, "a fuse is never changed")?;
     }
-    let status = Patch::Merge(json!({"status": {"startTime": null}}));
+    let status = Patch::Merge(json!({"status": {"active": 1}}));
     refused(
         "its status",
         fuses.patch_status(&name, &dry_patch(), &status).await,
@@ -602,6 +602,38 @@ async fn the_operators_token_is_worth_little_elsewhere(suite: &Suite) -> anyhow:
             words,
         )?;
     }
+    // Beside it, and held by the same fuse, only the mark of the elevated. With every right there is, because the
+    // operator of these tests may not bind it.
+    let file = tempfile::Builder::new().suffix(".json").tempfile()?;
+    let path = file.path().display().to_string();
+    let mark = |role: &str| {
+        own(json!({
+            "metadata": {"name": format!("{name}-elevated"), "namespace": place.name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        }))
+    };
+    let marking = [
+        "--as=system:serviceaccount:curfew-system:curfew",
+        "--as-group=system:masters",
+        "create",
+        "--dry-run=server",
+        "-f",
+        &path,
+    ];
+    std::fs::write(file.path(), mark("curfew-elevated").to_string())?;
+    suite
+        .plane
+        .run_kubectl(&marking)
+        .await
+        .context("the mark of the elevated")?;
+    std::fs::write(file.path(), mark("cluster-admin").to_string())?;
+    let error = suite
+        .plane
+        .run_kubectl(&marking)
+        .await
+        .err()
+        .context("accepted")?;
+    ensure!(format!("{error:#}").contains(held), "{error:#}");
     refused("a grant", make(&client, here, json!({
         "apiVersion": "access.curfew.dev/v1alpha1", "kind": "AccessGrant", "metadata": {"name": "mine"},
         "spec": {"policyRef": {"name": "any"}, "reason": "DEV-1 a good reason"},

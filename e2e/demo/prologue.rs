@@ -14,8 +14,8 @@ impl Story<'_> {
     pub async fn install(&mut self) -> anyhow::Result<()> {
         self.screen.step("Curfew is installed");
         self.screen.say(
-            "Two kinds of objects (crds/), what the operator may do, and the rules by which the API server itself\n\
-             checks who asks (manifests/).",
+            "Two kinds of objects (crds/), what the operator may do, and the guards by which the API server itself\n\
+             checks who asks, and lets nobody make access larger or longer (manifests/).",
         );
         self.stage.installed.push(Installed::Curfew);
         let apply = [&["apply", "--server-side"], Installed::Curfew.files()].concat();

@@ -26,7 +26,7 @@ pub(super) fn hold_what_they_hand_out() -> [Guard; 2] {
         )],
         variables,
         validations: vec![demand(
-            all.join(" && "),
+            all.join(" &&\n"),
             "you may only hand out what you hold: bind on each role, escalate on clusterroles for rules; have the \
              policy written by somebody who does, or hand out less",
         )],

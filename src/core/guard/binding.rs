@@ -31,8 +31,8 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
                 on(
                     "CREATE",
                     &held_by_one_fuse(&format!(
-                        "object.metadata.name == owner.name || \
-                         (object.metadata.name == owner.name + '{ELEVATED_SUFFIX}' && \
+                        "object.metadata.name == owner.name ||\n\
+                         (object.metadata.name == owner.name + '{ELEVATED_SUFFIX}' &&\n\
                          object.roleRef.kind == 'ClusterRole' && object.roleRef.name == '{ELEVATED_ROLE}')"
                     )),
                 ),
@@ -51,8 +51,8 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
                     "CREATE",
                     &format!(
                         "has(object.subjects) && size(object.subjects) == 1 && object.subjects.all(subject, \
-                         subject.kind != 'Group' && !subject.name.startsWith('system:') && \
-                         !(subject.kind == 'ServiceAccount' && subject.?namespace.orValue('') in {reserved})) && \
+                         subject.kind != 'Group' && !subject.name.startsWith('system:') &&\n\
+                         !(subject.kind == 'ServiceAccount' && subject.?namespace.orValue('') in {reserved})) &&\n\
                          !object.roleRef.name.startsWith('system:')"
                     ),
                 ),
@@ -67,7 +67,7 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
             demand(
                 on(
                     "UPDATE",
-                    "!has(object.subjects) || size(object.subjects) == 0 || \
+                    "!has(object.subjects) || size(object.subjects) == 0 ||\n\
                      (has(oldObject.subjects) && object.subjects == oldObject.subjects)",
                 ),
                 "the subjects of this binding can only be emptied: make an AccessGrant for whoever else needs access",

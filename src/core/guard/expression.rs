@@ -88,8 +88,8 @@ pub(super) fn reserved_keys_kept() -> String {
     let prefix = quoted(RESERVED_PREFIX);
     let kept = |new: &str, old: &str| {
         format!(
-            "variables.{new}.all(key, !key.startsWith({prefix}) || (key in variables.{old} && \
-             variables.{old}[key] == variables.{new}[key])) && \
+            "variables.{new}.all(key, !key.startsWith({prefix}) || (key in variables.{old} &&\n\
+             variables.{old}[key] == variables.{new}[key])) &&\n\
              variables.{old}.all(key, !key.startsWith({prefix}) || key in variables.{new})"
         )
     };
@@ -104,7 +104,7 @@ pub(super) fn reserved_keys_kept() -> String {
 /// [`metadata`].
 pub(super) fn metadata_only_narrowed() -> String {
     format!(
-        "{} && variables.owners == variables.oldOwners && \
+        "{} && variables.owners == variables.oldOwners &&\n\
          variables.finalizers.all(finalizer, finalizer in variables.oldFinalizers)",
         reserved_keys_kept()
     )
@@ -119,8 +119,8 @@ pub(super) fn is_our_name(text: &str) -> String {
 pub(super) fn ends_within_cap(cap: Span) -> String {
     let key = quoted(NOT_AFTER_ANNOTATION);
     format!(
-        "{key} in variables.annotations && \
-         variables.annotations[{key}].matches('^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9:]{{8}}[.][0-9]{{6}}Z$') && \
+        "{key} in variables.annotations &&\n\
+         variables.annotations[{key}].matches('^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9:]{{8}}[.][0-9]{{6}}Z$') &&\n\
          timestamp(variables.annotations[{key}]) - timestamp(object.metadata.creationTimestamp) <= duration('{}s')",
         seconds(cap)
     )
@@ -142,8 +142,8 @@ pub(super) fn labelled(object: &str) -> String {
 /// Whether exactly one fuse holds the object, of the name that `named` compares with `owner.name`.
 pub(super) fn held_by_one_fuse(named: &str) -> String {
     format!(
-        "has(object.metadata.ownerReferences) && size(object.metadata.ownerReferences) == 1 && \
-         object.metadata.ownerReferences.all(owner, owner.apiVersion == 'batch/v1' && owner.kind == 'Job' && {} && \
+        "has(object.metadata.ownerReferences) && size(object.metadata.ownerReferences) == 1 &&\n\
+         object.metadata.ownerReferences.all(owner, owner.apiVersion == 'batch/v1' && owner.kind == 'Job' && {} &&\n\
          ({named}))",
         is_our_name("owner.name")
     )

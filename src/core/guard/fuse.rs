@@ -63,7 +63,7 @@ pub(super) fn only_burns(settings: &GuardSettings) -> [Guard; 2] {
                     &format!(
                         "request.namespace == {identities} ? size(variables.owners) == 0 : \
                          (size(variables.owners) == 1 && object.metadata.ownerReferences.all(owner, \
-                         owner.kind == 'AccessGrant' && owner.apiVersion.startsWith('{GROUP}/') && \
+                         owner.kind == 'AccessGrant' && owner.apiVersion.startsWith('{GROUP}/') &&\n\
                          object.metadata.labels[{}] == owner.uid))",
                         quoted(GRANT_UID_LABEL)
                     ),
@@ -106,10 +106,10 @@ pub(super) fn only_burns(settings: &GuardSettings) -> [Guard; 2] {
 
 fn shape(settings: &GuardSettings) -> String {
     format!(
-        "has(object.spec.parallelism) && object.spec.parallelism == 0 && \
-         has(object.spec.completions) && object.spec.completions == 1 && \
-         has(object.spec.ttlSecondsAfterFinished) && object.spec.ttlSecondsAfterFinished == 0 && \
-         has(object.spec.activeDeadlineSeconds) && object.spec.activeDeadlineSeconds <= {} && \
+        "has(object.spec.parallelism) && object.spec.parallelism == 0 &&\n\
+         has(object.spec.completions) && object.spec.completions == 1 &&\n\
+         has(object.spec.ttlSecondsAfterFinished) && object.spec.ttlSecondsAfterFinished == 0 &&\n\
+         has(object.spec.activeDeadlineSeconds) && object.spec.activeDeadlineSeconds <= {} &&\n\
          !(has(object.spec.suspend) && object.spec.suspend) && !has(object.spec.managedBy)",
         seconds(settings.cap)
     )

@@ -34,7 +34,7 @@ pub(super) fn metadata(settings: &GuardSettings) -> [Guard; 2] {
             ),
             demand(
                 format!(
-                    "variables.finalizers.all(finalizer, finalizer in variables.oldFinalizers || \
+                    "variables.finalizers.all(finalizer, finalizer in variables.oldFinalizers ||\n\
                      finalizer == {argo_cd} || (finalizer == {ours} && request.operation == 'UPDATE' && {operator}))"
                 ),
                 "a finalizer would hold the grant back: leave metadata.finalizers out",
@@ -50,7 +50,7 @@ pub(super) fn metadata(settings: &GuardSettings) -> [Guard; 2] {
                 on(
                     "CREATE",
                     &format!(
-                        "!has(object.spec.notAfter) || !object.spec.notAfter.matches('{REAL_DAY}') || \
+                        "!has(object.spec.notAfter) || !object.spec.notAfter.matches('{REAL_DAY}') ||\n\
                          timestamp(object.spec.notAfter) > timestamp(object.metadata.creationTimestamp)"
                     ),
                 ),

@@ -45,7 +45,7 @@ pub(super) fn limits(settings: &GuardSettings) -> [Guard; 2] {
         conditions: vec![we_ask(settings)],
         validations: vec![demand(
             format!(
-                "request.resource.resource == 'serviceaccounts' && request.namespace == {} && \
+                "request.resource.resource == 'serviceaccounts' && request.namespace == {} &&\n\
                  request.name == {} && {}",
                 quoted(&settings.namespace),
                 quoted(CANARY),

@@ -53,9 +53,9 @@ pub(super) fn nothing_lives_there(settings: &GuardSettings) -> [Guard; 2] {
         ],
         validations: vec![demand(
             format!(
-                "(variables.subresource in ['', 'status'] && variables.resource in {}) || \
-                 (variables.subresource == 'status' && variables.resource == 'batch/jobs') || \
-                 (variables.subresource == '' && variables.resource in {} && \
+                "(variables.subresource in ['', 'status'] && variables.resource in {}) ||\n\
+                 (variables.subresource == 'status' && variables.resource == 'batch/jobs') ||\n\
+                 (variables.subresource == '' && variables.resource in {} &&\n\
                  has(object.metadata.labels) && {} in object.metadata.labels)",
                 list(HARMLESS),
                 list(MADE_BY_CURFEW),

@@ -31,7 +31,7 @@ pub(super) fn states_themselves() -> [Guard; 2] {
             ),
             // Equality, not inclusion: somebody who may hide a group evades a rule about that group.
             demand(
-                "has(object.spec.requester) && \
+                "has(object.spec.requester) &&\n\
                  (has(object.spec.requester.groups) ? object.spec.requester.groups : []) == \
                  (has(request.userInfo.groups) ? request.userInfo.groups : [])",
                 "spec.requester.groups must be all of your groups, in the order in which kubectl auth whoami prints \

@@ -63,7 +63,7 @@ fn elevated(name: &'static str, settings: &GuardSettings) -> Validating {
     let mut variables = vec![
         // Cluster-scoped requests have none: there only a cluster-wide binding of the marker counts.
         (
-            "namespace".to_owned(),
+            "scope".to_owned(),
             "has(request.namespace) ? request.namespace : ''".to_owned(),
         ),
         (
@@ -79,7 +79,7 @@ fn elevated(name: &'static str, settings: &GuardSettings) -> Validating {
         variables.push((
             variable.to_owned(),
             format!(
-                "authorizer.group('access.curfew.dev').resource('elevations').namespace(variables.namespace)\
+                "authorizer.group('access.curfew.dev').resource('elevations').namespace(variables.scope)\
                  .name('{elevation}').check('hold').allowed()"
             ),
         ));
