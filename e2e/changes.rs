@@ -136,7 +136,7 @@ async fn a_role_of_ours_that_was_widened_ends_the_access(suite: &Suite) -> anyho
 async fn a_binding_held_back_by_a_finalizer_gives_nothing(suite: &Suite) -> anyhow::Result<()> {
     let place = suite.namespace().await?;
     let policy = place.policy(json!({})).await?.name_any();
-    let grant = place.active("alice", &policy, json!({"duration": "4s"})).await?;
+    let grant = place.active("alice", &policy, json!({"duration": "10s"})).await?;
     let binding = place.bindings().await?.pop().context("no binding")?.name_any();
     let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
     let held = json!({"metadata": {"finalizers": ["example.com/mine-for-ever"]}});

@@ -125,10 +125,10 @@ impl Load {
                 artifact.name = format!("curfew-{}", made.uid.replace('-', ""));
                 artifact.uid = Some(made.uid.clone());
             }
-            let patch = Patch::Merge(json!({"status": status}));
+            let told = Patch::Merge(json!({"status": status}));
             let params = PatchParams::default();
             let path = AccessGrant::url_path(&(), Some(NAMESPACE));
-            let mut request = Request::new(path).patch_subresource("status", &made.name, &params, &patch)?;
+            let mut request = Request::new(path).patch_subresource("status", &made.name, &params, &told)?;
             // Only the operator may write a status, and by patch only an administrator.
             let headers = request.headers_mut();
             headers.insert("Impersonate-User", OPERATOR.parse()?);

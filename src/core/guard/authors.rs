@@ -8,7 +8,7 @@ use super::manifest::{Validating, demand, requests};
 /// The schema admits so many entitlements in a policy.
 const ENTITLEMENTS: usize = 16;
 
-/// `bind` on each role, and `escalate` on ClusterRoles for rules of one's own. Asked when the spec is new or changed:
+/// `bind` on each role, and `escalate` on `clusterroles` for rules of one's own. Asked when the spec is new or changed:
 /// a label needs no rights.
 pub(super) fn hold_what_they_hand_out() -> [Guard; 2] {
     // One check for each variable: an expression has a budget, of which a check costs a third.

@@ -8,7 +8,7 @@ use super::expression::{
 use super::manifest::{Validating, demand, ours, requests};
 use super::{Guard, GuardSettings};
 
-/// RoleBindings with our label.
+/// Bindings with our label.
 pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
     let reserved = list([&settings.namespace, &settings.identities]);
     Validating {

@@ -27,7 +27,7 @@ const MADE_BY_CURFEW: [&str; 3] = [
     "rbac.authorization.k8s.io/rolebindings",
 ];
 
-/// Nothing is made in that namespace but ServiceAccounts and what carries our label.
+/// Nothing is made in that namespace but service accounts and what carries our label.
 pub(super) fn nothing_lives_there(settings: &GuardSettings) -> [Guard; 2] {
     Validating {
         name: "identities",

@@ -8,7 +8,7 @@ use crate::api::GRANT_UID_LABEL;
 
 const API_VERSION: &str = "admissionregistration.k8s.io/v1";
 
-/// A ValidatingAdmissionPolicy, always with `failurePolicy: Fail`: what cannot be judged is refused.
+/// A `ValidatingAdmissionPolicy`, always with `failurePolicy: Fail`: what cannot be judged is refused.
 pub(super) struct Validating {
     /// What follows `curfew-` in its name.
     pub(super) name: &'static str,
@@ -48,7 +48,7 @@ impl Validating {
         spec.insert("failurePolicy".to_owned(), json!("Fail"));
         spec.insert(
             "matchConstraints".to_owned(),
-            constraints(self.objects, self.namespaces, self.rules),
+            constraints(&self.objects, &self.namespaces, &self.rules),
         );
         // The API server leaves out lists that are empty.
         if !self.conditions.is_empty() {
@@ -59,29 +59,29 @@ impl Validating {
         }
         spec.insert("validations".to_owned(), Value::Array(self.validations));
         [
-            guard(GuardKind::ValidatingPolicy, &name, Value::Object(spec)),
+            guard(GuardKind::ValidatingPolicy, &name, &Value::Object(spec)),
             guard(
                 GuardKind::ValidatingBinding,
                 &name,
-                json!({"policyName": name, "validationActions": ["Deny"]}),
+                &json!({"policyName": name, "validationActions": ["Deny"]}),
             ),
         ]
     }
 }
 
-/// A MutatingAdmissionPolicy on these requests, with one JSON patch, and its binding.
-pub(super) fn patching(name: &str, rules: Vec<Value>, condition: (&str, &str), patch: &str) -> [Guard; 2] {
+/// A `MutatingAdmissionPolicy` on these requests, with one JSON patch, and its binding.
+pub(super) fn patching(name: &str, rules: &[Value], condition: (&str, &str), patch: &str) -> [Guard; 2] {
     let name = named(name);
     let spec = json!({
         "failurePolicy": "Fail",
         "reinvocationPolicy": "Never",
-        "matchConstraints": constraints(everything(), everything(), rules),
+        "matchConstraints": constraints(&everything(), &everything(), rules),
         "matchConditions": pairs([condition]),
         "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}],
     });
     [
-        guard(GuardKind::MutatingPolicy, &name, spec),
-        guard(GuardKind::MutatingBinding, &name, json!({"policyName": name})),
+        guard(GuardKind::MutatingPolicy, &name, &spec),
+        guard(GuardKind::MutatingBinding, &name, &json!({"policyName": name})),
     ]
 }
 
@@ -121,7 +121,7 @@ pub(super) fn demand_saying(expression: &str, message: &str) -> Value {
     json!({"expression": expression, "messageExpression": message, "reason": "Forbidden"})
 }
 
-fn constraints(objects: Value, namespaces: Value, rules: Vec<Value>) -> Value {
+fn constraints(objects: &Value, namespaces: &Value, rules: &[Value]) -> Value {
     json!({
         "matchPolicy": "Equivalent",
         "namespaceSelector": namespaces,
@@ -135,7 +135,7 @@ fn pairs<N: Into<String>, E: Into<String>>(pairs: impl IntoIterator<Item = (N, E
     Value::Array(pairs.into_iter().map(pair).collect())
 }
 
-fn guard(kind: GuardKind, name: &str, spec: Value) -> Guard {
+fn guard(kind: GuardKind, name: &str, spec: &Value) -> Guard {
     Guard {
         kind,
         name: name.to_owned(),

@@ -9,7 +9,7 @@ use super::manifest::{Validating, demand, demand_saying, patching, requests};
 pub(super) fn fills_in() -> [Guard; 2] {
     patching(
         "requester",
-        vec![asking()],
+        &[asking()],
         ("not-stated", "!has(object.spec.requester)"),
         // A patch, because an apply configuration may not set an atomic list.
         "[JSONPatch{op: \"add\", path: \"/spec/requester\", value: Object.spec.requester{\
