@@ -16,7 +16,7 @@ pub fn in_repository(path: &str) -> PathBuf {
 }
 
 /// Installs everything and waits until the API server acts by it: a forged requester is refused, and an absent one is
-/// filled in.
+/// filled in where the API server can, and the last guard is loaded.
 pub async fn install(plane: &Plane) -> anyhow::Result<()> {
     plane.apply(&in_repository("crds")).await?;
     for crd in [
@@ -29,7 +29,25 @@ pub async fn install(plane: &Plane) -> anyhow::Result<()> {
             .await?;
     }
     plane.apply(&in_repository("manifests/namespace.yaml")).await?;
-    plane.apply(&in_repository("manifests")).await?;
+    let guards = in_repository("manifests/guards.yaml");
+    for entry in std::fs::read_dir(in_repository("manifests"))? {
+        let file = entry?.path();
+        if file != guards {
+            plane.apply(&file).await?;
+        }
+    }
+    if !fills_in_requesters(plane).await? {
+        // Kubernetes before 1.36: what `curfew guards --without-mutation` prints.
+        let whole = std::fs::read_to_string(guards)?;
+        let rest = whole
+            .split("---\n")
+            .filter(|document| !document.contains("kind: Mutating"));
+        let file = plane.folder().join("guards.yaml");
+        std::fs::write(&file, rest.collect::<Vec<_>>().join("---\n"))?;
+        plane.apply(&file).await?;
+        return forgeries_are_refused(plane).await;
+    }
+    plane.apply(&guards).await?;
     let probe = in_repository("e2e/harness/probe.yaml");
     let probe = probe.display().to_string();
     eventually("the API server fills in who asks", EFFECTIVE, async || {
@@ -45,6 +63,18 @@ pub async fn install(plane: &Plane) -> anyhow::Result<()> {
         }
     })
     .await?;
+    forgeries_are_refused(plane).await
+}
+
+/// Whether the API server is new enough to fill in who asks.
+pub async fn fills_in_requesters(plane: &Plane) -> anyhow::Result<bool> {
+    let served = plane
+        .run_kubectl(&["get", "--raw", "/apis/admissionregistration.k8s.io/v1"])
+        .await?;
+    Ok(served.contains("\"mutatingadmissionpolicies\""))
+}
+
+async fn forgeries_are_refused(plane: &Plane) -> anyhow::Result<()> {
     let forged = in_repository("e2e/harness/forged.yaml");
     let forged = forged.display().to_string();
     eventually(
@@ -59,5 +89,22 @@ pub async fn install(plane: &Plane) -> anyhow::Result<()> {
             Err(error) => Err(format!("{error:#}")),
         },
     )
+    .await?;
+    // Guards are loaded in the order in which they were stored, not at once: this is the last one.
+    let secret = [
+        "create",
+        "secret",
+        "generic",
+        "probe",
+        "--namespace=curfew-identities",
+        "--dry-run=server",
+    ];
+    eventually("the last guard is loaded", EFFECTIVE, async || {
+        match plane.run_kubectl(&secret).await {
+            Ok(answer) => Err(answer),
+            Err(error) if format!("{error:#}").contains("holds identities to act as") => Ok(()),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    })
     .await
 }
