@@ -6,10 +6,10 @@ CARGO ?= cargo
 CLUSTER ?= embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help check plane demo test bench crds guards clean
+.PHONY: help check plane demo test bench bench-guards crds guards clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check: ## format, lints, unit and property tests: the fast loop, under two minutes when warm
 	$(CARGO) fmt --check
@@ -30,6 +30,10 @@ test: check plane ## check, then the end-to-end tests on a real control plane, t
 bench: plane ## measure on a real control plane, release build, against a bare client
 	$(CARGO) build --release --bin curfew --example bench
 	$(CARGO) run --release --quiet --example bench
+
+bench-guards: plane ## measure what the guards cost requests that have nothing to do with Curfew
+	$(CARGO) build --release --example bench
+	$(CARGO) run --release --quiet --example bench -- --json target/bench-guards.json guards
 
 crds: ## write crds/ anew from the types in src/api
 	$(CARGO) build --bin curfew

@@ -11,6 +11,7 @@ mod harness;
 mod bare;
 mod contender;
 mod figures;
+mod guards;
 mod load;
 mod progress;
 mod readings;
@@ -55,13 +56,17 @@ struct Arguments {
 enum Mode {
     /// Serves as the bare client; the benchmark starts it itself.
     Bare,
+    /// Measures what the guards cost others; about three minutes.
+    Guards,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Mode::Bare) = arguments.mode {
-        return bare::run().await;
+    match arguments.mode {
+        Some(Mode::Bare) => return bare::run().await,
+        Some(Mode::Guards) => return guards::run(&arguments.json).await,
+        None => {}
     }
     let operator = arguments.operator.map_or_else(contender::built_operator, Ok)?;
     let scale = if arguments.quick {
