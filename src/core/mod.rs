@@ -31,6 +31,7 @@ mod resolve;
 mod retention;
 mod retry;
 mod rules;
+pub mod self_test;
 mod span;
 pub mod status;
 mod window;
