@@ -44,6 +44,8 @@ pub mod reasons {
     pub const POLICY_NOT_FOUND: &str = "PolicyNotFound";
     /// The named policy has a problem of its own, or has not been judged yet.
     pub const POLICY_NOT_READY: &str = "PolicyNotReady";
+    /// The admission guards are not proven to stand: nobody vouches for who asks, so nothing is given until they do.
+    pub const GUARDS_NOT_IN_FORCE: &str = "GuardsNotInForce";
     /// The policy does not select the grant's namespace.
     pub const NAMESPACE_NOT_SELECTED: &str = "NamespaceNotSelected";
     /// The namespace is being deleted.

@@ -130,6 +130,7 @@ fn run_operator(arguments: RunArguments) -> Result<(), Box<dyn std::error::Error
     runtime.block_on(run(Options {
         listen: arguments.listen,
         settings: arguments.installation.settings(),
+        guards: arguments.installation.guards(),
         instance: arguments.instance,
     }))?;
     Ok(())
@@ -235,7 +236,9 @@ mod tests {
         // One guard is named so; no namespace is.
         let (all, names) = ("curfew-identities", "ame: curfew-identities\n");
         assert_eq!(printed.matches(all).count(), printed.matches(names).count());
-        assert!(!printed.contains("curfew-system") && !printed.contains("serviceaccount:security:curfew"));
+        // The canary is always called so.
+        let others = printed.replace("serviceaccount:security:curfew-canary", "");
+        assert!(!others.contains("curfew-system") && !others.contains("serviceaccount:security:curfew"));
         assert!(printed.contains(
             "['system:serviceaccount:security:jit', 'velero', 'system:serviceaccount:velero:velero']"
         ));

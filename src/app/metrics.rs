@@ -19,6 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{RevocationCause, reasons};
 use crate::cluster::{Outcome, Witness};
+use crate::core::self_test::{Forgery, TrialOutcome};
 use crate::core::{EffectKind, Ending};
 
 /// Media type of [`Metrics::encode`].
@@ -106,7 +107,7 @@ macro_rules! label_of {
     };
 }
 
-label_of!(EffectKind, Outcome, RevocationCause);
+label_of!(EffectKind, Forgery, Outcome, RevocationCause, TrialOutcome);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
@@ -136,6 +137,12 @@ struct OfCause {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfForgery {
+    forgery: Forgery,
+    outcome: TrialOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfBuild {
     version: &'static str,
 }
@@ -154,6 +161,8 @@ pub struct Metrics {
     effects: Family<OfEffect, Counter>,
     passes: Family<OfPass, Counter>,
     revocations: Family<OfCause, Counter>,
+    guards_in_force: Level,
+    forgeries: Family<OfForgery, Counter>,
 }
 
 impl Default for Metrics {
@@ -175,6 +184,8 @@ impl Metrics {
             effects: Family::default(),
             passes: Family::default(),
             revocations: Family::default(),
+            guards_in_force: Gauge::default(),
+            forgeries: Family::default(),
         };
         metrics.start_at_zero();
         metrics.registry = Arc::new(metrics.register());
@@ -200,6 +211,11 @@ impl Metrics {
         }
         for cause in RevocationCause::ALL {
             drop(self.revocations.get_or_create(&OfCause { cause }));
+        }
+        for forgery in Forgery::ALL {
+            for outcome in TrialOutcome::ALL {
+                drop(self.forgeries.get_or_create(&OfForgery { forgery, outcome }));
+            }
         }
     }
 
@@ -243,6 +259,16 @@ impl Metrics {
             "revocations",
             "Access proven absent, by why it ended",
             self.revocations.clone(),
+        );
+        registry.register(
+            "guards_in_force",
+            "Whether the admission guards are proven to stand wherever access is or may be given: 1, or 0",
+            self.guards_in_force.clone(),
+        );
+        registry.register(
+            "self_test_forgeries",
+            "Forgeries the self-test tried, by what became of them; all but Refused keep access from being given",
+            self.forgeries.clone(),
         );
         registry.register(
             "build",
@@ -295,6 +321,18 @@ impl Metrics {
         self.passes.get_or_create(&OfPass { lane, outcome }).inc();
     }
 
+    /// Whether the admission guards are proven to stand.
+    pub fn set_guards_in_force(&self, so: bool) {
+        self.guards_in_force.set(u64::from(so));
+    }
+
+    /// A forgery of the self-test was tried.
+    pub fn forgery_tried(&self, forgery: Forgery, outcome: TrialOutcome) {
+        self.forgeries
+            .get_or_create(&OfForgery { forgery, outcome })
+            .inc();
+    }
+
     /// All of it as [`OPEN_METRICS`] text.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
@@ -321,6 +359,10 @@ impl GrantState {
 impl Witness for Metrics {
     fn effect(&self, kind: EffectKind, outcome: Outcome) {
         self.effect_applied(kind, outcome);
+    }
+
+    fn forgery(&self, forgery: Forgery, outcome: TrialOutcome) {
+        self.forgery_tried(forgery, outcome);
     }
 
     fn activated(&self, after: Option<SignedDuration>) {
@@ -371,6 +413,8 @@ mod tests {
                 "curfew_effects counter",
                 "curfew_passes counter",
                 "curfew_revocations counter",
+                "curfew_guards_in_force gauge",
+                "curfew_self_test_forgeries counter",
                 "curfew_build info",
             ]
         );
@@ -393,6 +437,8 @@ mod tests {
             r#"curfew_passes_total{lane="Orphans",outcome="Failed"} 0"#,
             r#"curfew_revocations_total{cause="GrantDeleted"} 0"#,
             "curfew_revocation_lag_seconds_count 0",
+            "curfew_guards_in_force 0",
+            r#"curfew_self_test_forgeries_total{forgery="HiddenGroup",outcome="Accepted"} 0"#,
             concat!("curfew_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert_line(&text, line);
@@ -402,6 +448,7 @@ mod tests {
         assert_eq!(series("curfew_effects_total{"), 60);
         assert_eq!(series("curfew_passes_total{"), 6);
         assert_eq!(series("curfew_revocations_total{"), 7);
+        assert_eq!(series("curfew_self_test_forgeries_total{"), 36);
     }
 
     #[test]

@@ -9,8 +9,10 @@ use tokio::sync::watch;
 
 use super::deadlines::Deadlines;
 use super::keylock::{KeyGuard, KeyLocks};
+use super::self_test::SelfTest;
 use crate::api::{AccessGrant, RevocationCause, Subject};
 use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};
+use crate::core::self_test::Standing;
 use crate::core::{Announcement, Class, Effect, Live, Plan, Precedence, Request, Settings, plan};
 
 /// Everything a pass needs. Shared by both lanes.
@@ -23,6 +25,8 @@ pub struct Passes {
     pub grants: Store<AccessGrant>,
     /// When live grants end.
     pub deadlines: Arc<Deadlines>,
+    /// Whether the admission guards stand.
+    pub guards: Arc<SelfTest>,
     /// Whether every watch has delivered its first list: before that, absence means nothing.
     pub synced: watch::Receiver<bool>,
     grant_locks: KeyLocks<String>,
@@ -63,6 +67,7 @@ impl Passes {
         settings: Settings,
         grants: Store<AccessGrant>,
         deadlines: Arc<Deadlines>,
+        guards: Arc<SelfTest>,
         synced: watch::Receiver<bool>,
     ) -> Self {
         let (grant_locks, limit_locks) = (KeyLocks::default(), KeyLocks::default());
@@ -71,6 +76,7 @@ impl Passes {
             settings,
             grants,
             deadlines,
+            guards,
             synced,
             grant_locks,
             limit_locks,
@@ -113,6 +119,7 @@ impl Passes {
             return Ok(None);
         };
         let grant = self.edges.index.newest(grant);
+        let guards = self.guards(key, &grant, urgency, &alone).await;
         let subject = undecided_subject(&grant);
         let limit = match &subject {
             Some(subject) => Some(
@@ -122,14 +129,14 @@ impl Passes {
             ),
             None => None,
         };
-        let (seen, plan) = self.decide(grant, subject.as_ref()).await?;
+        let (seen, plan) = self.decide(grant, subject.as_ref(), &guards).await?;
         let result = self.apply(&seen, &plan, limit, &alone).await;
         match result {
             Ok(Applied::Whole) => Ok(plan.wake),
             // Whoever was urgent may have had nothing to do.
             Ok(Applied::Interrupted) => Ok(Some(Timestamp::now())),
             Err((interrupted, grant)) if interrupted.refused => {
-                self.give_up(grant, &interrupted.error, &alone).await
+                self.give_up(grant, &interrupted.error, &guards, &alone).await
             }
             Err((interrupted, _)) => Err(Failed {
                 error: interrupted.error,
@@ -138,20 +145,39 @@ impl Passes {
         }
     }
 
+    /// Whether the guards stand; asked only where access may be given. Whoever comes to end access does not wait for
+    /// the answer.
+    async fn guards(
+        &self,
+        key: &GrantKey,
+        grant: &AccessGrant,
+        urgency: Urgency,
+        alone: &KeyGuard<'_, String>,
+    ) -> Standing {
+        if urgency == Urgency::Due || !awaits_access(grant) {
+            return Standing::unasked();
+        }
+        tokio::select! {
+            standing = self.guards.standing(key) => standing,
+            () = alone.urged() => Standing::unasked(),
+        }
+    }
+
     async fn decide(
         &self,
         grant: Arc<AccessGrant>,
         subject: Option<&Subject>,
+        guards: &Standing,
     ) -> Result<(Observation, Plan), Failed> {
         let failed = |error| Failed { error, ending: false };
         let now = Timestamp::now();
         let seen = observe(&self.edges, grant, subject, now).await.map_err(failed)?;
-        let decided = plan(&seen.input(&self.settings, None), Timestamp::now());
+        let decided = plan(&seen.input(&self.settings, guards, None), Timestamp::now());
         if !rests_on_watched_facts(&decided) {
             return Ok((seen, decided));
         }
         let seen = freshen(&self.edges, seen, now).await.map_err(failed)?;
-        let decided = plan(&seen.input(&self.settings, None), Timestamp::now());
+        let decided = plan(&seen.input(&self.settings, guards, None), Timestamp::now());
         Ok((seen, decided))
     }
 
@@ -160,6 +186,7 @@ impl Passes {
         &self,
         grant: Arc<AccessGrant>,
         refusal: &Error,
+        guards: &Standing,
         alone: &KeyGuard<'_, String>,
     ) -> Result<Option<Timestamp>, Failed> {
         let failed = |error| Failed { error, ending: true };
@@ -167,7 +194,10 @@ impl Passes {
             .await
             .map_err(failed)?;
         let message = refusal.to_string();
-        let plan = plan(&seen.input(&self.settings, Some(&message)), Timestamp::now());
+        let plan = plan(
+            &seen.input(&self.settings, guards, Some(&message)),
+            Timestamp::now(),
+        );
         match self.apply(&seen, &plan, None, alone).await {
             Ok(Applied::Whole) => Ok(plan.wake),
             // Whoever was urgent may have had nothing to do.
@@ -207,6 +237,13 @@ impl Passes {
         }
         Ok(Applied::Whole)
     }
+}
+
+/// Whether access is yet to be given: the grant is neither over nor on its way out, and not all of it was made.
+fn awaits_access(grant: &AccessGrant) -> bool {
+    let status = grant.status.as_ref();
+    grant.metadata.deletion_timestamp.is_none()
+        && status.is_none_or(|status| status.ended_at.is_none() && status.activated_at.is_none())
 }
 
 /// Who would get the access of a grant that nobody has decided.

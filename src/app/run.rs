@@ -24,10 +24,13 @@ use super::metrics::{GrantState, Metrics};
 use super::orphans::{self, Orphan};
 use super::pass::Passes;
 use super::policies;
+use super::probe::ApiServer;
+use super::self_test::SelfTest;
 use super::server::{self, Readiness};
 use super::streams::{self, Sync, Triggered, Triggers, triggers};
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
-use crate::cluster::{Edges, GrantKey, Index, SlotLimits, Slots, client};
+use crate::cluster::{Canary, Edges, GrantKey, Index, SlotLimits, Slots, client};
+use crate::core::GuardSettings;
 use crate::core::{Settings, slim};
 
 /// How long passes under way may take to finish when the process is told to stop: less than the 30 s after which
@@ -55,6 +58,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// What decisions rest on.
     pub settings: Settings,
+    /// What the admission guards have to say.
+    pub guards: GuardSettings,
     /// This process, as Events name it.
     pub instance: String,
 }
@@ -83,7 +88,8 @@ pub enum RunError {
 
 /// Runs the operator until it is told to stop (SIGTERM, SIGINT).
 pub async fn run(options: Options) -> Result<(), RunError> {
-    let client = client(Config::infer().await?)?;
+    let config = Config::infer().await?;
+    let client = client(config.clone())?;
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|source| RunError::Listen {
@@ -113,11 +119,19 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let (grants, grant_writer) = reflector::store();
     let (policy_store, policy_writer) = reflector::store();
     let deadlines = Arc::new(Deadlines::default());
+    let canary = Canary::new(&config, client.clone(), &options.guards.namespace);
+    let guards = Arc::new(SelfTest::new(
+        Box::new(ApiServer::new(edges.clone(), canary, &options.guards)),
+        triggers.clone(),
+        readiness.clone(),
+        metrics.clone(),
+    ));
     let passes = Arc::new(Passes::new(
         edges,
         options.settings,
         grants.clone(),
         Arc::clone(&deadlines),
+        Arc::clone(&guards),
         sync.all(),
     ));
     let Triggered {
@@ -141,6 +155,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         triggers: triggers.clone(),
     };
     tasks.spawn(policies::run(judge, triggered_policies, readiness.clone()));
+    tasks.spawn(guards.run(sync.all()));
     tasks.spawn(expiry::run(Arc::clone(&passes), metrics.clone()));
     tasks.spawn(orphans::run(
         Arc::clone(&passes),

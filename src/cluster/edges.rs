@@ -8,6 +8,7 @@ use kube::{Client, Config};
 use super::error::Error;
 use super::index::Index;
 use super::slots::Slots;
+use crate::core::self_test::{Forgery, TrialOutcome};
 use crate::core::{EffectKind, Ending};
 
 /// How long one call to the API server may take. Its own limit for admission webhooks is 10 s each by default; a
@@ -42,6 +43,9 @@ impl Outcome {
 pub trait Witness: Send + Sync {
     /// One effect was tried.
     fn effect(&self, kind: EffectKind, outcome: Outcome);
+
+    /// One forgery of the self-test was tried.
+    fn forgery(&self, forgery: Forgery, outcome: TrialOutcome);
 
     /// Access came into force, so many seconds after the operator saw the request; `None` when it was seen by an
     /// earlier process.

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use jiff::Timestamp;
 
 use super::keys::{ArtifactKey, GrantKey, Held};
-use crate::api::{AccessGrant, RoleKind, Subject};
+use crate::api::{AccessGrant, RoleKind, Subject, reasons};
 use crate::core::{NamespaceFacts, Policy, PolicyFacts, Problem, Roles, Settings};
 use state::{Brief, Judged, PolicyEntry, State};
 
@@ -209,6 +209,24 @@ impl Index {
             .get(policy)
             .copied()
             .unwrap_or_default()
+    }
+
+    /// The grants of a namespace whose access is yet to be given.
+    pub fn to_be_given(&self, namespace: &str) -> BTreeSet<GrantKey> {
+        let waits = |brief: &Brief| matches!(brief.state, reasons::PENDING | reasons::ACTIVATING);
+        self.read()
+            .grants_where(|key, brief| key.namespace == namespace && waits(brief))
+    }
+
+    /// The namespaces that have a grant which is live or undecided, each with one of them.
+    pub fn open_namespaces(&self) -> BTreeMap<String, String> {
+        let open = |brief: &Brief| brief.live.is_some() || brief.state == reasons::PENDING;
+        self.read()
+            .grants
+            .iter()
+            .filter(|(_, brief)| open(brief))
+            .map(|(key, _)| (key.namespace.clone(), key.name.clone()))
+            .collect()
     }
 
     /// How many live grants are past their end at `now`.

@@ -1,9 +1,12 @@
 //! The edges: observe what is there, apply what was decided. Nothing is judged here.
 
 mod apply;
+mod canary;
 mod edges;
 mod error;
 mod events;
+mod forge;
+mod guards;
 mod index;
 mod keys;
 mod mirror;
@@ -15,9 +18,12 @@ mod rights;
 mod slots;
 
 pub use apply::{Application, Interrupted};
+pub use canary::Canary;
 pub use edges::{CALL_TIMEOUT, Edges, Outcome, Witness, call, client};
 pub use error::Error;
 pub use events::AUDIT_TARGET;
+pub use forge::forge;
+pub use guards::read_guards;
 pub use index::Index;
 pub use keys::{ArtifactKey, GrantKey, Held, Touched};
 pub use observe::{Observation, freshen, observe, read_live};

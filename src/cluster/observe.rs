@@ -15,6 +15,7 @@ use super::read;
 use crate::api::{
     AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, ArtifactRecord, RoleKind, Subject,
 };
+use crate::core::self_test::Standing;
 use crate::core::{
     Artifact, Found, Input, Live, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings, artifacts,
 };
@@ -39,7 +40,12 @@ impl Observation {
     }
 
     /// As the input of a decision.
-    pub fn input<'a>(&'a self, settings: &'a Settings, refused: Option<&'a str>) -> Input<'a> {
+    pub fn input<'a>(
+        &'a self,
+        settings: &'a Settings,
+        guards: &'a Standing,
+        refused: Option<&'a str>,
+    ) -> Input<'a> {
         Input {
             grant: &self.grant,
             namespace: self.namespace.as_ref(),
@@ -47,6 +53,7 @@ impl Observation {
             roles: &self.roles,
             found: &self.found,
             rivals: &self.rivals,
+            guards,
             refused,
             entropy: self.entropy,
             settings,

@@ -17,6 +17,11 @@ const NOTE_LENGTH: usize = 1024;
 /// One transition of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Announcement {
+    /// It waits, undecided, until the admission guards stand.
+    Held {
+        /// What is wrong with them.
+        message: String,
+    },
     /// It was refused.
     Denied {
         /// Condition reason.
@@ -134,6 +139,7 @@ pub struct AuditRecord {
 impl Announcement {
     fn state(&self) -> &'static str {
         match self {
+            Self::Held { .. } => reasons::PENDING,
             Self::Denied { .. } => reasons::DENIED,
             Self::Activated { .. } => reasons::ACTIVE,
             Self::Ended(ending) => ending.state(),
@@ -142,6 +148,7 @@ impl Announcement {
 
     fn reason(&self) -> &'static str {
         match self {
+            Self::Held { .. } => reasons::GUARDS_NOT_IN_FORCE,
             Self::Denied { reason, .. } => reason,
             Self::Activated { .. } => reasons::POLICY_SATISFIED,
             Self::Ended(ending) => ending.reason(),
@@ -151,7 +158,7 @@ impl Announcement {
     /// What happened, told at `at`.
     fn note(&self, at: Timestamp) -> String {
         match self {
-            Self::Denied { message, .. } => message.clone(),
+            Self::Held { message } | Self::Denied { message, .. } => message.clone(),
             Self::Activated {
                 subject,
                 access,
@@ -180,6 +187,7 @@ impl Announcement {
     /// The Event that tells it.
     pub fn event(&self, grant: &AccessGrant, at: Timestamp) -> EventText {
         let (transition, action) = match self {
+            Self::Held { .. } => ("held", "Hold"),
             Self::Denied { .. } => ("denied", "Deny"),
             Self::Activated { .. } => ("activated", "Activate"),
             Self::Ended(_) => ("ended", "Revoke"),
@@ -190,10 +198,13 @@ impl Announcement {
             name: format!("{name}.{uid}.{transition}"),
             warning: match self {
                 Self::Activated { .. } => false,
-                Self::Denied { .. } => true,
+                Self::Held { .. } | Self::Denied { .. } => true,
                 Self::Ended(ending) => ending.cause != RevocationCause::DeadlineReached,
             },
-            reason: self.state(),
+            reason: match self {
+                Self::Held { .. } => self.reason(),
+                _ => self.state(),
+            },
             action,
             note: clipped(self.note(at)),
         }
@@ -224,7 +235,7 @@ impl Announcement {
                 .collect(),
             access: match self {
                 Self::Activated { access, .. } => access.clone(),
-                Self::Denied { .. } | Self::Ended(_) => Vec::new(),
+                Self::Held { .. } | Self::Denied { .. } | Self::Ended(_) => Vec::new(),
             },
             artifacts: status
                 .artifacts

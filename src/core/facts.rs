@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::resolve::sha256;
 use super::rules::canonical;
+use super::self_test::Standing;
 use super::{Policy, Question, Request, Span};
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, Rule, Subject};
 
@@ -25,6 +26,8 @@ pub struct Input<'a> {
     pub found: &'a [Found],
     /// Names of the other live grants of this policy and subject.
     pub rivals: &'a [String],
+    /// Whether the admission guards stand in the grant's namespace.
+    pub guards: &'a Standing,
     /// What the API server refused when this pass tried to make the access.
     pub refused: Option<&'a str>,
     /// 128 random bits, fresh for each pass.

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::facts::{Content, Found, Input, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings};
+use super::self_test::Standing;
 use super::status::{self, Uids};
 use super::{Announcement, Artifact, Body, Effect, Plan, Policy, Span, plan};
 use crate::api::{
@@ -294,6 +295,7 @@ pub(crate) struct Situation {
     pub(crate) roles: Roles,
     pub(crate) found: Vec<Found>,
     pub(crate) rivals: Vec<String>,
+    pub(crate) guards: Standing,
     pub(crate) refused: Option<String>,
     pub(crate) entropy: u128,
     pub(crate) settings: Settings,
@@ -319,6 +321,7 @@ impl Situation {
             roles: roles(),
             found: Vec::new(),
             rivals: Vec::new(),
+            guards: Standing::InForce,
             refused: None,
             entropy: 7,
             settings: settings(),
@@ -349,6 +352,7 @@ impl Situation {
             roles: &self.roles,
             found: &self.found,
             rivals: &self.rivals,
+            guards: &self.guards,
             refused: self.refused.as_deref(),
             entropy: self.entropy,
             settings: &self.settings,

@@ -39,7 +39,8 @@ fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
             reason,
             message,
             until,
-        } => hold(input, reason, &message, until, now),
+        } => hold(input, reason, &message, now).waking(until),
+        Judgement::HoldForGuards(why) => hold_for_guards(input, why, now),
         Judgement::Deny(refusals) => deny(input, &refusals, now),
         Judgement::Grant(resolved) => grant_access(input, &resolved, now),
     };
@@ -47,17 +48,23 @@ fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
     plan.then(removals(input, |_| true))
 }
 
-enum Judgement {
+enum Judgement<'a> {
     Hold {
         reason: &'static str,
         message: String,
         until: Timestamp,
     },
+    HoldForGuards(&'a str),
     Deny(Refusals),
     Grant(Box<Resolved>),
 }
 
-fn judge(input: &Input<'_>, now: Timestamp) -> Judgement {
+fn judge<'a>(input: &Input<'a>, now: Timestamp) -> Judgement<'a> {
+    // Who asks is not known, so there is nothing to judge: a refusal would stand in the name of somebody who may never
+    // have asked.
+    if let Some(why) = input.guards.breach() {
+        return Judgement::HoldForGuards(why);
+    }
     let name = &input.grant.spec.policy_ref.name;
     let created = input
         .grant
@@ -130,7 +137,7 @@ fn within_limits(policy: &Policy, resolved: &Resolved, rivals: &[String]) -> Res
     ))
 }
 
-fn hold(input: &Input<'_>, reason: &'static str, message: &str, until: Timestamp, now: Timestamp) -> Plan {
+fn hold(input: &Input<'_>, reason: &'static str, message: &str, now: Timestamp) -> Plan {
     let status = status::held(input.grant, reason, message, now);
     let known = input
         .grant
@@ -138,7 +145,24 @@ fn hold(input: &Input<'_>, reason: &'static str, message: &str, until: Timestamp
         .as_ref()
         .is_some_and(|present| status::says_the_same(present, &status));
     let record = (!known).then(|| Effect::Record(Box::new(status)));
-    Plan::default().then(record).waking(until)
+    Plan::default().then(record)
+}
+
+/// For as long as it takes; whoever tries the guards looks at the grant again when they stand.
+fn hold_for_guards(input: &Input<'_>, why: &str, now: Timestamp) -> Plan {
+    let message = format!("nothing is given until the admission guards stand: {why}");
+    let told = input
+        .grant
+        .status
+        .iter()
+        .flat_map(|status| &status.conditions)
+        .any(|condition| condition.reason == reasons::GUARDS_NOT_IN_FORCE);
+    let record = hold(input, reasons::GUARDS_NOT_IN_FORCE, &message, now);
+    let announcement = (!told).then_some(Effect::Announce(Announcement::Held { message }));
+    record
+        .stages
+        .into_iter()
+        .fold(Plan::default().then(announcement), Plan::then)
 }
 
 fn deny(input: &Input<'_>, refusals: &Refusals, now: Timestamp) -> Plan {
@@ -192,7 +216,8 @@ fn carry_on(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
         input.policy,
         PolicyFacts::Ready(_) | PolicyFacts::Unready { policy: Some(_), .. }
     );
-    let plan = if live.active || !judged {
+    let guarded = input.guards.breach().is_none();
+    let plan = if live.active || !judged || !guarded {
         Plan::default()
     } else {
         make_missing(input, live, input.found, now)
@@ -288,6 +313,8 @@ fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> Vec<Effect>
         .collect()
 }
 
+#[cfg(test)]
+mod guarded;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -42,6 +42,16 @@ fn each_transition_is_one_event_with_one_name() {
     let until = "user alice@example.com has look (ClusterRole view), exec until 2026-12-01T09:30:00Z";
     let over = "somebody did something; proven absent 2000 ms later";
     for (announcement, transition, warning, reason, action, note) in [
+        (
+            Announcement::Held {
+                message: "no guards".to_owned(),
+            },
+            "held",
+            true,
+            "GuardsNotInForce",
+            "Hold",
+            "no guards",
+        ),
         (denied("too long"), "denied", true, "Denied", "Deny", "too long"),
         (activated(), "activated", false, "Active", "Activate", until),
         (

@@ -8,6 +8,7 @@
 
 mod authors;
 mod binding;
+mod canary;
 mod expression;
 mod fuse;
 mod grant;
@@ -25,8 +26,8 @@ mod tests;
 use super::Span;
 use crate::api::NAME_PREFIX;
 
-/// Name of the ServiceAccount, in the operator's namespace, as which the operator tries whether the guards hold. It
-/// has no rights of its own to misuse; no other ServiceAccount gives the operator a token.
+/// Name of the `ServiceAccount`, in the operator's namespace, as which the operator tries whether the guards hold, and
+/// of its `ClusterRole`. No other `ServiceAccount` gives the operator a token.
 pub const CANARY: &str = "curfew-canary";
 
 /// What the guards are made for.
@@ -56,6 +57,11 @@ impl GuardSettings {
     /// The sweeper's user name.
     pub fn sweeper_username(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.sweeper)
+    }
+
+    /// The user name of the canary, as which the operator tries whether the guards hold.
+    pub fn canary_username(&self) -> String {
+        format!("system:serviceaccount:{}:{CANARY}", self.namespace)
     }
 
     /// What the user names of the identities start with.
@@ -123,6 +129,7 @@ pub fn guards(settings: &GuardSettings) -> Vec<Guard> {
         souvenirs::no_token_secrets(settings),
         authors::hold_what_they_hand_out(),
         identities::nothing_lives_there(settings),
+        canary::dry_runs_only(settings),
     ];
     [fills, fills_binding]
         .into_iter()

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::standing::Standing;
-use crate::core::guard::{Guard, GuardKind};
+use crate::core::guard::Guard;
 
 /// A guard as it should be, and the `spec` that was read; `None`: it is not there.
 #[derive(Clone, Copy, Debug)]
@@ -19,30 +19,11 @@ pub struct Reading<'a> {
 /// At most so many differences are told; the first ones are enough to know what to do.
 const TOLD: usize = 4;
 
-/// Whether a guard is part of the proof. Mutating policies only fill in what is not stated, and older clusters have
-/// none.
-pub fn forgeable(guard: &Guard) -> bool {
-    matches!(
-        guard.kind,
-        GuardKind::ValidatingPolicy | GuardKind::ValidatingBinding
-    )
-}
-
-/// Its kind as Kubernetes writes it.
-pub fn kind_of(guard: &Guard) -> &'static str {
-    match guard.kind {
-        GuardKind::MutatingPolicy => "MutatingAdmissionPolicy",
-        GuardKind::MutatingBinding => "MutatingAdmissionPolicyBinding",
-        GuardKind::ValidatingPolicy => "ValidatingAdmissionPolicy",
-        GuardKind::ValidatingBinding => "ValidatingAdmissionPolicyBinding",
-    }
-}
-
 /// Compares. `operator` is the username that the guards have to name.
 pub fn compare(readings: &[Reading<'_>], operator: &str) -> Standing {
     let mut told = Vec::new();
     for Reading { guard, spec } in readings {
-        let called = format!("{} {}", kind_of(guard), guard.name);
+        let called = format!("{} {}", guard.kind.name(), guard.name);
         let Some(spec) = spec else {
             told.push(format!("{called} is absent"));
             continue;
@@ -135,6 +116,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::core::GuardKind;
 
     const US: &str = "system:serviceaccount:curfew-system:curfew";
 

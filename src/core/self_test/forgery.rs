@@ -7,11 +7,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
-use super::canary::CANARY;
 use crate::api::{
     AccessGrant, AccessGrantSpec, GRANT_UID_LABEL, NAME_PREFIX, PolicyRef, Requester, RoleKind, Subject,
 };
-use crate::core::guard::{Guard, GuardKind};
+use crate::core::guard::CANARY;
 use crate::core::{Artifact, Body, GrantIdentity, Span};
 
 /// Something that has to be refused.
@@ -94,22 +93,12 @@ impl Forgery {
         Self::UnlabelledJob,
     ];
 
-    /// Those whose guard is one of these.
-    pub fn against(guards: &[Guard]) -> Vec<Self> {
-        let stands = |forgery: &Self| {
-            guards.iter().any(|guard| {
-                matches!(guard.kind, GuardKind::ValidatingPolicy) && guard.name == forgery.guard()
-            })
-        };
-        Self::ALL.into_iter().filter(stands).collect()
-    }
-
     /// Name of the guard that has to refuse it.
     pub const fn guard(self) -> &'static str {
         match self {
             Self::AnotherRequester | Self::HiddenGroup => "curfew-requester",
-            Self::ReservedLabel | Self::OwnedGrant => "curfew-grant-metadata",
-            Self::Status => "curfew-grant-status",
+            Self::ReservedLabel | Self::OwnedGrant => "curfew-grant",
+            Self::Status => "curfew-status",
             Self::Fuse => "curfew-fuse",
             Self::Role => "curfew-role",
             Self::Binding => "curfew-binding",
@@ -235,6 +224,7 @@ fn artifact(scene: &Scene<'_>, body: Body) -> Artifact {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::guard::{Guard, GuardKind, GuardSettings, guards};
     use crate::core::self_test::canary_identity;
 
     fn scene(canary: &Requester) -> Scene<'_> {
@@ -247,17 +237,20 @@ mod tests {
         }
     }
 
-    fn policy(name: &str) -> Guard {
-        Guard {
-            kind: GuardKind::ValidatingPolicy,
-            name: name.to_owned(),
-            manifest: Value::Null,
+    fn settings() -> GuardSettings {
+        GuardSettings {
+            namespace: "curfew-system".to_owned(),
+            operator: "curfew".to_owned(),
+            sweeper: "curfew-sweep".to_owned(),
+            identities: "curfew-identities".to_owned(),
+            cap: Span::MAX,
+            creators: Vec::new(),
         }
     }
 
     #[test]
     fn a_forged_grant_is_honest_but_for_one_thing() {
-        let canary = canary_identity("curfew-system");
+        let canary = canary_identity(&settings());
         let scene = scene(&canary);
         let honest = honest_grant(&scene);
         for forgery in [
@@ -298,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_forged_binding_hands_out_what_the_canary_holds_within_the_cap() {
-        let canary = canary_identity("curfew-system");
+        let canary = canary_identity(&settings());
         let short = Scene {
             cap: Span::from_seconds(30).unwrap(),
             ..scene(&canary)
@@ -317,24 +310,12 @@ mod tests {
     }
 
     #[test]
-    fn what_no_guard_is_there_to_refuse_is_not_tried() {
-        let guards = [
-            policy("curfew-requester"),
-            policy("curfew-own-hands"),
-            policy("other"),
-        ];
-        assert_eq!(
-            Forgery::against(&guards),
-            [
-                Forgery::AnotherRequester,
-                Forgery::HiddenGroup,
-                Forgery::UnlabelledJob
-            ]
-        );
-        let binding = Guard {
-            kind: GuardKind::ValidatingBinding,
-            ..policy("curfew-fuse")
-        };
-        assert_eq!(Forgery::against(&[binding]), []);
+    fn every_forgery_has_a_guard_that_has_to_refuse_it() {
+        let guards = guards(&settings());
+        for forgery in Forgery::ALL {
+            let refuses =
+                |guard: &&Guard| guard.kind == GuardKind::ValidatingPolicy && guard.name == forgery.guard();
+            assert!(guards.iter().any(|guard| refuses(&guard)), "{forgery:?}");
+        }
     }
 }

@@ -12,8 +12,8 @@ mod forgery;
 mod standing;
 mod trial;
 
-pub use canary::{CANARY, canary_guards, canary_identity};
-pub use differences::{Reading, compare, forgeable, kind_of};
+pub use canary::canary_identity;
+pub use differences::{Reading, compare};
 pub use forgery::{Attempt, Forger, Forgery, Scene};
 pub use standing::{Evidence, Standing, VALIDITY, standing};
 pub use trial::{Trial, TrialOutcome, trial, verdict};

@@ -1,0 +1,133 @@
+//! What is done, and what is not, while the admission guards are not in force.
+
+use super::*;
+use crate::core::fixtures::{Situation, condition, grant, now, policy, seconds};
+use crate::core::self_test::Standing;
+
+type Change = fn(Situation) -> Situation;
+
+const MESSAGE: &str = "nothing is given until the admission guards stand: curfew-fuse is absent";
+
+fn breached() -> Standing {
+    Standing::Breached("curfew-fuse is absent".to_owned())
+}
+
+fn asked() -> Situation {
+    Situation::of(grant("pay-123"), &policy())
+}
+
+fn unguarded(situation: Situation) -> Situation {
+    situation.but(|it| it.guards = breached())
+}
+
+#[test]
+fn a_request_is_held_told_and_recorded_once_for_as_long_as_it_takes() {
+    let plan = unguarded(asked()).plan();
+    let message = || MESSAGE.to_owned();
+    let wanted = AccessGrantStatus {
+        observed_generation: Some(1),
+        conditions: vec![
+            condition("Accepted", "Unknown", "GuardsNotInForce", MESSAGE),
+            condition("Active", "False", "Pending", MESSAGE),
+            condition("Ready", "False", "Pending", MESSAGE),
+            condition("Reconciling", "True", "GuardsNotInForce", MESSAGE),
+        ],
+        ..AccessGrantStatus::default()
+    };
+    let expected = Plan {
+        stages: vec![
+            vec![Effect::Announce(Announcement::Held { message: message() })],
+            vec![Effect::Record(Box::new(wanted))],
+        ],
+        wake: None,
+    };
+    assert_eq!(plan, expected);
+    let held = unguarded(asked()).pass();
+    assert_eq!(held.plan(), Plan::default());
+    let a_day_later = held.after(seconds(86_400));
+    assert_eq!(a_day_later.plan(), Plan::default(), "given up");
+}
+
+#[test]
+fn another_breach_is_recorded_and_not_told_again() {
+    let held = unguarded(asked()).pass();
+    let other = held.but(|it| it.guards = Standing::Breached("curfew-role is absent".to_owned()));
+    let plan = other.plan();
+    assert!(
+        matches!(plan.stages.as_slice(), [stage] if matches!(stage.as_slice(), [Effect::Record(_)])),
+        "{plan:#?}"
+    );
+}
+
+#[test]
+fn a_held_request_is_granted_as_if_nothing_had_been_when_the_guards_stand() {
+    let held = unguarded(asked()).pass();
+    let back = held.but(|it| it.guards = Standing::InForce).after(seconds(300));
+    let active = back.pass();
+    let status = active.grant.at_present();
+    assert_eq!(status::state(&active.grant), reasons::ACTIVE);
+    let half_an_hour = now().checked_add(seconds(300 + 1800)).unwrap();
+    assert_eq!(
+        status.expires_at.unwrap().0,
+        half_an_hour,
+        "the clock ran before it"
+    );
+}
+
+#[test]
+fn nobody_is_refused_in_the_name_of_somebody_who_may_not_have_asked() {
+    let too_long = Situation::of(grant("pay-123").lasting("9h"), &policy());
+    let without_policy = asked().but(|it| {
+        it.policy = PolicyFacts::Absent {
+            since: Timestamp::MIN,
+            why: "does not exist".to_owned(),
+        };
+    });
+    for refused in [too_long, without_policy.after(seconds(10))] {
+        assert!(matches!(
+            refused.plan().stages[0][0],
+            Effect::Announce(Announcement::Denied { .. })
+        ));
+        let plan = unguarded(refused).plan();
+        assert!(
+            matches!(plan.stages[0][0], Effect::Announce(Announcement::Held { .. })),
+            "{plan:#?}"
+        );
+    }
+}
+
+#[test]
+fn of_what_is_half_made_nothing_more_is_made_and_it_ends_on_time() {
+    let mut half_made = asked();
+    let first_stage = half_made.plan().stages[0].clone();
+    for effect in &first_stage {
+        half_made.apply(effect).unwrap();
+    }
+    assert!(!half_made.plan().stages.is_empty());
+    let end = half_made.grant.at_present().expires_at.unwrap().0;
+    let half_made = unguarded(half_made);
+    assert_eq!(half_made.plan(), Plan::wait_until(end));
+    let over = half_made.after(seconds(1800)).pass();
+    assert_eq!(over.found, []);
+    assert!(over.grant.at_present().ended_at.is_some());
+}
+
+#[test]
+fn what_is_in_force_ends_and_is_watched_just_the_same() {
+    let active = asked().pass();
+    let changes: [Change; 5] = [
+        |it| it,
+        |it| it.after(seconds(1800)),
+        |it| it.but(|it| it.grant = it.grant.clone().being_deleted()),
+        |it| it.but(|it| it.found.retain(|found| found.kind() != ArtifactKind::RoleBinding)),
+        |it| it.but(|it| it.roles.clear()),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let guarded = change(active.clone());
+        let expected = guarded.plan();
+        assert_eq!(expected.stages.is_empty(), number == 0, "{number}");
+        assert_eq!(unguarded(guarded).plan(), expected, "{number}");
+    }
+    let ended = active.after(seconds(1800)).pass();
+    assert_eq!(unguarded(ended.clone()).plan(), ended.plan());
+}
