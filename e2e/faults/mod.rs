@@ -13,6 +13,7 @@ mod answers;
 mod burst;
 mod changes;
 mod ground;
+mod guards;
 mod journal;
 mod kill;
 mod outage;
@@ -30,6 +31,7 @@ pub fn tests() -> Vec<Test> {
         watches::tests(),
         outage::tests(),
         burst::tests(),
+        guards::tests(),
     ]
     .concat()
 }

@@ -34,6 +34,13 @@ impl Exchange {
         self.method == "GET" && !self.is_watch()
     }
 
+    /// Whether the request changes nothing by its own wish, as the forgeries
+    /// of the self-test.
+    #[must_use]
+    pub fn is_dry_run(&self) -> bool {
+        self.query.contains("dryRun=")
+    }
+
     fn has_parameter(&self, parameter: &str) -> bool {
         self.query.split('&').any(|found| found == parameter)
     }
@@ -52,7 +59,7 @@ impl Exchange {
         let changes = matches!(self.method.as_str(), "POST" | "PUT" | "PATCH" | "DELETE");
         let mut segments = self.path.split('/');
         let no_object = segments.any(|segment| segment == "leases" || segment.ends_with("reviews"));
-        changes && !no_object && !self.query.contains("dryRun=")
+        changes && !no_object && !self.is_dry_run()
     }
 }
 
