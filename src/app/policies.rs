@@ -28,8 +28,19 @@ const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// bindings, which nobody watches.
 const UNREADY_EVERY: Duration = Duration::from_secs(30);
 
+/// How soon to look again for a policy that the watch has delivered and the store has not taken in.
+const STORED: Duration = Duration::from_millis(10);
+
 /// What `/readyz` waits for: until then every request would be held for a moment.
 pub const JUDGED: &str = "policies judged";
+
+/// What became of judging one policy.
+enum Judged {
+    /// It was judged, or is gone.
+    Done,
+    /// The store takes in a list when it is complete, a moment after the index has its items.
+    NotYet,
+}
 
 /// Judges policies until it is dropped.
 pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, readiness: Readiness) {
@@ -40,10 +51,15 @@ pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, r
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut judged_unready_at = Instant::now();
     loop {
+        let mut stored = true;
         for name in std::mem::take(&mut pending) {
             match judge.judge(&name).await {
-                Ok(()) => {
+                Ok(Judged::Done) => {
                     retries.remove(&name);
+                }
+                Ok(Judged::NotYet) => {
+                    stored = false;
+                    retries.insert(name, (0, Instant::now() + STORED));
                 }
                 Err(error) => {
                     let attempt = retries.get(&name).map_or(0, |(attempt, _)| attempt + 1);
@@ -54,7 +70,9 @@ pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, r
                 }
             }
         }
-        readiness.done(JUDGED);
+        if stored {
+            readiness.done(JUDGED);
+        }
         let next_retry = retries.values().map(|(_, at)| *at).min();
         tokio::select! {
             Some(name) = triggered.recv() => {
@@ -98,13 +116,13 @@ pub struct Judge {
 }
 
 impl Judge {
-    async fn judge(&self, name: &str) -> Result<(), Error> {
+    async fn judge(&self, name: &str) -> Result<Judged, Error> {
         let edges = &self.passes.edges;
-        let (Some(policy), Some(parsed)) = (
-            self.policies.get(&ObjectRef::new(name)),
-            edges.index.parsed_policy(name),
-        ) else {
-            return Ok(());
+        let Some(parsed) = edges.index.parsed_policy(name) else {
+            return Ok(Judged::Done);
+        };
+        let Some(policy) = self.policies.get(&ObjectRef::new(name)) else {
+            return Ok(Judged::NotYet);
         };
         let verdict = self.verdict(parsed).await?;
         let uid = policy.metadata.uid.clone().unwrap_or_default();
@@ -114,7 +132,8 @@ impl Judge {
         let concerned = edges.index.judge(name, &uid, generation, for_grants, now);
         self.triggers.fire_grants(concerned);
         let status = policy_status(&policy, &verdict, edges.index.live_grants(name), now);
-        self.write(&policy, &status).await
+        self.write(&policy, &status).await?;
+        Ok(Judged::Done)
     }
 
     async fn verdict(&self, parsed: Result<Arc<Policy>, Vec<Problem>>) -> Result<Result<(), Verdict>, Error> {
