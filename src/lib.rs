@@ -21,3 +21,5 @@ pub mod core;
 
 #[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod timing;

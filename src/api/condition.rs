@@ -78,6 +78,8 @@ pub mod reasons {
     pub const BEYOND_POLICY: &str = "BeyondPolicy";
     /// No window of the policy is open.
     pub const OUTSIDE_WINDOWS: &str = "OutsideWindows";
+    /// A condition of the policy does not hold, or could not be judged.
+    pub const CONDITION_NOT_MET: &str = "ConditionNotMet";
     /// A named role does not exist.
     pub const ROLE_NOT_FOUND: &str = "RoleNotFound";
     /// A named role holds rules that the policy does not say it hands out knowingly.

@@ -21,8 +21,8 @@ pub use grant::{
 };
 pub use policy::{
     AccessPolicy, AccessPolicySpec, AccessPolicyStatus, Day, DurationLimits, Entitlement, Escalation, Limits,
-    NamespaceSelector, Narrowing, OnChange, Path, ReasonDemands, RoleEntitlement, RoleKind, RulesEntitlement,
-    Selection, SelectorOperator, SelectorRequirement, Window,
+    NamespaceSelector, Narrowing, OnChange, Path, ReasonDemands, RequestCondition, RoleEntitlement, RoleKind,
+    RulesEntitlement, Selection, SelectorOperator, SelectorRequirement, Window,
 };
 pub use principal::{Principal, PrincipalKind, Subject, SubjectKind};
 pub use rule::{GrantableRule, Rule};

@@ -66,6 +66,12 @@ pub struct AccessPolicySpec {
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub windows: Vec<Window>,
+    /// What has to be true of a request besides, judged when it is asked and when the access comes into force, not
+    /// while it lasts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub conditions: Vec<RequestCondition>,
     /// How long access lasts.
     pub duration: DurationLimits,
     /// What the reason of a request must look like.
@@ -182,6 +188,28 @@ pub enum Day {
     Fri,
     Sat,
     Sun,
+}
+
+/// Something that has to be true of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestCondition {
+    /// Name of the condition, for messages.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// What has to be true, in CEL, such as `request.reason.matches('PAY-[0-9]+')` (the pattern may match anywhere;
+    /// write `^` and `$` for the whole). What it can name: `request` (`name`, `reason`, `duration`, `notAfter` where
+    /// it is given, `references` with `type` and `id`, `entitlements` by name), `requester` (`username`, `groups`),
+    /// `subject` (`kind`, `name`, and `namespace` of a service account), `namespaceObject` (`name`, `labels`),
+    /// `policy` (`name`, `labels`) and `now`. Functions: `has`, `size`, `contains`, `startsWith`, `endsWith`,
+    /// `matches`, `duration`, `timestamp`, `all`, `exists`, `exists_one`, `filter`, `map`, and parts of times such as
+    /// `now.getHours('Europe/Berlin')`. A condition that cannot be judged, because it asks for a label that is not
+    /// there or takes more than 100,000 steps, counts as not met.
+    #[schemars(length(min = 1, max = 2048))]
+    pub expression: String,
+    /// What to tell a requester who does not meet it: what to do.
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
+    pub message: String,
 }
 
 /// How long access lasts, from its activation.

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::condition::unmet;
 use super::policy::{Access, Entitlement};
 use super::rules::{covers, narrow};
 use super::window::{Opening, opening};
@@ -43,6 +44,16 @@ pub struct Admission {
 
 /// Judges a request. Roles are not looked at: [`super::resolve`] does that with what is admitted here.
 pub fn admit(question: &Question<'_>) -> Result<Admission, Refusals> {
+    admit_where(question, unmet(question))
+}
+
+/// Judges anew a request whose access is in force, but for the conditions of its policy: what must hold while access
+/// lasts is said by windows, whose end a fuse can hold.
+pub fn readmit(question: &Question<'_>) -> Result<Admission, Refusals> {
+    admit_where(question, Vec::new())
+}
+
+fn admit_where(question: &Question<'_>, unmet: Vec<Refusal>) -> Result<Admission, Refusals> {
     let mut refusals: Vec<Refusal> = CHECKS.iter().filter_map(|check| check(question)).collect();
     let window_end = window_end(question).unwrap_or_else(|refusal| {
         refusals.push(refusal);
@@ -52,6 +63,7 @@ pub fn admit(question: &Question<'_>) -> Result<Admission, Refusals> {
         refusals.extend(refused);
         Vec::new()
     });
+    refusals.extend(unmet);
     Refusals::from_list(refusals)?;
     Ok(Admission {
         subject: question.request.subject.clone(),
@@ -221,7 +233,8 @@ fn reason_suffices(question: &Question<'_>) -> Option<Refusal> {
     None
 }
 
-fn duration(question: &Question<'_>) -> Span {
+/// How long the access would last.
+pub(super) fn duration(question: &Question<'_>) -> Span {
     question
         .request
         .duration

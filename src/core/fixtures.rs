@@ -15,7 +15,8 @@ use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ArtifactKind,
     DurationLimits, DurationText, Entitlement, EntitlementRequest, Escalation, GrantableRule, Limits,
     NamespaceSelector, Narrowing, OnChange, Path, PolicyRef, Principal, PrincipalKind, ReasonDemands,
-    Requester, RoleEntitlement, RoleKind, Rule, RulesEntitlement, Selection, Subject, Window, conditions,
+    RequestCondition, Requester, RoleEntitlement, RoleKind, Rule, RulesEntitlement, Selection, Subject,
+    Window, conditions,
 };
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -192,6 +193,7 @@ pub(crate) fn policy() -> AccessPolicy {
             ],
             path: Path::Automatic,
             windows: Vec::new(),
+            conditions: Vec::new(),
             duration: DurationLimits {
                 default: Some(DurationText::from("30m")),
                 max: DurationText::from("4h"),
@@ -261,6 +263,16 @@ impl AccessPolicy {
                 days: days.to_vec(),
                 from: from.to_owned(),
                 to: to.to_owned(),
+            });
+        })
+    }
+
+    pub(crate) fn demanding(self, name: &str, expression: &str, message: &str) -> Self {
+        self.with(|spec| {
+            spec.conditions.push(RequestCondition {
+                name: name.to_owned(),
+                expression: expression.to_owned(),
+                message: message.to_owned(),
             });
         })
     }

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::admit::admit;
+use super::admit::{admit, readmit};
 use super::artifact::artifacts;
 use super::effect::Target;
 use super::ending::Ending;
@@ -278,7 +278,15 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
         Ok(request) => request,
         Err(refusals) => return Some(refusals),
     };
-    if let Err(refusals) = admit(&input.question(&request, policy, now)) {
+    let question = input.question(&request, policy, now);
+    // Conditions are judged up to the activation and not after it: an expression has no end that a fuse could hold,
+    // and one that turned false by itself would end access at whatever moment somebody looked.
+    let judged = if live.active {
+        readmit(&question)
+    } else {
+        admit(&question)
+    };
+    if let Err(refusals) = judged {
         return Some(refusals.to_string());
     }
     resolved

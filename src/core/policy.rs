@@ -8,7 +8,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::rules::{NotNarrowable, canonical, escalating, narrow};
 use super::window::Window;
-use super::{Identity, Settings, Span, SpanError};
+use super::{Condition, Identity, Settings, Span, SpanError};
 use crate::api::{
     self, AccessPolicy, Escalation, Narrowing, OnChange, Path, Principal, PrincipalKind, RoleKind, Rule,
     Selection, SelectorOperator, Subject, SubjectKind,
@@ -34,6 +34,10 @@ pub struct Policy {
     subjects: Vec<Principal>,
     /// When access may exist; empty means always.
     pub windows: Vec<Window>,
+    /// What has to be true of a request besides.
+    pub conditions: Vec<Condition>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Length of access that names none.
     pub default_duration: Span,
     /// Greatest length.
@@ -165,6 +169,13 @@ impl Policy {
                 }
             }
         }
+        let mut conditions = Vec::new();
+        for condition in &spec.conditions {
+            match Condition::parse(condition) {
+                Ok(condition) => conditions.push(condition),
+                Err(problem) => problems.push(problem),
+            }
+        }
         let reason = parse_reason(spec.reason.as_ref(), &mut problems);
         let entitlements = spec
             .entitlements
@@ -186,6 +197,8 @@ impl Policy {
             requesters: spec.requesters.clone(),
             subjects: spec.subjects.clone(),
             windows,
+            conditions,
+            labels: policy.metadata.labels.clone().unwrap_or_default(),
             default_duration,
             max_duration,
             reason,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::status::micro_time;
 use super::{Refusal, Refusals, Span};
-use crate::api::{AccessGrant, EntitlementRequest, Subject, reasons};
+use crate::api::{AccessGrant, EntitlementRequest, Reference, Subject, reasons};
 
 /// Prefix by which the API server names service accounts as users.
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
@@ -38,6 +38,8 @@ impl Identity {
 /// A parsed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
+    /// Name of the grant.
+    pub name: String,
     /// Who asks.
     pub requester: Identity,
     /// Who gets the access.
@@ -50,6 +52,8 @@ pub struct Request {
     pub duration: Option<Span>,
     /// Hard end.
     pub not_after: Option<Timestamp>,
+    /// What it belongs to outside the cluster.
+    pub references: Vec<Reference>,
 }
 
 impl Request {
@@ -106,12 +110,14 @@ impl Request {
         });
         let subject = spec.subject.clone().unwrap_or_else(|| requester.as_subject());
         Ok(Self {
+            name: grant.metadata.name.clone().unwrap_or_default(),
             requester,
             subject,
             entitlements: spec.entitlements.clone(),
             reason: spec.reason.clone(),
             duration,
             not_after,
+            references: spec.references.clone(),
         })
     }
 }

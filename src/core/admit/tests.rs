@@ -402,6 +402,7 @@ fn an_entitlement_that_is_not_given_so_is_refused_and_says_how_it_would_be() {
 }
 
 #[test]
+#[allow(clippy::large_stack_arrays, reason = "a table of whole objects")]
 fn what_is_just_within_each_bound_is_admitted() {
     let asked = || grant("g");
     let exec =
@@ -668,4 +669,89 @@ fn a_role_of_the_namespace_is_admitted_like_a_cluster_role() {
     let policy = policy().with(|spec| spec.entitlements = vec![own]);
     let admission = judged(&grant("g"), &policy).unwrap();
     assert_eq!(admission.entitlements, looking(&policy.parsed()));
+}
+
+/// What the policy says of a request that does not meet a condition.
+fn unmet(grant: &AccessGrant, expression: &str) -> Vec<String> {
+    let policy = policy().demanding("ticket", expression, "name the ticket");
+    match judged(grant, &policy) {
+        Ok(_) => Vec::new(),
+        Err(refusals) => vec![refusals.reason().to_owned(), refusals.to_string()],
+    }
+}
+
+#[test]
+fn a_condition_that_holds_admits_and_one_that_does_not_says_its_message() {
+    let asking = || grant("g").because("PAY-123 checkout returns 500");
+    assert_eq!(unmet(&asking(), "request.reason.matches('PAY-[0-9]+')"), [""; 0]);
+    assert_eq!(
+        unmet(&asking(), "request.reason.matches('OPS-[0-9]+')"),
+        [
+            reasons::CONDITION_NOT_MET,
+            "spec: condition ticket of policy prod-debug is not met: name the ticket"
+        ]
+    );
+}
+
+#[test]
+fn a_condition_that_cannot_be_judged_is_not_met() {
+    assert_eq!(
+        unmet(&grant("g"), "namespaceObject.labels.team == 'payments'"),
+        [
+            reasons::CONDITION_NOT_MET,
+            "spec: condition ticket of policy prod-debug cannot be judged, so it is not met: there is no label \"team\"; \
+             ask whether it is there first, with 'in'; name the ticket"
+        ]
+    );
+    assert_eq!(
+        unmet(&grant("g").because("namespaceObject"), "request.notAfter > now").len(),
+        2
+    );
+}
+
+#[test]
+fn conditions_see_the_request_the_policy_and_the_instant() {
+    for expression in [
+        "request.name == 'g' && requester.username == 'alice@example.com' && 'payments-devs' in requester.groups",
+        "subject.kind == 'User' && subject.name == 'alice@example.com' && !has(subject.namespace)",
+        "request.duration == duration('30m') && size(request.entitlements) == 1 && request.entitlements[0] == 'look'",
+        "namespaceObject.name == 'prod' && namespaceObject.labels.env == 'prod'",
+        "policy.name == 'prod-debug' && size(policy.labels) == 0",
+        "now == timestamp('2026-12-01T09:15:00Z')",
+    ] {
+        assert_eq!(unmet(&grant("g"), expression), [""; 0], "{expression}");
+    }
+    let asking = grant("g")
+        .lasting("2h")
+        .until("2026-12-01T12:00:00Z")
+        .asking_for(&["exec"])
+        .with(|spec| {
+            spec.references = vec![crate::api::Reference {
+                kind: "Ticket".to_owned(),
+                id: "PAY-123".to_owned(),
+            }];
+        });
+    let expression = "request.duration == duration('2h') && request.notAfter - now < duration('3h') && \
+                      request.entitlements[0] == 'exec' && request.references.exists(r, r.id == 'PAY-123')";
+    assert_eq!(unmet(&asking, expression), [""; 0]);
+}
+
+#[test]
+fn every_condition_that_is_not_met_is_named_after_everything_else_that_is_wrong() {
+    let policy = policy()
+        .demanding(
+            "short",
+            "request.duration < duration('1h')",
+            "ask for less than an hour",
+        )
+        .demanding("office", "now.getHours() < 9", "ask before nine")
+        .demanding("human", "subject.kind == 'User'", "name a person");
+    let refusals = judged(&grant("g").lasting("5h"), &policy).unwrap_err();
+    assert_eq!(refusals.reason(), reasons::DURATION_TOO_LONG);
+    assert_eq!(
+        refusals.to_string(),
+        "(1) spec.duration: 5h asked, at most 4h allowed by policy prod-debug \
+         (2) spec: condition short of policy prod-debug is not met: ask for less than an hour \
+         (3) spec: condition office of policy prod-debug is not met: ask before nine"
+    );
 }

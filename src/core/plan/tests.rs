@@ -1136,6 +1136,27 @@ fn an_edit_that_still_admits_the_grant_changes_nothing() {
 }
 
 #[test]
+fn conditions_are_judged_until_the_access_is_in_force_and_not_after_it() {
+    let closed = policy().demanding("never", "false", "nobody may");
+    assert_eq!(
+        active().but(|it| it.policy = closed.ready()).plan(),
+        nothing_before(end())
+    );
+    let brief = policy().demanding("early", "now < timestamp('2026-12-01T09:00:01Z')", "come earlier");
+    let begun = Situation::of(grant("pay-123"), &brief).pass();
+    assert_eq!(begun.clone().after(seconds(600)).plan(), nothing_before(end()));
+    // Recorded, but not made: the pass that was to make it died.
+    let mut recorded = Situation::of(grant("pay-123"), &brief);
+    let intent = recorded.plan().stages[0][0].clone();
+    recorded.apply(&intent).unwrap();
+    let ending = recorded.after(seconds(1)).plan();
+    assert_eq!(
+        ending_of(&ending).message,
+        "policy prod-debug would refuse it now: spec: condition early of policy prod-debug is not met: come earlier"
+    );
+}
+
+#[test]
 fn windows_given_to_a_policy_end_live_access_when_they_close() {
     let closing = policy().open(&[], "08:00", "09:10");
     let edited = active().but(|it| it.policy = closing.ready());

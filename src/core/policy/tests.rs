@@ -214,6 +214,32 @@ fn entitlements_that_cannot_be_given_are_named() {
 }
 
 #[test]
+fn a_condition_that_cannot_be_used_is_named_with_line_and_column() {
+    let wrong = policy()
+        .demanding(
+            "ticket",
+            "true &&\n  request.reason.matches('(')",
+            "name the ticket",
+        )
+        .demanding("sound", "request.reason != ''", "say why")
+        .demanding("typed", "request.reason", "say why");
+    let problems = Policy::parse(&wrong, &settings()).map(|_| ()).unwrap_err();
+    assert_eq!(
+        problems,
+        [
+            Problem::new(
+                "spec.conditions[ticket].expression",
+                "line 2, column 26: this is not a regular expression (RE2 syntax): unclosed group"
+            ),
+            Problem::new(
+                "spec.conditions[typed].expression",
+                "line 1, column 1: a condition is true or false; this is string"
+            ),
+        ]
+    );
+}
+
+#[test]
 fn everything_wrong_is_said_at_once() {
     let wrong = policy().open(&[], "x", "y").with(|spec| {
         spec.duration.max = "9h".into();

@@ -1,0 +1,53 @@
+//! Literals that functions take: read once, when an expression is parsed.
+
+use jiff::SignedDuration;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use regex::RegexBuilder;
+
+use super::node::Pattern;
+
+/// Bytes a compiled pattern may take, and the steps that one byte of text then costs. In the worst case a pattern
+/// is tried at each byte with everything it is compiled to; what grows with its size is what a match may cost, and
+/// a pattern of nested repetitions is large, not slow. `\w` with all of Unicode takes some 30 KiB.
+const PATTERN_SIZES: [(usize, usize); 3] = [(4 * 1024, 1), (16 * 1024, 4), (64 * 1024, 16)];
+
+/// Compiles a pattern, or says why it is none.
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
+    let mut refusal = String::new();
+    for (size, weight) in PATTERN_SIZES {
+        match RegexBuilder::new(text).size_limit(size).build() {
+            Ok(regex) => return Ok(Pattern { regex, weight }),
+            Err(regex::Error::CompiledTooBig(_)) => {
+                refusal = format!("this pattern is too large: compiled it takes more than {size} bytes");
+            }
+            // The error repeats the pattern over several lines; its last says what is wrong.
+            Err(error) => {
+                let error = error.to_string();
+                let said = error
+                    .lines()
+                    .last()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ");
+                return Err(format!("this is not a regular expression (RE2 syntax): {said}"));
+            }
+        }
+    }
+    Err(refusal)
+}
+
+/// Reads a duration as CEL writes it, `1h30m` or `90s`.
+pub(super) fn literal_duration(text: &str) -> Option<SignedDuration> {
+    // jiff reads more than CEL does: words, ISO 8601.
+    let plain = text
+        .chars()
+        .all(|character| character.is_ascii_digit() || ".-hmsun".contains(character));
+    plain.then(|| text.parse().ok()).flatten()
+}
+
+/// The time zone of an IANA name.
+pub(super) fn zone(name: &str) -> Option<TimeZone> {
+    TimeZoneDatabase::bundled()
+        .get(name)
+        .ok()
+        .filter(|zone| !zone.is_unknown())
+}

@@ -1,0 +1,416 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::api::{Reference, Subject};
+use crate::core::fixtures::{at, strings};
+use crate::core::{Identity, Request, Span};
+
+/// A request, its namespace and its policy: what expressions of these tests look at.
+struct Asked {
+    request: Request,
+    namespace: BTreeMap<String, String>,
+    policy: BTreeMap<String, String>,
+}
+
+impl Asked {
+    fn new() -> Self {
+        let label = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        Self {
+            request: Request {
+                name: "pay-123".to_owned(),
+                requester: Identity {
+                    username: "alice@example.com".to_owned(),
+                    groups: strings(&["payments-devs", "system:authenticated"]),
+                },
+                subject: Subject::user("alice@example.com"),
+                entitlements: None,
+                reason: "PAY-123 checkout returns 500".to_owned(),
+                duration: None,
+                not_after: None,
+                references: vec![Reference {
+                    kind: "Ticket".to_owned(),
+                    id: "PAY-123".to_owned(),
+                }],
+            },
+            namespace: label("env", "prod"),
+            policy: label("tier", "gold"),
+        }
+    }
+
+    fn because(reason: impl Into<String>) -> Self {
+        let mut asked = Self::new();
+        asked.request.reason = reason.into();
+        asked
+    }
+
+    fn of_groups(groups: impl IntoIterator<Item = String>) -> Self {
+        let mut asked = Self::new();
+        asked.request.requester.groups = groups.into_iter().collect();
+        asked
+    }
+
+    fn judge(&self, text: &str) -> Result<bool, Failure> {
+        Expression::parse(text)
+            .unwrap_or_else(|malformed| panic!("{text}: {malformed}"))
+            .holds(&Evidence {
+                request: &self.request,
+                duration: Span::parse("90m").unwrap(),
+                entitlements: strings(&["look"]),
+                namespace_name: "prod",
+                namespace_labels: &self.namespace,
+                policy_name: "prod-debug",
+                policy_labels: &self.policy,
+                now: at("2026-12-01T09:15:30Z"),
+            })
+    }
+}
+
+fn wrong(text: &str) -> String {
+    Expression::parse(text).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn expressions_that_hold() {
+    for text in [
+        "true",
+        "request.name == 'pay-123'",
+        "request.reason.matches('PAY-[0-9]+')",
+        "matches(request.reason, r'^PAY-\\d+ ')",
+        "!request.reason.matches('^checkout')",
+        "request.reason.contains('checkout') && request.reason.startsWith('PAY') && request.reason.endsWith('500')",
+        "request.duration == duration('1h30m') && request.duration < duration('2h')",
+        "request.duration.getMinutes() == 90 && request.duration.getHours() == 1",
+        "!has(request.notAfter) && !has(subject.namespace) && has(request.reason)",
+        "request.references.exists(r, r.type == 'Ticket' && request.reason.startsWith(r.id))",
+        "request.references[0].id == 'PAY-123' && size(request.references) == 1",
+        "'look' in request.entitlements && request.entitlements.size() == 1",
+        "request.entitlements.all(e, e in ['look', 'exec'])",
+        "requester.username.endsWith('@example.com') && 'payments-devs' in requester.groups",
+        "requester.groups.exists_one(g, g.startsWith('payments-'))",
+        "requester.groups.filter(g, !g.startsWith('system:')) .size() == 1",
+        "requester.groups.map(g, size(g))[0] == 13",
+        "requester.groups.map(g, g + '!').exists(g, g == 'payments-devs!')",
+        "subject.kind == 'User' && subject.name == requester.username",
+        "namespaceObject.name == 'prod' && namespaceObject.labels.env == 'prod'",
+        "namespaceObject.labels['env'] in ['prod', 'stage'] && has(namespaceObject.labels.env)",
+        "'env' in namespaceObject.labels && !('team' in namespaceObject.labels)",
+        "policy.name == 'prod-debug' && policy.labels['ti' + 'er'] == 'gold' && size(policy.labels) == 1",
+        "now == timestamp('2026-12-01T09:15:30Z') && now - timestamp('2026-12-01T09:00:00Z') > duration('15m')",
+        "now + duration('1h') > now && duration('1h') + now - duration('1h') == now",
+        "now.getHours() == 9 && now.getHours('Europe/Berlin') == 10 && now.getMinutes() == 15",
+        "now.getDayOfWeek() == 2 && now.getMonth() == 11 && now.getDate() == 1 && now.getDayOfMonth() == 0",
+        "now.getFullYear() == 2026 && now.getDayOfYear() == 334 && now.getSeconds() == 30",
+        "1 + 2 * 3 - 8 / 2 == 3 && 7 % 3 == 1 && -(1) < 0 && 2 >= 2 && 2 != 3 && 'a' <= 'b'",
+        "(request.duration > duration('1h') ? 'long' : 'short') == 'long'",
+        "size('äöü') == 3",
+        // An operand that decides does so whatever the other one fails of.
+        "namespaceObject.labels.team == 'x' || true",
+        "!(1 / 0 == 1 && false)",
+        "['x', 'env'].exists(k, namespaceObject.labels[k] == 'prod')",
+        "// why\nrequest.name == 'pay-123' // so",
+    ] {
+        assert_eq!(Asked::new().judge(text), Ok(true), "{text}");
+    }
+}
+
+#[test]
+fn expressions_that_do_not_hold() {
+    for text in [
+        "false",
+        "request.reason.matches('^OPS-')",
+        "request.references.all(r, r.type == 'Incident')",
+        "requester.groups.exists_one(g, true)",
+        "request.duration > duration('90m')",
+        "['x', 'env'].all(k, namespaceObject.labels[k] == 'stage')",
+    ] {
+        assert_eq!(Asked::new().judge(text), Ok(false), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_there_or_out_of_range_has_no_answer() {
+    for (text, failure) in [
+        (
+            "request.notAfter > now",
+            "request.notAfter is not given; ask has(request.notAfter) first",
+        ),
+        (
+            "subject.namespace == 'ci'",
+            "subject.namespace is not given; ask has(subject.namespace) first",
+        ),
+        (
+            "namespaceObject.labels.team == 'x'",
+            "there is no label \"team\"; ask whether it is there first, with 'in'",
+        ),
+        ("request.references[1].id == ''", "a list of 1 has no element 1"),
+        ("request.references[-1].id == ''", "a list of 1 has no element -1"),
+        ("9223372036854775807 + size('a') > 0", "a result is out of range"),
+        ("-9223372036854775808 / -1 > 0", "a result is out of range"),
+        (
+            "now + duration('2000000h') + duration('99999999h') > now",
+            "a result is out of range",
+        ),
+        ("1 / (size('a') - 1) == 1", "a number is divided by zero"),
+        ("1 % 0 == 1", "a number is divided by zero"),
+        (
+            "request.references.exists_one(r, r.id == namespaceObject.labels.x)",
+            "there is no label \"x\"; ask whether it is there first, with 'in'",
+        ),
+        (
+            "false || namespaceObject.labels.team == 'x'",
+            "there is no label \"team\"; ask whether it is there first, with 'in'",
+        ),
+    ] {
+        let answered = Asked::new().judge(text).map_err(|failure| failure.to_string());
+        assert_eq!(answered, Err(failure.to_owned()), "{text}");
+    }
+}
+
+fn each_is_said(cases: &[(&str, &str)]) {
+    for (text, said) in cases {
+        let found = wrong(text);
+        assert!(found.starts_with(said), "{text}\n  said {found}\n  not  {said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_said_with_its_place_and_with_what_would_be_accepted() {
+    each_is_said(&[
+        (
+            "request.reason ==",
+            "line 1, column 18: mismatched input '<EOF>' expecting",
+        ),
+        (
+            "request.reason = 'x'",
+            "line 1, column 16: token recognition error at: '= '",
+        ),
+        (
+            "true &&\n  (request.name == 'x'",
+            "line 2, column 23: missing ')' at '<EOF>'",
+        ),
+        (
+            "true &&\n  'é' == requst.reason",
+            "line 2, column 10: there is no variable requst; there are request, requester,",
+        ),
+        (
+            "namespace.labels.env == 'x'",
+            "line 1, column 1: namespace is a reserved word of CEL; write namespaceObject",
+        ),
+        (
+            "request.ticket == 'x'",
+            "line 1, column 8: request has no ticket; it has name, reason, duration, notAfter,",
+        ),
+        (
+            "request == 'x'",
+            "line 1, column 1: request is no value itself; its fields are name,",
+        ),
+        (
+            "request.reason",
+            "line 1, column 1: a condition is true or false; this is string",
+        ),
+        (
+            "size(request.reason)",
+            "line 1, column 1: a condition is true or false; this is int",
+        ),
+    ]);
+}
+
+#[test]
+fn what_does_not_fit_together_is_said_with_its_place_and_with_what_would_be_accepted() {
+    each_is_said(&[
+        (
+            "request.reason && true",
+            "line 1, column 8: a bool is needed here; this is string",
+        ),
+        (
+            "request.duration > '1h'",
+            "line 1, column 18: duration and string cannot be compared so",
+        ),
+        (
+            "requester.groups == ['a']",
+            "line 1, column 18: list(string) and list(string) cannot be compared so",
+        ),
+        (
+            "1 in requester.groups",
+            "line 1, column 3: in is not defined for int and list(string)",
+        ),
+        (
+            "request.reason - 'x' == ''",
+            "line 1, column 16: - is not defined for string and string",
+        ),
+        (
+            "request.duration > duration('1 hour')",
+            "line 1, column 20: duration takes a literal of hours",
+        ),
+        (
+            "request.duration > duration(request.reason)",
+            "line 1, column 20: duration takes a literal of hours",
+        ),
+        (
+            "now > timestamp('tomorrow')",
+            "line 1, column 7: timestamp takes a literal",
+        ),
+        (
+            "request.reason.matches('(')",
+            "line 1, column 24: this is not a regular expression (RE2 syntax): unclosed group",
+        ),
+        (
+            "request.reason.matches('(?=x)')",
+            "line 1, column 24: this is not a regular expression (RE2 syntax): look-around",
+        ),
+        (
+            "request.reason.matches('\\\\w{500}')",
+            "line 1, column 24: this pattern is too large: compiled it takes more than 65536",
+        ),
+        (
+            "request.reason.matches(request.name)",
+            "line 1, column 31: a pattern is a literal",
+        ),
+        (
+            "request.reason.lowerAscii() == 'x'",
+            "line 1, column 16: lowerAscii with these arguments is not defined; there are has,",
+        ),
+        (
+            "contains(request.reason, 'x')",
+            "line 1, column 1: contains with these arguments is not defined",
+        ),
+        (
+            "now.getHours('Mars/Base') == 1",
+            "line 1, column 5: there is no time zone \"Mars/Base\"; give an IANA name",
+        ),
+        (
+            "namespaceObject.labels.all(k, true)",
+            "line 1, column 24: all goes over a list; this is map(string, string)",
+        ),
+        (
+            "requester.groups.all(now, true)",
+            "line 1, column 22: now names something else already",
+        ),
+        (
+            "requester.groups.all('g', true)",
+            "line 1, column 22: all takes a name for the element first",
+        ),
+        (
+            "requester.groups.all(g, g)",
+            "line 1, column 25: a bool is needed here; this is string",
+        ),
+        (
+            "[1, 'a'].size() == 2",
+            "line 1, column 5: a int is needed here; this is string",
+        ),
+        ("[] == []", "line 1, column 1: an empty list has no type"),
+        ("1.5 < 2.5", "line 1, column 1: literals are bool, int and string"),
+        (
+            "request.notAfter == null",
+            "line 1, column 21: nothing is null here; ask has(...)",
+        ),
+        (
+            "{'a': 1}.a == 1",
+            "line 1, column 1: maps and messages cannot be made here",
+        ),
+        (
+            "request.?name == 'x'",
+            "line 1, column 8: unsupported syntax '.?'",
+        ),
+        ("", "line 1, column 1: mismatched input '<EOF>' expecting"),
+    ]);
+}
+
+#[test]
+fn text_of_a_request_is_never_read_as_an_expression() {
+    for reason in [
+        "' || true || '",
+        "PAY-1') || true || request.reason.matches('",
+        "\" + request.name + \"",
+        "true",
+        "${now} {{now}} %s \\",
+        "(((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((",
+        "(a+)+$ [[[ *",
+    ] {
+        let asked = Asked::because(reason);
+        assert_eq!(
+            asked.judge("request.reason.matches('^OPS-[0-9]+')"),
+            Ok(false),
+            "{reason}"
+        );
+        assert_eq!(
+            asked.judge("request.reason == 'true' && request.name == 'x'"),
+            Ok(false),
+            "{reason}"
+        );
+        // Nor as a pattern, or a name of anything: at most as a key that is not there.
+        let failure = asked
+            .judge("namespaceObject.labels[request.reason] == 'prod'")
+            .unwrap_err();
+        assert!(failure.to_string().starts_with("there is no label"), "{failure}");
+        assert!(failure.to_string().chars().count() < 256, "{failure}");
+    }
+}
+
+#[test]
+fn what_could_take_too_long_is_refused() {
+    let thrice = "requester.groups.all(a, requester.groups.all(b, requester.groups.all(c, a + b != c)))";
+    assert!(
+        wrong(thrice).starts_with("line 1, column 66: more than 2 loops stand within one another"),
+        "{}",
+        wrong(thrice)
+    );
+    assert!(wrong(&"(".repeat(2000)).contains("line 1, column 13: brackets and ?: nest more than 12 deep"));
+    assert!(wrong(&"1+".repeat(1000)).contains("more than 64 operators follow one another"));
+    assert!(wrong(&"a".repeat(MAX_LENGTH + 1)).contains("at most 2048 characters"));
+}
+
+#[test]
+fn an_evaluation_ends_when_its_steps_are_spent() {
+    let crowd = Asked::of_groups((0..1024).map(|number| format!("group-{number}")));
+    let twice = "requester.groups.all(a, requester.groups.exists(b, a == b))";
+    assert_eq!(Asked::new().judge(twice), Ok(true));
+    assert_eq!(crowd.judge(twice), Err(Failure::Exhausted));
+    // No operand beside it turns that into an answer.
+    assert_eq!(crowd.judge(&format!("{twice} || true")), Err(Failure::Exhausted));
+    assert_eq!(
+        crowd.judge(&format!("!({twice} && false)")),
+        Err(Failure::Exhausted)
+    );
+    // What people write goes through the largest of requests.
+    assert_eq!(
+        crowd.judge("requester.groups.exists(g, g.matches('^group-1023$'))"),
+        Ok(true)
+    );
+    let loud = Asked::because("\u{10348}".repeat(1024));
+    assert_eq!(loud.judge("request.reason.matches('[A-Z]+-[0-9]+')"), Ok(false));
+}
+
+/// A thread of the operator has 2 MiB; half of it is left for what called.
+#[test]
+fn the_deepest_that_is_accepted_needs_little_stack() {
+    let deepest = [
+        format!("{}true{}", "(".repeat(12), ")".repeat(12)),
+        format!("{}1{} == 1", "[".repeat(12), "][0]".repeat(12)),
+        format!("{}true", "true?true:".repeat(12)),
+        format!("{}true{}", "!(".repeat(12), ")".repeat(12)),
+        format!("{}1{} == 1", "(1+1+1+1+".repeat(12), ")".repeat(12)),
+        format!("1{} == 65", "+1".repeat(61)),
+        format!(
+            "requester.groups.all(g, requester.groups.all(h, {}g == h{}))",
+            "(true && ".repeat(10),
+            ")".repeat(10)
+        ),
+        format!("size('a{}') > 0", "' + 'a".repeat(60)),
+        "[{a:(f(".repeat(3),
+    ];
+    let small = std::thread::Builder::new().stack_size(1024 * 1024);
+    let thread = small.spawn(move || {
+        let mut answers = 0;
+        for text in &deepest {
+            if let Ok(expression) = Expression::parse(text) {
+                let copy = Expression(expression.0.clone());
+                drop(expression);
+                drop(copy);
+                answers += usize::from(Asked::new().judge(text).is_ok());
+            }
+        }
+        answers
+    });
+    assert_eq!(thread.unwrap().join().unwrap(), 8);
+}

@@ -1,0 +1,135 @@
+//! What must not take long, measured: `core` itself knows no clock.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::api::Subject;
+use crate::core::{Evidence, Expression, Failure, Identity, Request, Span};
+
+/// A request with this reason, by somebody of these groups.
+fn request(reason: &str, groups: Vec<String>) -> Request {
+    Request {
+        name: "pay-123".to_owned(),
+        requester: Identity {
+            username: "alice@example.com".to_owned(),
+            groups,
+        },
+        subject: Subject::user("alice@example.com"),
+        entitlements: None,
+        reason: reason.to_owned(),
+        duration: None,
+        not_after: None,
+        references: Vec::new(),
+    }
+}
+
+/// How long it takes to judge so often, and the last answer.
+fn judge(text: &str, request: &Request, times: usize) -> (Duration, Option<Result<bool, Failure>>) {
+    let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
+    let expression = Expression::parse(text).unwrap_or_else(|malformed| panic!("{text}: {malformed}"));
+    let evidence = Evidence {
+        request,
+        duration: Span::parse("90m").unwrap(),
+        entitlements: vec!["look".to_owned()],
+        namespace_name: "prod",
+        namespace_labels: &labels,
+        policy_name: "prod-debug",
+        policy_labels: &labels,
+        now: "2026-12-01T09:15:30Z".parse().unwrap(),
+    };
+    let begun = Instant::now();
+    let mut answer = None;
+    for _ in 0..times {
+        answer = Some(expression.holds(&evidence));
+    }
+    (begun.elapsed(), answer)
+}
+
+/// Each is the worst of its kind that is accepted, on the largest request there can be: 1,024 characters of four
+/// bytes, 1,024 groups of 253 such.
+#[test]
+fn the_worst_expression_on_the_largest_request_ends_soon() {
+    let largest = request(&"a".repeat(4096), vec!["a".repeat(1012); 1024]);
+    let many = vec!["requester.groups.all(g, g == 'a')"; 50].join(" || ");
+    for (text, answer) in [
+        (
+            "requester.groups.all(a, requester.groups.all(b, a == b))",
+            Err(Failure::Exhausted),
+        ),
+        ("requester.groups.all(g, g in requester.groups)", Ok(true)),
+        (
+            "requester.groups.map(g, g + g).map(g, g + g).all(g, g.contains('b'))",
+            Err(Failure::Exhausted),
+        ),
+        (
+            "requester.groups.all(g, requester.groups.filter(h, h != g).size() == 0)",
+            Err(Failure::Exhausted),
+        ),
+        ("request.reason.matches('(a*)*[^a]')", Ok(false)),
+        ("request.reason.matches('(a|aa)+[^a]$')", Ok(false)),
+        ("request.reason.matches('(?:a?){400}a{400}[^a]')", Ok(false)),
+        ("request.reason.matches('(?:a{0,40}){0,9}[^a]')", Ok(false)),
+        (
+            "requester.groups.exists(g, g.matches('(a+a+)+[^a]'))",
+            Err(Failure::Exhausted),
+        ),
+        (
+            "requester.groups.exists(g, g.matches('[^b]*(a?){90}a{90}[^a]'))",
+            Err(Failure::Exhausted),
+        ),
+        (&many, Ok(false)),
+    ] {
+        let (taken, judged) = judge(text, &largest, 1);
+        println!(
+            "{taken:>12?} {judged:?} {}",
+            text.chars().take(70).collect::<String>()
+        );
+        assert_eq!(judged, Some(answer), "{text}");
+        // 1 s of it at most, without optimization; 12 ms with.
+        assert!(taken < Duration::from_secs(5), "{text}: {taken:?}");
+    }
+    let crowd = request("a", vec!["a".to_owned(); 1024]);
+    let steps = "requester.groups.all(a, requester.groups.all(b, true && true && true && a == b))";
+    let (taken, judged) = judge(steps, &crowd, 1);
+    println!("{taken:>12?} for all steps");
+    assert_eq!(judged, Some(Err(Failure::Exhausted)));
+    assert!(taken < Duration::from_secs(1), "{taken:?}");
+}
+
+#[test]
+fn whatever_nests_as_deeply_as_it_may_is_parsed_soon() {
+    for text in [
+        "(".repeat(12),
+        "[".repeat(2048),
+        "{a:[f(".repeat(4),
+        "a?b:".repeat(12),
+        "!".repeat(64),
+        format!("{}1{}", "((1+".repeat(6), "))".repeat(6)),
+        "a.b == c && ".repeat(150),
+        "' ".repeat(1000),
+        "x in y || ".repeat(200),
+        "[a, ".repeat(12),
+        "f(a, b, c, ".repeat(12),
+        "1 ".repeat(1000),
+    ] {
+        let begun = Instant::now();
+        let refused = Expression::parse(&text).is_err();
+        let taken = begun.elapsed();
+        println!("{taken:>12?} {}", text.chars().take(40).collect::<String>());
+        assert!(refused && taken < Duration::from_secs(2), "{text}: {taken:?}");
+    }
+}
+
+/// `cargo test --release --lib ten_thousand -- --ignored --nocapture`
+#[test]
+#[ignore = "the figure is for a build with optimization"]
+fn ten_thousand_evaluations_take_less_than_a_second() {
+    let groups = vec!["payments-devs".to_owned(), "system:authenticated".to_owned()];
+    let asked = request("PAY-123 checkout returns 500", groups);
+    let text = "request.reason.matches('^[A-Z]+-[0-9]+') && request.duration <= duration('4h') && \
+                requester.groups.exists(g, g.startsWith('payments-')) && namespaceObject.labels['env'] in ['prod', 'stage']";
+    let (taken, answer) = judge(text, &asked, 10_000);
+    println!("10,000 evaluations in {taken:?}");
+    assert_eq!(answer, Some(Ok(true)));
+    assert!(taken < Duration::from_secs(1), "{taken:?}");
+}
