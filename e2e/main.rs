@@ -17,6 +17,7 @@ mod harness;
 
 mod asking;
 mod changes;
+mod conditions;
 mod demonstration;
 mod faults;
 mod guards;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         identity::tests(),
         guards::tests(),
         changes::tests(),
+        conditions::tests(),
         policies::tests(),
         observing::tests(),
     ]

@@ -51,3 +51,50 @@ pub(super) fn zone(name: &str) -> Option<TimeZone> {
         .ok()
         .filter(|zone| !zone.is_unknown())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_cost_by_their_size() {
+        for (text, weight) in [
+            ("PAY-[0-9]+", 1),
+            ("^[A-Z]+-[0-9]+ .*$", 1),
+            ("(a+)+$", 1),
+            (r"\d+", 4),
+            (r"\w+", 16),
+        ] {
+            assert_eq!(pattern(text).unwrap().weight, weight, "{text}");
+        }
+        assert!(pattern(r"\w{100}").unwrap_err().contains("too large"));
+    }
+
+    #[test]
+    fn durations_are_read_as_cel_writes_them() {
+        for (text, milliseconds) in [
+            ("1h30m", 5_400_000),
+            ("90s", 90_000),
+            ("1.5h", 5_400_000),
+            ("-1m", -60_000),
+            ("0s", 0),
+            ("1500ms", 1_500),
+        ] {
+            let read = literal_duration(text).map(|duration| duration.as_millis());
+            assert_eq!(read, Some(milliseconds), "{text}");
+        }
+        for text in [
+            "",
+            "1",
+            "h",
+            "1 h",
+            "1d",
+            "1 hour",
+            "PT1H",
+            "1h ago",
+            "99999999999999999999h",
+        ] {
+            assert_eq!(literal_duration(text), None, "{text}");
+        }
+    }
+}

@@ -72,15 +72,13 @@ impl Expression {
         }
         nesting::bounded(text)
             .map_err(|unreadable| Malformed::at(text, unreadable.byte, unreadable.message))?;
-        // The parser is a large generated one. What it does not survive must not end the operator.
-        let (node, found) = catch_unwind(AssertUnwindSafe(|| {
+        let (node, found) = survived(text, || {
             let parser = Env::default().with_optional_support(false).parser();
             match parser.parse_with_source_info(text) {
                 Ok((expression, source)) => check::check(text, &source, &expression),
                 Err(errors) => Err(first(text, &errors)),
             }
-        }))
-        .unwrap_or_else(|_| Err(Malformed::at(text, 0, "the parser cannot read this")))?;
+        })?;
         if found != Type::Bool {
             let message = format!("a condition is true or false; this is {found}");
             return Err(Malformed::at(text, 0, message));
@@ -92,6 +90,12 @@ impl Expression {
     pub fn holds(&self, evidence: &Evidence<'_>) -> Result<bool, Failure> {
         evaluate::holds(&self.0, evidence)
     }
+}
+
+/// What parsing answers. The parser is a large generated one; what it does not survive must not end the operator.
+fn survived<T>(text: &str, parse: impl FnOnce() -> Result<T, Malformed>) -> Result<T, Malformed> {
+    catch_unwind(AssertUnwindSafe(parse))
+        .unwrap_or_else(|_| Err(Malformed::at(text, 0, "the parser cannot read this")))
 }
 
 /// The first thing the parser says.

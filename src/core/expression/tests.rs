@@ -381,6 +381,15 @@ fn an_evaluation_ends_when_its_steps_are_spent() {
     assert_eq!(loud.judge("request.reason.matches('[A-Z]+-[0-9]+')"), Ok(false));
 }
 
+#[test]
+fn what_the_parser_does_not_survive_is_refused() {
+    let refused = survived::<()>("true", || panic!("a mistake in the parser"));
+    assert_eq!(
+        refused,
+        Err(Malformed::at("true", 0, "the parser cannot read this"))
+    );
+}
+
 /// A thread of the operator has 2 MiB; half of it is left for what called.
 #[test]
 fn the_deepest_that_is_accepted_needs_little_stack() {
