@@ -175,20 +175,7 @@ async fn own_role(place: &Place<'_>, on_change: &str) -> anyhow::Result<(String,
     let entitlement = json!({"entitlements": [{"name": "look", "selection": "Default",
         "role": {"kind": "ClusterRole", "name": name, "onChange": on_change}}]});
     let policy = place.policy_unjudged(entitlement).await?.name_any();
-    let policies = Api::<AccessPolicy>::all(suite.admin.clone());
-    eventually("the policy is ready", SOON, async || {
-        let policy = policies.get(&policy).await.map_err(|error| error.to_string())?;
-        let status = policy.status.unwrap_or_default();
-        let ready = status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == conditions::READY);
-        match ready {
-            Some(ready) if ready.status == "True" => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await?;
+    place.ready(&policy).await?;
     Ok((name, policy))
 }
 

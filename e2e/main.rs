@@ -19,6 +19,7 @@ mod asking;
 mod changes;
 mod conditions;
 mod demonstration;
+mod elevation;
 mod faults;
 mod guards;
 mod identity;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         guards::tests(),
         changes::tests(),
         conditions::tests(),
+        elevation::tests(),
         policies::tests(),
         observing::tests(),
     ]

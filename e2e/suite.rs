@@ -245,6 +245,24 @@ impl Place<'_> {
         .await
     }
 
+    /// Waits until grants may name a policy: what it hands out may be given to the operator after it.
+    pub async fn ready(&self, name: &str) -> anyhow::Result<()> {
+        let policies = Api::<AccessPolicy>::all(self.suite.admin.clone());
+        eventually("the policy is ready", SOON, async || {
+            let policy = policies.get(name).await.map_err(|error| error.to_string())?;
+            let status = policy.status.unwrap_or_default();
+            let ready = status
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == conditions::READY);
+            match ready {
+                Some(ready) if ready.status == "True" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+    }
+
     /// Edits a policy (a merge patch of its spec) and waits until that is judged.
     pub async fn edit_policy(&self, name: &str, edit: Value) -> anyhow::Result<AccessPolicy> {
         let policies = Api::<AccessPolicy>::all(self.suite.admin.clone());

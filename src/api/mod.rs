@@ -50,12 +50,12 @@ pub const RESERVED_PREFIX: &str = "access.curfew.dev/";
 /// takes it off.
 pub const REVOKE_FINALIZER: &str = "access.curfew.dev/revoke";
 
-/// ClusterRole that marks whoever it is bound to as holding access that ends: `hold` on `elevations/active`. A guard
-/// asks for it before something lasting is made.
+/// The `ClusterRole` an elevation marker binds: verb `hold` on `elevations.access.curfew.dev`, name `active`. It gives
+/// nothing; guards ask the authorizer for it, and refuse its holder to make what would outlast the grant.
 pub const ELEVATED_ROLE: &str = "curfew-elevated";
 
-/// What the name of a binding of [`ELEVATED_ROLE`] ends with; before it stands the name of the fuse that holds it.
-pub const ELEVATED_SUFFIX: &str = "-elevated";
+/// What the name of an elevation marker ends with; before it stands the name of the fuse that holds it.
+pub const MARKER_SUFFIX: &str = "-elevated";
 
 /// Label that says who made an object, after the Kubernetes recommended labels.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";

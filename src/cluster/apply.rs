@@ -174,7 +174,7 @@ impl<'a> Application<'a> {
         let (client, namespace) = (self.edges.client.clone(), artifact.grant.namespace.as_str());
         let fuse_uid = self
             .uids
-            .get(&(ArtifactKind::Job, artifact.name.clone()))
+            .get(&(ArtifactKind::Job, artifact.fuse_name().to_owned()))
             .cloned()
             .unwrap_or_default();
         let params = PostParams {

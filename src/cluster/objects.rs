@@ -138,12 +138,12 @@ pub fn binding(
     }
 }
 
-/// A fuse holds what has its own name.
+/// A fuse holds what has its own name, and the elevation marker beside that.
 fn held_by(artifact: &Artifact, fuse_uid: &str) -> OwnerReference {
     OwnerReference {
         api_version: "batch/v1".to_owned(),
         kind: "Job".to_owned(),
-        name: artifact.name.clone(),
+        name: artifact.fuse_name().to_owned(),
         uid: fuse_uid.to_owned(),
         ..OwnerReference::default()
     }

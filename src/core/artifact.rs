@@ -1,13 +1,14 @@
-//! What is made for a grant: for each entitlement a fuse and a binding of the same name, and a Role between them
-//! where the rules are the policy's own.
+//! What is made for a grant: for each entitlement a fuse and a binding of the same name, a Role between them where
+//! the rules are the policy's own, and an elevation marker where the access could make something that outlasts it.
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::facts::{Content, Found, RoleName};
+use super::resolve::Resolved;
 use crate::api::{
-    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, NAME_PREFIX, ResolvedEntitlement, RoleKind,
-    Rule, Subject,
+    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, ELEVATED_ROLE, MARKER_SUFFIX, NAME_PREFIX,
+    RoleKind, Rule, Subject,
 };
 
 /// Seconds a fuse burns longer than the access lasts, so that an operator that lives is first: the Job
@@ -78,6 +79,11 @@ impl Artifact {
         }
     }
 
+    /// Name of the fuse that holds it; a fuse's own.
+    pub fn fuse_name(&self) -> &str {
+        fuse_name(&self.name)
+    }
+
     /// Whether what was found is this artifact, unchanged. Says what differs.
     pub fn compare(&self, found: &Found) -> Result<(), String> {
         let differs = |what: &str| Err(format!("{} {}: {what}", self.kind_name(), self.name));
@@ -114,30 +120,40 @@ pub const fn kind_name(kind: ArtifactKind) -> &'static str {
     }
 }
 
-/// The records of everything that will be made for these entitlements. Names are derived from 128 random bits,
-/// so that nobody can prepare an object of that name.
-pub fn intended(
-    grant: &GrantIdentity,
-    entitlements: &[ResolvedEntitlement],
-    entropy: u128,
-) -> Vec<ArtifactRecord> {
+/// Name of the fuse that holds what has this name: the same, but for elevation markers.
+pub fn fuse_name(name: &str) -> &str {
+    name.strip_suffix(MARKER_SUFFIX).unwrap_or(name)
+}
+
+/// Whether a thing of this kind and name is an elevation marker: a second binding of a grant's subject, to
+/// [`ELEVATED_ROLE`]. It comes before the access and goes after it.
+pub fn is_marker(kind: ArtifactKind, name: &str) -> bool {
+    kind == ArtifactKind::RoleBinding && name.ends_with(MARKER_SUFFIX)
+}
+
+/// The records of everything that will be made for the access. Names are derived from 128 random bits, so that
+/// nobody can prepare an object of that name. Whether an entitlement is elevated stands in these records alone.
+pub fn intended(grant: &GrantIdentity, resolved: &Resolved, entropy: u128) -> Vec<ArtifactRecord> {
     let mut records = Vec::new();
-    for entitlement in entitlements {
+    for entitlement in &resolved.access.entitlements {
         let name = artifact_name(entropy, &entitlement.name);
-        let mut record = |kind| {
+        let mut record = |kind, name: &str| {
             records.push(ArtifactRecord {
                 kind,
                 namespace: grant.namespace.clone(),
-                name: name.clone(),
+                name: name.to_owned(),
                 entitlement: entitlement.name.clone(),
                 uid: None,
             });
         };
-        record(ArtifactKind::Job);
+        record(ArtifactKind::Job, &name);
         if entitlement.role.is_none() {
-            record(ArtifactKind::Role);
+            record(ArtifactKind::Role, &name);
         }
-        record(ArtifactKind::RoleBinding);
+        if resolved.elevated.contains(&entitlement.name) {
+            record(ArtifactKind::RoleBinding, &format!("{name}{MARKER_SUFFIX}"));
+        }
+        record(ArtifactKind::RoleBinding, &name);
     }
     records
 }
@@ -175,6 +191,9 @@ pub fn artifacts(grant: &AccessGrant, status: &AccessGrantStatus, now: Timestamp
             ArtifactKind::Role => Body::Role(entitlement.rules.clone()),
             ArtifactKind::RoleBinding => Body::Binding {
                 role: match &entitlement.role {
+                    _ if is_marker(record.kind, &record.name) => {
+                        (RoleKind::ClusterRole, ELEVATED_ROLE.to_owned())
+                    }
                     Some(role) => (role.kind, role.name.clone()),
                     None => (RoleKind::Role, record.name.clone()),
                 },

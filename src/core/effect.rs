@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::announce::Announcement;
-use super::artifact::Artifact;
+use super::artifact::{Artifact, is_marker};
 use super::ending::Ending;
 use crate::api::{AccessGrantStatus, ArtifactKind};
 
@@ -43,6 +43,20 @@ pub struct Target {
     pub uid: Option<String>,
 }
 
+impl Target {
+    /// Whether access ends when it goes: it is a binding, and no elevation marker.
+    pub fn gives_access(&self) -> bool {
+        self.kind == ArtifactKind::RoleBinding && !is_marker(self.kind, &self.name)
+    }
+}
+
+/// Removes these in their order: what gives access; then the rest, so that whoever is elevated is that as long as
+/// there is access.
+pub fn removal(targets: impl IntoIterator<Item = Target>) -> [Vec<Effect>; 2] {
+    let (first, rest): (Vec<_>, Vec<_>) = targets.into_iter().partition(Target::gives_access);
+    [first, rest].map(|targets| targets.into_iter().map(Effect::Delete).collect())
+}
+
 /// Which effects go first when many grants want the API server at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Precedence {
@@ -58,10 +72,7 @@ impl Effect {
     /// Its precedence across grants.
     pub fn precedence(&self) -> Precedence {
         match self {
-            Self::Delete(Target {
-                kind: ArtifactKind::RoleBinding,
-                ..
-            }) => Precedence::End,
+            Self::Delete(target) if target.gives_access() => Precedence::End,
             Self::Intend(_) | Self::Create(_) => Precedence::Begin,
             Self::RecordActive
             | Self::Delete(_)
@@ -157,6 +168,12 @@ impl Plan {
             self.stages.push(stage);
         }
         self
+    }
+
+    /// Adds these stages.
+    #[must_use]
+    pub fn then_each(self, stages: impl IntoIterator<Item = Vec<Effect>>) -> Self {
+        stages.into_iter().fold(self, Self::then)
     }
 
     /// Looks again at that moment at the latest.

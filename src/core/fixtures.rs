@@ -286,7 +286,7 @@ impl AccessPolicy {
     }
 }
 
-/// The roles of the cluster: view, and maintain with which more access can be gained.
+/// The roles of the cluster: view, maintain with which more access can be gained, and author with which tokens are made.
 pub(crate) fn roles() -> Roles {
     let role = |name: &str, rules: &[Rule]| {
         let facts = RoleFacts::new(format!("uid-of-{name}"), rules);
@@ -295,6 +295,7 @@ pub(crate) fn roles() -> Roles {
     Roles::from([
         role("view", &[rule(&["get", "list", "watch"], &["pods", "services"])]),
         role("maintain", &[rule(&["*"], &["pods"])]),
+        role("author", &[rule(&["create"], &["serviceaccounts/token"])]),
     ])
 }
 
@@ -440,7 +441,7 @@ impl Situation {
         let owner = match artifact.body {
             Body::Fuse { .. } => self.grant.metadata.uid.clone(),
             Body::Role(_) | Body::Binding { .. } => {
-                let fuse = self.find(ArtifactKind::Job, &artifact.name);
+                let fuse = self.find(ArtifactKind::Job, artifact.fuse_name());
                 let fuse = fuse.ok_or_else(|| format!("{} has no fuse", artifact.name))?;
                 Some(fuse.uid.clone())
             }

@@ -3,12 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::admit::{admit, readmit};
-use super::artifact::artifacts;
+use super::artifact::{artifacts, fuse_name, is_marker};
 use super::effect::Target;
 use super::ending::Ending;
 use super::facts::{Found, Input, PolicyFacts, Roles};
 use super::policy::{Access, Policy};
-use super::rules::{covers, escalating};
+use super::rules::{covers, escalating, outlasting};
 use super::window::{Opening, opening};
 use super::{Request, Span, kind_name};
 use crate::api::{
@@ -58,6 +58,14 @@ impl<'a> Live<'a> {
             POLICY_GRACE
         };
         since.saturating_add(grace).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether the access of that entitlement has an elevation marker.
+    fn is_elevated(&self, entitlement: &str) -> bool {
+        self.status
+            .artifacts
+            .iter()
+            .any(|record| record.entitlement == entitlement && is_marker(record.kind, &record.name))
     }
 
     /// Whether what was found is one of the things recorded.
@@ -186,7 +194,7 @@ fn drift(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<String> {
             let holder = match wanted.kind() {
                 ArtifactKind::Job => input.grant.metadata.uid.clone(),
                 ArtifactKind::Role | ArtifactKind::RoleBinding => {
-                    found(ArtifactKind::Job, &wanted.name).map(|fuse| fuse.uid.clone())
+                    found(ArtifactKind::Job, fuse_name(&wanted.name)).map(|fuse| fuse.uid.clone())
                 }
             };
             // Until everything was made, a fuse that went takes along what it held; that is made again.
@@ -197,15 +205,23 @@ fn drift(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<String> {
         })
 }
 
-/// What changed of a named role, where the policy does not say to keep the access.
+/// What changed of a named role, where the policy does not say to keep the access. It cannot keep access that has come
+/// to allow what outlasts it: only what was elevated from its beginning is guarded against that.
 fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> {
     let resolved = live.status.resolved.as_ref()?;
     resolved.entitlements.iter().find_map(|entitlement| {
         let role = entitlement.role.as_ref()?;
+        let there = input.roles.get(&(role.kind, role.name.clone()));
         if live.active && keeps(input.policy, entitlement, role) {
-            return None;
+            let outlasts = there.is_some_and(|there| outlasting(there.rules()));
+            return (outlasts && !live.is_elevated(&entitlement.name)).then(|| {
+                format!(
+                    "the rules of role {} now allow to make what outlasts the access",
+                    role.name
+                )
+            });
         }
-        match input.roles.get(&(role.kind, role.name.clone())) {
+        match there {
             None => Some(format!("role {} was deleted", role.name)),
             Some(there) if there.uid != role.uid => {
                 Some(format!("role {} was deleted and made again", role.name))

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::announce::Announcement;
-use super::effect::{Effect, Plan, Target};
+use super::effect::{Effect, Plan, Target, removal};
 use super::ending::Ending;
 use super::facts::Found;
 use super::live::Live;
@@ -12,13 +12,6 @@ use crate::api::{AccessGrant, ArtifactKind, RevocationCause};
 /// Removes everything that carries the label of a grant that is gone, bindings first, and proves that nothing is
 /// left that gives access. `last` is the grant as it was last seen; if it was live then, its end is told.
 pub fn plan_orphan(last: Option<&AccessGrant>, found: &[Found], now: Timestamp) -> Plan {
-    let of = |bindings: bool| {
-        found
-            .iter()
-            .filter(move |found| (found.kind() == ArtifactKind::RoleBinding) == bindings)
-            .map(|found| Effect::Delete(Target::from(found)))
-            .collect::<Vec<_>>()
-    };
     let recorded = last.and_then(|grant| grant.status.as_ref()).and_then(Live::of);
     let gives_access: Vec<Target> = recorded
         .map_or_else(
@@ -37,8 +30,7 @@ pub fn plan_orphan(last: Option<&AccessGrant>, found: &[Found], now: Timestamp) 
         }))
     });
     Plan::default()
-        .then(of(true))
-        .then(of(false))
+        .then_each(removal(found.iter().map(Target::from)))
         .then((!gives_access.is_empty()).then_some(Effect::ProveAbsent(gives_access)))
         .then(announcement)
 }

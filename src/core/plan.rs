@@ -4,14 +4,14 @@ use jiff::Timestamp;
 
 use super::admit::admit;
 use super::announce::{Announcement, GivenAccess};
-use super::artifact::{GrantIdentity, artifacts, intended};
-use super::effect::{Effect, Plan, Target};
+use super::artifact::{GrantIdentity, artifacts, intended, is_marker};
+use super::effect::{Effect, Plan, Target, removal};
 use super::facts::{Found, Input, NamespaceFacts, PolicyFacts};
 use super::live::{Live, POLICY_GRACE, ending, next_look};
 use super::resolve::{Resolved, resolve};
 use super::retention::deletable_at;
 use super::status;
-use super::{Ending, Policy, Refusal, Refusals, Request};
+use super::{Artifact, Ending, Policy, Refusal, Refusals, Request};
 use crate::api::{AccessGrantStatus, ArtifactKind, conditions, reasons};
 
 /// Decides. Total: every input has a plan. Applying the plan and planning again gives a plan without effects.
@@ -32,7 +32,7 @@ pub fn plan(input: &Input<'_>, now: Timestamp) -> Plan {
 /// A grant that nobody has decided yet.
 fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
     if input.grant.metadata.deletion_timestamp.is_some() {
-        return Plan::default().then(removals(input, |_| true));
+        return Plan::default().then_each(removals(input, |_| true));
     }
     let plan = match judge(input, now) {
         Judgement::Hold {
@@ -45,7 +45,7 @@ fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
         Judgement::Grant(resolved) => grant_access(input, &resolved, now),
     };
     // Left by a pass that died between a fuse and the record of it; a fuse alone gives nobody anything.
-    plan.then(removals(input, |_| true))
+    plan.then_each(removals(input, |_| true))
 }
 
 enum Judgement<'a> {
@@ -183,7 +183,7 @@ fn deny(input: &Input<'_>, refusals: &Refusals, now: Timestamp) -> Plan {
 fn grant_access(input: &Input<'_>, resolved: &Resolved, now: Timestamp) -> Plan {
     let expires_at = status::micro_time(resolved.expires_at(now, input.settings));
     let identity = GrantIdentity::from(input.grant);
-    let records = intended(&identity, &resolved.access.entitlements, input.entropy);
+    let records = intended(&identity, resolved, input.entropy);
     let intent = status::activating(input.grant, resolved, expires_at.0, records, now);
     let live = Live {
         status: &intent,
@@ -194,10 +194,9 @@ fn grant_access(input: &Input<'_>, resolved: &Resolved, now: Timestamp) -> Plan 
     let write_ahead = Effect::Intend(Box::new(intent.clone()));
     if !input.found.is_empty() {
         // An attempt failed before: another fuse each time would pile them up.
-        return making
-            .stages
-            .into_iter()
-            .fold(Plan::default().then([write_ahead]), Plan::then)
+        return Plan::default()
+            .then([write_ahead])
+            .then_each(making.stages)
             .waking(expires_at.0);
     }
     // The write-ahead goes beside the fuse: a fuse alone gives nobody anything, and side by side they take two
@@ -205,9 +204,7 @@ fn grant_access(input: &Input<'_>, resolved: &Resolved, now: Timestamp) -> Plan 
     let mut stages = making.stages.into_iter();
     let fuses = stages.next().unwrap_or_default();
     let first = std::iter::once(write_ahead).chain(fuses);
-    stages
-        .fold(Plan::default().then(first), Plan::then)
-        .waking(expires_at.0)
+    Plan::default().then(first).then_each(stages).waking(expires_at.0)
 }
 
 /// A live grant that nothing speaks against.
@@ -222,11 +219,12 @@ fn carry_on(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
     } else {
         make_missing(input, live, input.found, now)
     };
-    plan.then(removals(input, |found| !live.records(found)))
+    plan.then_each(removals(input, |found| !live.records(found)))
         .waking(next_look(input, live, now))
 }
 
-/// What is recorded and not there yet: fuses, then Roles, then bindings; then the telling and the record.
+/// What is recorded and not there yet: fuses, then Roles and elevation markers, then bindings; then the telling and
+/// the record.
 fn make_missing(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Timestamp) -> Plan {
     let missing: Vec<_> = artifacts(input.grant, live.status, now)
         .into_iter()
@@ -236,10 +234,10 @@ fn make_missing(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Timest
                 .any(|found| found.kind() == wanted.kind() && found.name == wanted.name)
         })
         .collect();
-    let of = |kind| {
+    let of = |stage: usize| {
         missing
             .iter()
-            .filter(move |wanted| wanted.kind() == kind)
+            .filter(move |wanted| making_stage(wanted) == stage)
             .cloned()
             .map(Effect::Create)
             .collect::<Vec<_>>()
@@ -254,33 +252,31 @@ fn make_missing(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Timest
         expires_at: live.expires_at,
     };
     Plan::default()
-        .then(of(ArtifactKind::Job))
-        .then(of(ArtifactKind::Role))
-        .then(of(ArtifactKind::RoleBinding))
+        .then_each([0, 1, 2].map(of))
         .then([Effect::Announce(announcement)])
         .then([Effect::RecordActive])
+}
+
+/// When an artifact is made: what holds, what must be there before there is access, what gives it.
+fn making_stage(artifact: &Artifact) -> usize {
+    match artifact.kind() {
+        ArtifactKind::Job => 0,
+        ArtifactKind::RoleBinding if !is_marker(artifact.kind(), &artifact.name) => 2,
+        ArtifactKind::Role | ArtifactKind::RoleBinding => 1,
+    }
 }
 
 /// Ends access: bindings first, then what held them, then the proof, the telling and the record.
 fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending) -> Plan {
     let targets = live.targets(input.found);
-    let of = |bindings: bool| {
-        targets
-            .iter()
-            .filter(move |target| (target.kind == ArtifactKind::RoleBinding) == bindings)
-            .cloned()
-            .map(Effect::Delete)
-            .collect::<Vec<_>>()
-    };
     let gives_access: Vec<Target> = targets
         .iter()
         .filter(|target| target.kind != ArtifactKind::Job)
         .cloned()
         .collect();
     Plan::default()
-        .then(of(true))
-        .then(of(false))
-        .then((!gives_access.is_empty()).then(|| Effect::ProveAbsent(gives_access.clone())))
+        .then_each(removal(targets))
+        .then((!gives_access.is_empty()).then_some(Effect::ProveAbsent(gives_access)))
         .then([Effect::Announce(Announcement::Ended(ending.clone()))])
         .then([Effect::RecordEnded(ending)])
 }
@@ -291,7 +287,7 @@ fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timest
         .conditions
         .iter()
         .any(|condition| condition.type_ == conditions::ACCEPTED && condition.status == "False");
-    let leftovers = Plan::default().then(removals(input, |_| true));
+    let leftovers = Plan::default().then_each(removals(input, |_| true));
     if input.grant.metadata.deletion_timestamp.is_some() {
         return leftovers;
     }
@@ -304,13 +300,9 @@ fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timest
 }
 
 /// Removes what was found and stands for nothing, bindings first.
-fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> Vec<Effect> {
-    let mut removals: Vec<_> = input.found.iter().filter(|found| unwanted(found)).collect();
-    removals.sort_by_key(|found| found.kind() != ArtifactKind::RoleBinding);
-    removals
-        .into_iter()
-        .map(|found| Effect::Delete(Target::from(found)))
-        .collect()
+fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> [Vec<Effect>; 2] {
+    let unwanted = input.found.iter().filter(|found| unwanted(found));
+    removal(unwanted.map(Target::from))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! From an admitted request to the effective access: roles become the rules they hold now, and one hash stands
 //! for all of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::policy::Access;
-use super::rules::escalating;
+use super::rules::{escalating, outlasting};
 use super::{Admission, NamespaceFacts, Policy, Refusal, Refusals, Roles, Settings, Span};
 use crate::api::{Escalation, ResolvedAccess, ResolvedEntitlement, ResolvedRole, RoleKind, Subject, reasons};
 
@@ -20,6 +21,8 @@ pub struct Resolved {
     pub subject: Subject,
     /// What it is.
     pub access: ResolvedAccess,
+    /// The entitlements whose rules, as they are now, could make something that outlasts the access.
+    pub elevated: BTreeSet<String>,
     /// How long, from activation.
     pub duration: Span,
     /// Hard end asked for.
@@ -73,6 +76,11 @@ pub fn resolve(
         }
     }
     Refusals::from_list(refusals)?;
+    let elevated = entitlements
+        .iter()
+        .filter(|entitlement| outlasts(entitlement, roles))
+        .map(|entitlement| entitlement.name.clone())
+        .collect();
     let hash = hash(&admission, &entitlements, policy, namespace);
     Ok(Resolved {
         access: ResolvedAccess {
@@ -81,6 +89,7 @@ pub fn resolve(
             duration: admission.duration.to_string(),
             entitlements,
         },
+        elevated,
         subject: admission.subject,
         duration: admission.duration,
         not_after: admission.not_after,
@@ -122,6 +131,13 @@ fn resolve_role(
         }),
         rules: Vec::new(),
     })
+}
+
+/// Whether the access could make something that outlasts it: judged on the rules it has now.
+fn outlasts(entitlement: &ResolvedEntitlement, roles: &Roles) -> bool {
+    let role = entitlement.role.as_ref();
+    let named = role.and_then(|role| roles.get(&(role.kind, role.name.clone())));
+    outlasting(named.map_or(&entitlement.rules, |role| role.rules()))
 }
 
 /// SHA-256 over everything an approval would stand for. Fields in a fixed order, rules canonical: the same

@@ -222,6 +222,72 @@ fn escalation(rule: &Rule) -> Option<&'static str> {
     })
 }
 
+/// With which verbs on which resources something can be made that outlasts the access to them: roles and bindings,
+/// tokens of service accounts, Secrets (a token may be written into one) and client certificates.
+const LASTING: [(&str, &[&str], &[&str]); 6] = [
+    (
+        "rbac.authorization.k8s.io",
+        &["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
+        &["create", "update", "patch", "bind", "escalate"],
+    ),
+    ("", &["serviceaccounts/token"], &["create"]),
+    ("", &["secrets"], &["create", "update", "patch"]),
+    (
+        "certificates.k8s.io",
+        &["certificatesigningrequests"],
+        &["create", "approve"],
+    ),
+    (
+        "certificates.k8s.io",
+        &["certificatesigningrequests/approval"],
+        &["update", "patch"],
+    ),
+    ("certificates.k8s.io", &["signers"], &["approve", "sign"]),
+];
+
+/// Whom one can act as.
+const IDENTITIES: [&str; 5] = ["users", "groups", "serviceaccounts", "uids", "userextras"];
+
+/// Whether with one of these rules something can be made that outlasts them, by oneself or as somebody else. Names of
+/// objects are not looked at: a rule that is limited to some counts as well.
+///
+/// Neither part nor superset of [`escalating`]: whoever may write Secrets gains nothing by that alone, and every verb
+/// on pods makes nothing that lasts.
+pub fn outlasting(rules: &[Rule]) -> bool {
+    rules.iter().any(|rule| {
+        LASTING
+            .iter()
+            .any(|(group, resources, verbs)| reaches(rule, group, resources, verbs))
+            || acts_as_others(rule)
+    })
+}
+
+fn reaches(rule: &Rule, group: &str, resources: &[&str], verbs: &[&str]) -> bool {
+    let offers = |offered: &[String], asked: &[&str], matches: fn(&str, &str) -> bool| {
+        asked
+            .iter()
+            .any(|asked| offered.iter().any(|offered| matches(asked, offered)))
+    };
+    let same = |asked: &str, offered: &str| offered == ANY || offered == asked;
+    offers(&rule.api_groups, &[group], same)
+        && offers(&rule.resources, resources, resource_matches)
+        && offers(&rule.verbs, verbs, same)
+}
+
+fn acts_as_others(rule: &Rule) -> bool {
+    let of_identities = |group: &String| ["", "authentication.k8s.io", ANY].contains(&group.as_str());
+    // `userextras/scopes`, and `*/scopes`.
+    let identity = |resource: &String| {
+        let whole = resource.split('/').next().unwrap_or_default();
+        whole == ANY || IDENTITIES.contains(&whole)
+    };
+    // Also limited to a mode: `impersonate:user-info`.
+    let impersonates = |verb: &String| verb == ANY || verb.starts_with("impersonate");
+    rule.api_groups.iter().any(of_identities)
+        && rule.resources.iter().any(identity)
+        && rule.verbs.iter().any(impersonates)
+}
+
 /// The rule on one line, for messages: `get, list pods (apps) named a, b`. Long lists and names are cut short and
 /// control characters escaped: at most 32 KiB, and far less for any rule written in earnest.
 pub fn describe(rule: &Rule) -> String {

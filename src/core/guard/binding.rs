@@ -1,6 +1,6 @@
 //! A binding of ours only ever becomes less.
 
-use crate::api::{ELEVATED_ROLE, ELEVATED_SUFFIX};
+use crate::api::{ELEVATED_ROLE, MARKER_SUFFIX};
 
 use super::expression::{
     creator_asks, ends_within_cap, held_by_one_fuse, list, metadata, metadata_only_narrowed, on,
@@ -32,7 +32,7 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
                     "CREATE",
                     &held_by_one_fuse(&format!(
                         "object.metadata.name == owner.name ||\n\
-                         (object.metadata.name == owner.name + '{ELEVATED_SUFFIX}' &&\n\
+                         (object.metadata.name == owner.name + '{MARKER_SUFFIX}' &&\n\
                          object.roleRef.kind == 'ClusterRole' && object.roleRef.name == '{ELEVATED_ROLE}')"
                     )),
                 ),

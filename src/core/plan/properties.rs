@@ -81,6 +81,8 @@ enum View {
     AsItWas,
     Wider,
     Escalating,
+    /// What it allows could make something that outlasts it.
+    Lasting,
     Absent,
 }
 
@@ -274,6 +276,7 @@ fn view_rules(view: View) -> Vec<Rule> {
         View::AsItWas => vec![rule(&["get"], &["pods"])],
         View::Wider => vec![rule(&["get"], &["pods", "secrets"])],
         View::Escalating => vec![rule(&["*"], &["pods"])],
+        View::Lasting => vec![rule(&["create"], &["secrets"])],
         View::Absent => Vec::new(),
     })
 }
@@ -376,7 +379,7 @@ impl World {
     fn role_is_fine(&self) -> bool {
         let offered = self.offer.look.as_ref().filter(|_| self.ask.looks());
         offered.is_none_or(|look| match (look.role, self.view) {
-            ("view", View::AsItWas | View::Wider) => true,
+            ("view", View::AsItWas | View::Wider | View::Lasting) => true,
             ("view", View::Absent) => false,
             // view has become escalating, or it is maintain, which always was.
             _ => look.knowingly,
@@ -602,7 +605,15 @@ impl World {
                     .expect("bound before its Role");
                 assert_eq!(bound.content, Content::Role(self.exec_rules()));
             }
+            (Body::Binding { role, subject }, "look") if artifact.name.ends_with("-elevated") => {
+                assert!(self.is_elevated(), "marked though nothing outlasts it");
+                assert_eq!(*subject, self.ask.subject());
+                assert_eq!(*role, (RoleKind::ClusterRole, "curfew-elevated".to_owned()));
+            }
             (Body::Binding { role, subject }, "look") => {
+                let mark = format!("{}-elevated", artifact.name);
+                let is_there = self.it.find(ArtifactKind::RoleBinding, &mark).is_some();
+                assert_eq!(is_there, self.is_elevated());
                 assert_eq!(*subject, self.ask.subject());
                 let offered = self.offer.look.as_ref().expect("not offered");
                 assert_eq!(*role, (RoleKind::ClusterRole, offered.role.to_owned()));
@@ -610,6 +621,12 @@ impl World {
             }
             other => panic!("never made: {other:?}"),
         }
+    }
+
+    /// Whether what was granted of look could make something that outlasts it.
+    fn is_elevated(&self) -> bool {
+        let (offer, view) = self.granted.as_ref().expect("never granted");
+        *view == View::Lasting && offer.look.as_ref().is_some_and(|look| look.role == "view")
     }
 
     /// The one object of exec that was granted; `None` means every object.
@@ -658,7 +675,8 @@ impl World {
                 .as_ref()
                 .is_none_or(|offered| !offered.keep || offered.role != "view")
         };
-        bound.is_none() || *view == self.view || !minds()
+        let outgrown = self.view == View::Lasting && !self.is_elevated();
+        bound.is_none() || *view == self.view || !(minds() || outgrown)
     }
 
     fn expires_at(&self) -> Option<Timestamp> {
@@ -776,6 +794,15 @@ impl World {
             .iter()
             .any(|condition| condition.type_ == "Active" && condition.status == "True");
         assert!(!(in_force && status.ended_at.is_some()), "S8: ended and active");
+        let there = |name: &str| self.it.find(ArtifactKind::RoleBinding, name).is_some();
+        let markers = status.artifacts.iter().map(|record| record.name.as_str());
+        for marker in markers.filter(|name| name.ends_with("-elevated")) {
+            let binding = marker.trim_end_matches("-elevated");
+            assert!(
+                self.tampered || !there(binding) || there(marker),
+                "elevated without its mark"
+            );
+        }
         self.fuses_hold();
     }
 
@@ -1044,7 +1071,13 @@ fn steps() -> impl Strategy<Value = Step> {
         PolicyState::Broken,
         PolicyState::Gone,
     ];
-    let views = vec![View::AsItWas, View::Wider, View::Escalating, View::Absent];
+    let views = vec![
+        View::AsItWas,
+        View::Wider,
+        View::Escalating,
+        View::Lasting,
+        View::Absent,
+    ];
     prop_oneof![
         5 => Just(Step::Pass),
         6 => (0_usize..7, any::<u8>(), any::<bool>())
@@ -1098,7 +1131,9 @@ proptest! {
         offer in offers(),
         rivals in 0_usize..3,
         later in prop::sample::select(vec![0_i64, 44, 45, 3599, 3600]),
-        view in prop::sample::select(vec![View::AsItWas, View::Wider, View::Escalating, View::Absent]),
+        view in prop::sample::select(
+            vec![View::AsItWas, View::Wider, View::Escalating, View::Lasting, View::Absent]
+        ),
     ) {
         let mut world = World::new(ask, offer);
         world.step(&Step::Rivals(rivals));
@@ -1115,9 +1150,11 @@ proptest! {
     #[test]
     fn wherever_an_activation_dies_the_next_pass_completes_it(
         (ask, offer) in admitted(),
+        view in prop::sample::select(vec![View::AsItWas, View::Lasting]),
         crashes in prop::collection::vec((0_usize..6, any::<u8>(), any::<bool>()), 0..6),
     ) {
         let mut world = World::new(ask, offer);
+        world.set_view(view);
         for (stage, done, backwards) in crashes {
             world.step(&Step::Crash { stage, done, backwards });
         }
@@ -1138,10 +1175,12 @@ proptest! {
     #[test]
     fn wherever_a_revocation_dies_the_next_pass_completes_it(
         (ask, offer) in admitted(),
+        view in prop::sample::select(vec![View::AsItWas, View::Lasting]),
         crashes in prop::collection::vec((0_usize..6, any::<u8>(), any::<bool>()), 0..6),
         after in 0_i64..5000,
     ) {
         let mut world = World::new(ask, offer);
+        world.set_view(view);
         world.step(&Step::Pass);
         world.step(&Step::ToTheEnd(after));
         for (stage, done, backwards) in crashes {

@@ -303,6 +303,139 @@ fn rules_are_given_by_a_role_of_their_own_between_fuse_and_binding() {
     );
 }
 
+/// Alice asks for the role author, with which tokens are made, and for rules with which Secrets are written.
+fn asked_for_what_outlasts() -> Situation {
+    let lasting = policy().with(|spec| {
+        spec.entitlements[0] = role_entitlement("look", "author");
+        let rules = spec.entitlements[1].rules.as_mut().unwrap();
+        rules.items[0].resources = vec!["secrets".to_owned()];
+    });
+    Situation::of(grant("pay-123").asking_for(&["look", "exec"]), &lasting)
+}
+
+fn marker(name: &str) -> Effect {
+    binding(
+        &format!("{name}-elevated"),
+        (RoleKind::ClusterRole, "curfew-elevated"),
+        alice(),
+    )
+}
+
+#[test]
+fn what_could_outlast_the_access_is_marked_before_there_is_access() {
+    let plan = asked_for_what_outlasts().plan();
+    let status = intent(&plan);
+    let marked = |name: &str, entitlement: &str| {
+        record(
+            ArtifactKind::RoleBinding,
+            &format!("{name}-elevated"),
+            entitlement,
+        )
+    };
+    assert_eq!(
+        status.artifacts,
+        [
+            record(ArtifactKind::Job, LOOK, "look"),
+            marked(LOOK, "look"),
+            record(ArtifactKind::RoleBinding, LOOK, "look"),
+            record(ArtifactKind::Job, EXEC, "exec"),
+            record(ArtifactKind::Role, EXEC, "exec"),
+            marked(EXEC, "exec"),
+            record(ArtifactKind::RoleBinding, EXEC, "exec"),
+        ]
+    );
+    assert_eq!(
+        plan.stages[..3],
+        [
+            vec![
+                Effect::Intend(Box::new(status)),
+                fuse(LOOK, 1801),
+                fuse(EXEC, 1801)
+            ],
+            vec![
+                marker(LOOK),
+                role(EXEC, &[rule(&["create"], &["secrets"])]),
+                marker(EXEC)
+            ],
+            vec![
+                binding(LOOK, (RoleKind::ClusterRole, "author"), alice()),
+                binding(EXEC, (RoleKind::Role, EXEC), alice()),
+            ],
+        ]
+    );
+}
+
+#[test]
+fn the_mark_of_what_could_outlast_the_access_goes_after_it() {
+    let over = asked_for_what_outlasts().pass().after(HALF_AN_HOUR).plan();
+    let of = |kind, name: &str, suffix: &str, uid: &str| target(kind, &format!("{name}{suffix}"), uid);
+    let look = target(ArtifactKind::RoleBinding, LOOK, "uid-6");
+    let exec = target(ArtifactKind::RoleBinding, EXEC, "uid-7");
+    let look_mark = of(ArtifactKind::RoleBinding, LOOK, "-elevated", "uid-3");
+    let exec_role = target(ArtifactKind::Role, EXEC, "uid-4");
+    let exec_mark = of(ArtifactKind::RoleBinding, EXEC, "-elevated", "uid-5");
+    assert_eq!(
+        over.stages[..3],
+        [
+            vec![Effect::Delete(look.clone()), Effect::Delete(exec.clone())],
+            vec![
+                Effect::Delete(target(ArtifactKind::Job, LOOK, "uid-1")),
+                Effect::Delete(look_mark.clone()),
+                Effect::Delete(target(ArtifactKind::Job, EXEC, "uid-2")),
+                Effect::Delete(exec_role.clone()),
+                Effect::Delete(exec_mark.clone()),
+            ],
+            vec![Effect::ProveAbsent(vec![
+                look_mark, look, exec_role, exec_mark, exec
+            ])],
+        ]
+    );
+    assert_eq!(
+        over.stages[1][1].precedence(),
+        crate::core::Precedence::Record,
+        "its going ends no access"
+    );
+}
+
+#[test]
+fn access_whose_mark_somebody_else_takes_ends() {
+    let unmarked = asked_for_what_outlasts().pass().but(|it| {
+        it.lose(ArtifactKind::RoleBinding, &format!("{LOOK}-elevated"));
+    });
+    let plan = unmarked.plan();
+    let ending = ending_of(&plan);
+    assert_eq!(ending.cause, RevocationCause::ArtifactChanged);
+    assert_eq!(
+        ending.message,
+        format!("RoleBinding {LOOK}-elevated was deleted by somebody else")
+    );
+}
+
+#[test]
+fn a_role_that_comes_to_allow_what_outlasts_the_access_ends_it_even_where_the_policy_keeps_it() {
+    let keeps = policy().with(|spec| {
+        spec.entitlements[0].role.as_mut().unwrap().on_change = OnChange::Keep;
+    });
+    let tokens = rule(&["create"], &["serviceaccounts/token"]);
+    let grown = Situation::of(grant("pay-123"), &keeps)
+        .pass()
+        .but(|it| set_view(it, "uid-of-view", std::slice::from_ref(&tokens)));
+    let plan = grown.plan();
+    let ending = ending_of(&plan);
+    assert_eq!(ending.cause, RevocationCause::RoleChanged);
+    assert_eq!(
+        ending.message,
+        "the rules of role view now allow to make what outlasts the access"
+    );
+
+    // Where it was marked from its beginning nothing is unguarded.
+    let marked = Situation::of(grant("pay-123"), &keeps)
+        .but(|it| set_view(it, "uid-of-view", std::slice::from_ref(&tokens)))
+        .pass()
+        .but(|it| set_view(it, "uid-of-view", &[tokens.clone(), rule(&["get"], &["pods"])]));
+    assert_eq!(marked.plan(), nothing_before(end()));
+}
+
 #[test]
 fn a_narrowed_request_gets_only_the_objects_it_names() {
     let situation = Situation::of(
@@ -963,10 +1096,14 @@ fn what_carries_the_label_and_is_not_recorded_is_removed_and_the_access_stays() 
     assert_eq!(
         situation.plan(),
         Plan {
-            stages: vec![vec![
-                Effect::Delete(target(ArtifactKind::RoleBinding, "planted", "planted-4")),
-                Effect::Delete(target(ArtifactKind::Role, "planted", "planted-3")),
-            ]],
+            stages: vec![
+                vec![Effect::Delete(target(
+                    ArtifactKind::RoleBinding,
+                    "planted",
+                    "planted-4"
+                ))],
+                vec![Effect::Delete(target(ArtifactKind::Role, "planted", "planted-3"))],
+            ],
             wake: Some(end()),
         }
     );
@@ -1311,11 +1448,15 @@ fn whatever_is_left_after_the_end_is_removed_bindings_first() {
     let leftovers = [
         target(ArtifactKind::RoleBinding, LOOK, "uid-4"),
         target(ArtifactKind::RoleBinding, EXEC, "uid-5"),
+    ];
+    let rest = [
         target(ArtifactKind::Job, LOOK, "uid-1"),
         target(ArtifactKind::Job, EXEC, "uid-2"),
         target(ArtifactKind::Role, EXEC, "uid-3"),
     ];
-    let removals = Plan::default().then(leftovers.map(Effect::Delete));
+    let removals = Plan::default()
+        .then(leftovers.map(Effect::Delete))
+        .then(rest.map(Effect::Delete));
     let kept_until = at("2026-12-31T09:30:00Z");
     assert_eq!(left.plan(), removals.clone().waking(kept_until));
     let deleted = left.but(|it| it.grant = it.grant.clone().being_deleted());

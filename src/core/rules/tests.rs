@@ -431,6 +431,86 @@ fn rules_with_which_more_access_is_gained_are_found() {
 }
 
 #[test]
+fn what_could_make_something_that_outlasts_it_is_known() {
+    const RBAC: &str = "rbac.authorization.k8s.io";
+    const CERTIFICATES: &str = "certificates.k8s.io";
+    let cases: &[(bool, Rule)] = &[
+        (true, rule(&["create"], &[RBAC], &["rolebindings"], &[])),
+        (
+            true,
+            rule(&["get", "patch"], &["apps", RBAC], &["roles"], &["one"]),
+        ),
+        (true, rule(&["bind"], &[RBAC], &["clusterroles"], &["view"])),
+        (true, rule(&["update"], &["*"], &["clusterrolebindings"], &[])),
+        (
+            false,
+            rule(&["get", "list", "watch", "delete"], &[RBAC], &["*"], &[]),
+        ),
+        (false, rule(&["create"], &["apps"], &["roles"], &[])),
+        (true, rule(&["create"], &[""], &["serviceaccounts/token"], &[])),
+        (true, rule(&["create"], &[""], &["*/token"], &[])),
+        (true, rule(&["*"], &[""], &["serviceaccounts/token"], &[])),
+        (false, rule(&["create"], &[""], &["serviceaccounts"], &[])),
+        (true, rule(&["create"], &[""], &["secrets"], &[])),
+        (
+            true,
+            rule(&["update"], &[""], &["configmaps", "secrets"], &["one"]),
+        ),
+        (false, rule(&["get", "delete"], &[""], &["secrets"], &[])),
+        (
+            true,
+            rule(&["create"], &[CERTIFICATES], &["certificatesigningrequests"], &[]),
+        ),
+        (
+            true,
+            rule(
+                &["update"],
+                &[CERTIFICATES],
+                &["certificatesigningrequests/approval"],
+                &[],
+            ),
+        ),
+        (
+            true,
+            rule(&["approve"], &[CERTIFICATES], &["signers"], &["example.com/*"]),
+        ),
+        (
+            true,
+            rule(&["impersonate"], &[""], &["serviceaccounts"], &["robot"]),
+        ),
+        (
+            true,
+            rule(
+                &["impersonate:user-info"],
+                &["authentication.k8s.io"],
+                &["users"],
+                &[],
+            ),
+        ),
+        (
+            true,
+            rule(
+                &["impersonate"],
+                &["authentication.k8s.io"],
+                &["userextras/scopes"],
+                &[],
+            ),
+        ),
+        (true, rule(&["*"], &["*"], &["*"], &[])),
+        (true, rule(&["patch"], &["*"], &["*"], &[])),
+        (false, rule(&["*"], &[""], &["pods", "pods/exec"], &[])),
+        (false, rule(&["get"], &["*"], &["*"], &[])),
+        (false, rule(&[], &["*"], &["*"], &[])),
+        (false, url(&["*"], &["*"])),
+    ];
+    for (expected, case) in cases {
+        let harmless = rule(&["get"], &[""], &["pods"], &[]);
+        let rules = [harmless, case.clone()];
+        assert_eq!(outlasting(&rules), *expected, "{}", describe(case));
+    }
+}
+
+#[test]
 fn a_rule_is_described_on_one_short_line() {
     let cases = [
         (
