@@ -15,6 +15,7 @@
 #[path = "harness/mod.rs"]
 mod harness;
 
+mod act_as;
 mod asking;
 mod changes;
 mod conditions;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     };
     let shared: Vec<Test> = [
         demonstration::tests(),
+        act_as::tests(),
         life::tests(),
         asking::tests(),
         identity::tests(),

@@ -70,7 +70,7 @@ async fn a_policy_the_api_server_can_see_through_is_refused_by_it(suite: &Suite)
         ),
         (
             json!({"entitlements": [{"name": "a"}]}),
-            "exactly one of role and rules",
+            "exactly one of role, rules and actAs",
         ),
         (
             json!({"entitlements": [{"name": "a", "role": {"kind": "ClusterRole", "name": "system:node"}}]}),

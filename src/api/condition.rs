@@ -82,6 +82,8 @@ pub mod reasons {
     pub const CONDITION_NOT_MET: &str = "ConditionNotMet";
     /// A named role does not exist.
     pub const ROLE_NOT_FOUND: &str = "RoleNotFound";
+    /// A service account to act as does not exist, or the role that allows to act as it.
+    pub const IDENTITY_NOT_FOUND: &str = "IdentityNotFound";
     /// A named role holds rules that the policy does not say it hands out knowingly.
     pub const ROLE_FORBIDDEN: &str = "RoleForbidden";
     /// The subject has as many live grants of this policy as it allows.

@@ -206,6 +206,9 @@ pub struct ResolvedEntitlement {
     /// The existing role it is bound to; none for rules of the policy's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<ResolvedRole>,
+    /// The service account that `role` allows to act as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act_as: Option<ResolvedIdentity>,
     /// What it allows, where the rules are the policy's own. For an existing role its uid and the hash of its rules
     /// stand here, and the audit record has the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -228,6 +231,21 @@ pub struct ResolvedRole {
     /// SHA-256 over its rules, in canonical order.
     #[schemars(length(max = 80))]
     pub rules_hash: String,
+}
+
+/// A service account to act as, as it was when the access was resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedIdentity {
+    /// Its namespace, in which the right to act as it is bound.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(max = 63))]
+    pub service_account: String,
+    /// Its uid: one that was deleted and made again is another one.
+    #[schemars(length(max = 64))]
+    pub uid: String,
 }
 
 /// One thing made for a grant.

@@ -16,13 +16,13 @@ pub use crd::crds;
 pub use duration::DurationText;
 pub use grant::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, ArtifactKind, ArtifactRecord, EntitlementRequest,
-    PolicyRef, Reference, Requester, ResolvedAccess, ResolvedEntitlement, ResolvedRole, Revocation,
-    RevocationCause,
+    PolicyRef, Reference, Requester, ResolvedAccess, ResolvedEntitlement, ResolvedIdentity, ResolvedRole,
+    Revocation, RevocationCause,
 };
 pub use policy::{
-    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, Day, DurationLimits, Entitlement, Escalation, Limits,
-    NamespaceSelector, Narrowing, OnChange, Path, ReasonDemands, RequestCondition, RoleEntitlement, RoleKind,
-    RulesEntitlement, Selection, SelectorOperator, SelectorRequirement, Window,
+    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, ActAsEntitlement, Day, DurationLimits, Entitlement,
+    Escalation, Limits, NamespaceSelector, Narrowing, OnChange, Path, ReasonDemands, RequestCondition,
+    RoleEntitlement, RoleKind, RulesEntitlement, Selection, SelectorOperator, SelectorRequirement, Window,
 };
 pub use principal::{Principal, PrincipalKind, Subject, SubjectKind};
 pub use rule::{GrantableRule, Rule};
@@ -39,6 +39,9 @@ pub const GRANT_UID_LABEL: &str = "access.curfew.dev/grant-uid";
 /// Annotation on everything made for a grant: the grant's name, for people and for finding the grant again.
 /// A hint only; [`GRANT_UID_LABEL`] decides.
 pub const GRANT_NAME_ANNOTATION: &str = "access.curfew.dev/grant";
+
+/// Annotation on what is made for a grant in another namespace: the grant's namespace. A hint only, too.
+pub const GRANT_NAMESPACE_ANNOTATION: &str = "access.curfew.dev/grant-namespace";
 
 /// Annotation on everything made for a grant: the moment it must be gone (RFC 3339, UTC, microseconds).
 pub const NOT_AFTER_ANNOTATION: &str = "access.curfew.dev/not-after";
@@ -65,3 +68,6 @@ pub const CONTROLLER: &str = "curfew";
 
 /// Every name Curfew gives starts so; what follows are 128 random bits, never a user's text.
 pub const NAME_PREFIX: &str = "curfew-";
+
+/// What the name of a `ClusterRole` that allows to act as a service account has before the name of that.
+pub const ACT_AS_PREFIX: &str = "curfew-act-as-";

@@ -274,11 +274,12 @@ pub enum OnChange {
     Keep,
 }
 
-/// One named item of access: exactly one of `role` and `rules`.
+/// One named item of access: exactly one of `role`, `rules` and `actAs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.role) != has(self.rules)").message("exactly one of role and rules"),
+    validation = Rule::new("[has(self.role), has(self.rules), has(self.actAs)].exists_one(given, given)")
+        .message("exactly one of role, rules and actAs"),
     validation = Rule::new(
         "!(self.selection == 'Default' && has(self.rules) && self.rules.narrowing == 'Required')")
         .message("what must be narrowed cannot be given by default: a request that names nothing would always be refused")
@@ -296,6 +297,9 @@ pub struct Entitlement {
     /// Rules of the policy's own, made into a Role for the grant and removed with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<RulesEntitlement>,
+    /// A service account to act as, for access that no binding in a namespace can give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act_as: Option<ActAsEntitlement>,
 }
 
 /// Whether an entitlement is given without being asked for by name.
@@ -335,6 +339,23 @@ pub enum Escalation {
     Refuse,
     /// Such a role is handed out knowingly.
     Allow,
+}
+
+/// A service account to act as (`kubectl --as`). Its rights are bound to it once, by whoever owns the policy; a grant
+/// gives its subject the right to act as it, and nothing else. What is done so, the API server audits under both names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActAsEntitlement {
+    /// Name of the service account, in the namespace of identities (`curfew-identities`). The ClusterRole
+    /// `curfew-act-as-<name>`, which allows to impersonate it and nothing else, must exist as well.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub service_account: String,
+    /// What happens to live access when that ClusterRole changes, or the service account is made again.
+    #[serde(default)]
+    pub on_change: OnChange,
 }
 
 /// Kind of an existing role.

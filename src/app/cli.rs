@@ -86,6 +86,7 @@ impl Installation {
         Settings {
             cap: self.max_duration,
             namespace: self.namespace.clone(),
+            identities: self.identities.clone(),
         }
     }
 

@@ -445,7 +445,7 @@ mod tests {
         }
         let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
         assert_eq!(series("curfew_grants{"), 7);
-        assert_eq!(series("curfew_effects_total{"), 60);
+        assert_eq!(series("curfew_effects_total{"), 72);
         assert_eq!(series("curfew_passes_total{"), 6);
         assert_eq!(series("curfew_revocations_total{"), 7);
         assert_eq!(series("curfew_self_test_forgeries_total{"), 36);

@@ -1,7 +1,7 @@
 //! What was made for grants that are gone.
 //!
 //! Kubernetes removes it by itself, since the grant owns it; this is for when it does not: a deletion that orphans,
-//! a garbage collector that is down, a record that was lost.
+//! a garbage collector that is down, a record that was lost, a finalizer that somebody took off.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -99,6 +99,10 @@ async fn remove(passes: &Passes, orphan: &Orphan) -> Result<(), Error> {
         .map(|(_, held)| held.found)
         .collect();
     if found.is_empty() && orphan.last.is_none() {
+        return Ok(());
+    }
+    // What was seen to go is not there any more, and a watch that lagged has delivered by now.
+    if orphan.last.is_none() && edges.index.has_grant(&orphan.uid) {
         return Ok(());
     }
     let grants = Api::<AccessGrant>::namespaced(edges.client.clone(), &orphan.key.namespace);

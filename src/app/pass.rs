@@ -176,7 +176,9 @@ impl Passes {
         if !rests_on_watched_facts(&decided) {
             return Ok((seen, decided));
         }
-        let seen = freshen(&self.edges, seen, now).await.map_err(failed)?;
+        let seen = freshen(&self.edges, seen, &self.settings, now)
+            .await
+            .map_err(failed)?;
         let decided = plan(&seen.input(&self.settings, guards, None), Timestamp::now());
         Ok((seen, decided))
     }

@@ -145,7 +145,8 @@ impl Judge {
         let rights = rights(edges, &policy, &self.passes.settings.namespace).await?;
         let names = cluster_roles(&policy).map(|name| (crate::api::RoleKind::ClusterRole, name.to_owned()));
         let roles = edges.index.roles("", names);
-        Ok(preflight(&policy, &roles, &rights))
+        let identities = edges.index.identities(policy.identities().map(str::to_owned));
+        Ok(preflight(&policy, &roles, &identities, &rights))
     }
 
     async fn write(&self, policy: &AccessPolicy, status: &AccessPolicyStatus) -> Result<(), Error> {

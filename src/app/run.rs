@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{Config as WatchConfig, Event};
@@ -41,11 +39,12 @@ const LAST_PASSES: Duration = Duration::from_secs(15);
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
 /// The watches that must have delivered their first list before anything is decided.
-const WATCHES: [&str; 7] = [
+const WATCHES: [&str; 8] = [
     "grants",
     "policies",
     "namespaces",
     "clusterroles",
+    "identities",
     "roles",
     "rolebindings",
     "fuses",
@@ -141,7 +140,8 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     } = triggered;
 
     let mut tasks = JoinSet::new();
-    watch_the_rest(&mut tasks, &client, &index, &sync, &triggers);
+    let identities = Api::namespaced(client.clone(), &passes.settings.identities);
+    watch_the_rest(&mut tasks, &client, identities, &index, &sync, &triggers);
     tasks.spawn(watch_policies(
         client.clone(),
         policy_writer,
@@ -237,6 +237,7 @@ impl Stop {
 fn watch_the_rest(
     tasks: &mut JoinSet<()>,
     client: &Client,
+    identities: Api<PartialObjectMeta<ServiceAccount>>,
     index: &Arc<Index>,
     sync: &Sync,
     triggers: &Triggers,
@@ -244,8 +245,8 @@ fn watch_the_rest(
     let ours = || WatchConfig::default().labels(GRANT_UID_LABEL);
     let all = WatchConfig::default;
     macro_rules! watch {
-        ($name:literal, $object:ty, $config:expr, $take:ident) => {{
-            let api = Api::<$object>::all(client.clone());
+        ($name:literal, $api:expr, $config:expr, $take:ident) => {{
+            let api: Api<_> = $api;
             let (index, triggers) = (Arc::clone(index), triggers.clone());
             let events = streams::events($name, api, $config, sync.clone());
             tasks.spawn(events.for_each(move |event| {
@@ -254,11 +255,13 @@ fn watch_the_rest(
             }));
         }};
     }
-    watch!("namespaces", PartialObjectMeta<Namespace>, all(), namespace);
-    watch!("clusterroles", ClusterRole, all(), cluster_role);
-    watch!("roles", Role, all(), role);
-    watch!("rolebindings", RoleBinding, ours(), binding);
-    watch!("fuses", PartialObjectMeta<Job>, ours(), fuse);
+    let client = || client.clone();
+    watch!("namespaces", Api::all(client()), all(), namespace);
+    watch!("identities", identities, all(), identity);
+    watch!("clusterroles", Api::all(client()), all(), cluster_role);
+    watch!("roles", Api::all(client()), all(), role);
+    watch!("rolebindings", Api::all(client()), ours(), binding);
+    watch!("fuses", Api::all(client()), ours(), fuse);
 }
 
 async fn watch_policies(

@@ -140,7 +140,7 @@ impl Sync {
 }
 
 /// Longest pause of a broken watch. kube's default grows to 30 s: after an API server had restarted, requests were
-/// not seen for as long. Seven watches that try every 2 s are four requests a second against a server that is away.
+/// not seen for as long. Eight watches that try every 2 s are four requests a second against a server that is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Pauses of a broken watch: doubling from 100 ms, from the start again after a success.

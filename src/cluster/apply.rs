@@ -6,16 +6,18 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{DeleteParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::{Api, ResourceExt as _};
+use serde_json::json;
 
 use super::edges::{Edges, Outcome, call};
 use super::error::Error;
-use super::keys::ArtifactKey;
 use super::observe::read_live;
 use super::{events, objects, read, remove};
-use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, CONTROLLER};
-use crate::core::{Announcement, Artifact, Body, Class, Effect, Ending, Found, Target, slim, status};
+use crate::api::{AccessGrant, AccessGrantStatus, CONTROLLER, REVOKE_FINALIZER};
+use crate::core::{
+    Announcement, Artifact, ArtifactKey, Body, Class, Effect, Ending, Found, Target, slim, status,
+};
 
 /// The application of one plan: what it has learnt so far.
 pub struct Application<'a> {
@@ -38,7 +40,7 @@ pub struct Interrupted {
 /// What one effect gave.
 enum Done {
     Nothing,
-    Made(ArtifactKind, String, String),
+    Made(ArtifactKey, String),
     Written(Box<AccessGrant>),
     Proven(Timestamp),
 }
@@ -54,7 +56,7 @@ impl<'a> Application<'a> {
     ) -> Self {
         let uids = found
             .iter()
-            .map(|found| ((found.kind(), found.name.clone()), found.uid.clone()))
+            .map(|found| (found.key(), found.uid.clone()))
             .collect();
         Self {
             edges,
@@ -90,8 +92,8 @@ impl<'a> Application<'a> {
     fn learn(&mut self, done: Done) {
         match done {
             Done::Nothing => {}
-            Done::Made(kind, name, uid) => {
-                self.uids.insert((kind, name), uid);
+            Done::Made(key, uid) => {
+                self.uids.insert(key, uid);
             }
             Done::Written(grant) => {
                 self.grant = Arc::from(grant);
@@ -122,12 +124,13 @@ impl<'a> Application<'a> {
         let applied = |done| (done, Outcome::Applied);
         match effect {
             Effect::Intend(status) | Effect::Record(status) => self.write(status).await.map(applied),
+            Effect::AddFinalizer => self.add_finalizer().await.map(applied),
+            Effect::RemoveFinalizer => self.remove_finalizer().await.map(applied),
             Effect::Create(artifact) => self.create(artifact).await,
             Effect::RecordActive => self.record_active().await.map(applied),
             Effect::Delete(target) => {
-                let namespace = self.grant.namespace().unwrap_or_default();
                 let grant_uid = self.grant.uid().unwrap_or_default();
-                remove::remove(self.edges, &namespace, target, &grant_uid)
+                remove::remove(self.edges, target, &grant_uid)
                     .await
                     .map(|outcome| (Done::Nothing, outcome))
             }
@@ -171,10 +174,10 @@ impl<'a> Application<'a> {
     }
 
     async fn create(&self, artifact: &Artifact) -> Result<(Done, Outcome), Error> {
-        let (client, namespace) = (self.edges.client.clone(), artifact.grant.namespace.as_str());
+        let (client, namespace) = (self.edges.client.clone(), artifact.namespace.as_str());
         let fuse_uid = self
             .uids
-            .get(&(ArtifactKind::Job, artifact.fuse_name().to_owned()))
+            .get(&artifact.key().of_fuse())
             .cloned()
             .unwrap_or_default();
         let params = PostParams {
@@ -204,7 +207,7 @@ impl<'a> Application<'a> {
                     .map(|made| read::binding(&made))
             }
         };
-        let made = |uid: String| Done::Made(artifact.kind(), artifact.name.clone(), uid);
+        let made = |uid: String| Done::Made(artifact.key(), uid);
         match created {
             Ok((key, held)) => {
                 let uid = held.found.uid.clone();
@@ -213,7 +216,7 @@ impl<'a> Application<'a> {
             }
             // An answer that was lost, or somebody who was faster: it is ours only if it says exactly what we say.
             Err(error) if error.is_already_there() => {
-                let there = read_live(self.edges, &key(artifact.kind(), namespace, &artifact.name)).await?;
+                let there = read_live(self.edges, &artifact.key()).await?;
                 match there.filter(|held| {
                     held.grant_uid == artifact.grant.uid && artifact.compare(&held.found).is_ok()
                 }) {
@@ -229,10 +232,9 @@ impl<'a> Application<'a> {
     }
 
     async fn prove_absent(&self, targets: &[Target]) -> Result<Done, Error> {
-        let namespace = self.grant.namespace().unwrap_or_default();
         let grant_uid = self.grant.uid().unwrap_or_default();
         for target in targets {
-            let there = read_live(self.edges, &key(target.kind, &namespace, &target.name)).await?;
+            let there = read_live(self.edges, &target.key()).await?;
             if there.is_some_and(|held| held.grant_uid == grant_uid) {
                 return Err(Error::StillThere {
                     kind: target.kind,
@@ -265,6 +267,41 @@ impl<'a> Application<'a> {
         }
     }
 
+    async fn add_finalizer(&self) -> Result<Done, Error> {
+        let mut finalizers = self.grant.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.push(REVOKE_FINALIZER.to_owned());
+        self.set_finalizers("add finalizer", &finalizers).await
+    }
+
+    /// Takes our finalizer off. Of a grant that is being deleted nothing may be left then.
+    async fn remove_finalizer(&self) -> Result<Done, Error> {
+        let mut finalizers = self.grant.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.retain(|finalizer| finalizer != REVOKE_FINALIZER);
+        match self.set_finalizers("remove finalizer", &finalizers).await {
+            Err(error) if error.is_absent() => Ok(Done::Nothing),
+            other => other,
+        }
+    }
+
+    /// Bound to the version of the grant that is known: finalizers that others have set since are not lost, but this
+    /// fails.
+    async fn set_finalizers(&self, what: &'static str, finalizers: &[String]) -> Result<Done, Error> {
+        let meta = &self.grant.metadata;
+        let patch = Patch::Merge(json!({"metadata": {
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+            "finalizers": finalizers,
+        }}));
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
+        let (grants, name) = (self.grants(), self.grant.name_any());
+        let mut written = call(what, grants.patch(&name, &params, &patch)).await?;
+        slim(&mut written);
+        Ok(Done::Written(Box::new(written)))
+    }
+
     async fn delete_grant(&self) -> Result<Done, Error> {
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -291,13 +328,5 @@ impl<'a> Application<'a> {
             self.edges.client.clone(),
             &self.grant.namespace().unwrap_or_default(),
         )
-    }
-}
-
-fn key(kind: ArtifactKind, namespace: &str, name: &str) -> ArtifactKey {
-    ArtifactKey {
-        kind,
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
     }
 }

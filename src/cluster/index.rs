@@ -6,9 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
 
-use super::keys::{ArtifactKey, GrantKey, Held};
+use super::keys::{GrantKey, Held};
 use crate::api::{AccessGrant, RoleKind, Subject, reasons};
-use crate::core::{NamespaceFacts, Policy, PolicyFacts, Problem, Roles, Settings};
+use crate::core::{ArtifactKey, Identities, NamespaceFacts, Policy, PolicyFacts, Problem, Roles, Settings};
 use state::{Brief, Judged, PolicyEntry, State};
 
 mod events;
@@ -176,7 +176,24 @@ impl Index {
         roles
     }
 
-    /// What carries the label of that grant, in the grant's namespace.
+    /// The service accounts of these names that exist among the identities.
+    pub fn identities(&self, names: impl IntoIterator<Item = String>) -> Identities {
+        let state = self.read();
+        names
+            .into_iter()
+            .filter_map(|name| {
+                let uid = state.identities.get(&name)?.clone();
+                Some((name, uid))
+            })
+            .collect()
+    }
+
+    /// Whether the watch has delivered a grant of that uid.
+    pub fn has_grant(&self, uid: &str) -> bool {
+        self.read().grant_keys.contains_key(uid)
+    }
+
+    /// What carries the label of that grant.
     pub fn held_by(&self, grant_uid: &str) -> Vec<(ArtifactKey, Held)> {
         let state = self.read();
         state

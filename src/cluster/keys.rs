@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
 
-use crate::api::{AccessGrant, ArtifactKind};
+use crate::api::AccessGrant;
 use crate::core::Found;
 
 /// Names a grant.
@@ -26,24 +26,13 @@ impl GrantKey {
     }
 }
 
-/// Names something made for a grant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ArtifactKey {
-    /// Its kind.
-    pub kind: ArtifactKind,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
 /// Something made for a grant, as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Uid of the grant on its label.
     pub grant_uid: String,
-    /// Name of the grant on its annotation; a hint.
-    pub grant_name: String,
+    /// The grant on its annotations; a hint.
+    pub grant: GrantKey,
     /// What it is.
     pub found: Found,
 }

@@ -25,7 +25,7 @@ pub use events::AUDIT_TARGET;
 pub use forge::forge;
 pub use guards::read_guards;
 pub use index::Index;
-pub use keys::{ArtifactKey, GrantKey, Held, Touched};
+pub use keys::{GrantKey, Held, Touched};
 pub use observe::{Observation, freshen, observe, read_live};
 pub use rights::rights;
 pub use slots::{SlotLimits, Slots};

@@ -14,8 +14,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::api::{
-    CONTROLLER, GRANT_NAME_ANNOTATION, GRANT_UID_LABEL, GROUP, MANAGED_BY_LABEL, NOT_AFTER_ANNOTATION,
-    RoleKind, Rule, Subject, SubjectKind, VERSION,
+    CONTROLLER, GRANT_NAME_ANNOTATION, GRANT_NAMESPACE_ANNOTATION, GRANT_UID_LABEL, GROUP, MANAGED_BY_LABEL,
+    NOT_AFTER_ANNOTATION, RoleKind, Rule, Subject, SubjectKind, VERSION,
 };
 use crate::core::{Artifact, RoleName};
 
@@ -25,13 +25,14 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 /// it, and the garbage collector deletes what it owns; none of that needs Curfew.
 pub fn fuse(artifact: &Artifact, seconds: i64) -> Job {
     let grant = &artifact.grant;
-    let owner = OwnerReference {
+    // An owner in another namespace counts as one that is gone: the garbage collector would take the fuse at once.
+    let owner = artifact.is_beside_its_grant().then(|| OwnerReference {
         api_version: format!("{GROUP}/{VERSION}"),
         kind: "AccessGrant".to_owned(),
         name: grant.name.clone(),
         uid: grant.uid.clone(),
         ..OwnerReference::default()
-    };
+    });
     Job {
         metadata: meta(artifact, owner),
         spec: Some(JobSpec {
@@ -97,7 +98,7 @@ fn never_run() -> PodTemplateSpec {
 /// A Role held by a fuse.
 pub fn role(artifact: &Artifact, rules: &[Rule], fuse_uid: &str) -> Role {
     Role {
-        metadata: meta(artifact, held_by(artifact, fuse_uid)),
+        metadata: meta(artifact, Some(held_by(artifact, fuse_uid))),
         rules: Some(rules.iter().map(policy_rule).collect()),
     }
 }
@@ -124,7 +125,7 @@ pub fn binding(
         },
     };
     RoleBinding {
-        metadata: meta(artifact, held_by(artifact, fuse_uid)),
+        metadata: meta(artifact, Some(held_by(artifact, fuse_uid))),
         role_ref: RoleRef {
             api_group: RBAC.to_owned(),
             kind: match kind {
@@ -143,30 +144,33 @@ fn held_by(artifact: &Artifact, fuse_uid: &str) -> OwnerReference {
     OwnerReference {
         api_version: "batch/v1".to_owned(),
         kind: "Job".to_owned(),
-        name: artifact.fuse_name().to_owned(),
+        name: artifact.key().of_fuse().name,
         uid: fuse_uid.to_owned(),
         ..OwnerReference::default()
     }
 }
 
-fn meta(artifact: &Artifact, owner: OwnerReference) -> ObjectMeta {
+fn meta(artifact: &Artifact, owner: Option<OwnerReference>) -> ObjectMeta {
     let grant = &artifact.grant;
     let labels = [
         (GRANT_UID_LABEL, grant.uid.as_str()),
         (MANAGED_BY_LABEL, CONTROLLER),
     ];
     let not_after = rfc3339(artifact.not_after);
+    let elsewhere = (!artifact.is_beside_its_grant()).then_some(grant.namespace.as_str());
     let annotations = [
-        (GRANT_NAME_ANNOTATION, grant.name.as_str()),
-        (NOT_AFTER_ANNOTATION, not_after.as_str()),
+        (GRANT_NAME_ANNOTATION, Some(grant.name.as_str())),
+        (GRANT_NAMESPACE_ANNOTATION, elsewhere),
+        (NOT_AFTER_ANNOTATION, Some(not_after.as_str())),
     ];
     let pair = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    let given = |(key, value): (&'static str, Option<&str>)| Some(pair((key, value?)));
     ObjectMeta {
         name: Some(artifact.name.clone()),
-        namespace: Some(grant.namespace.clone()),
+        namespace: Some(artifact.namespace.clone()),
         labels: Some(labels.into_iter().map(pair).collect()),
-        annotations: Some(annotations.into_iter().map(pair).collect()),
-        owner_references: Some(vec![owner]),
+        annotations: Some(annotations.into_iter().filter_map(given).collect()),
+        owner_references: owner.map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
 }

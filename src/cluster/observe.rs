@@ -4,20 +4,19 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::{Api, ResourceExt as _};
 
 use super::edges::{Edges, call};
 use super::error::Error;
-use super::keys::{ArtifactKey, GrantKey, Held};
+use super::keys::{GrantKey, Held};
 use super::read;
-use crate::api::{
-    AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, ArtifactRecord, RoleKind, Subject,
-};
+use crate::api::{AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, RoleKind, Subject};
 use crate::core::self_test::Standing;
 use crate::core::{
-    Artifact, Found, Input, Live, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings, artifacts,
+    ArtifactKey, Found, Identities, Input, Live, NamespaceFacts, Policy, PolicyFacts, RoleFacts, Roles,
+    Settings, artifacts,
 };
 
 /// What a pass has seen.
@@ -28,6 +27,7 @@ pub struct Observation {
     namespace: Option<NamespaceFacts>,
     policy: PolicyFacts,
     roles: Roles,
+    identities: Identities,
     found: Vec<Found>,
     rivals: Vec<String>,
     entropy: u128,
@@ -51,6 +51,7 @@ impl Observation {
             namespace: self.namespace.as_ref(),
             policy: &self.policy,
             roles: &self.roles,
+            identities: &self.identities,
             found: &self.found,
             rivals: &self.rivals,
             guards,
@@ -73,6 +74,7 @@ pub async fn observe(
     let policy_name = &grant.spec.policy_ref.name;
     let policy = edges.index.policy_facts(policy_name);
     let roles = edges.index.roles(&key.namespace, role_names(&grant, &policy));
+    let identities = edges.index.identities(identity_names(&grant, &policy));
     let found = found(edges, &grant, now).await?;
     let rivals = subject
         .map(|subject| edges.index.rivals(policy_name, subject, &key))
@@ -86,6 +88,7 @@ pub async fn observe(
         namespace,
         policy,
         roles,
+        identities,
         found,
         rivals,
         entropy: entropy()?,
@@ -93,10 +96,15 @@ pub async fn observe(
     })
 }
 
-/// Reads again live what a refusal rests on: namespace, policy and roles. A refusal is final, so it must not come
+/// Reads again live what a refusal rests on: namespace, policy, roles and service accounts. A refusal is final, so it must not come
 /// from a watch that lags behind an administrator who has just opened the door. A policy that is not the one that
 /// was judged counts as not judged: its verdict is on the way.
-pub async fn freshen(edges: &Edges, mut seen: Observation, now: Timestamp) -> Result<Observation, Error> {
+pub async fn freshen(
+    edges: &Edges,
+    mut seen: Observation,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<Observation, Error> {
     let key = GrantKey::of(&seen.grant);
     seen.namespace = namespace_live(edges, &key.namespace).await?;
     let name = seen.grant.spec.policy_ref.name.clone();
@@ -123,6 +131,14 @@ pub async fn freshen(edges: &Edges, mut seen: Observation, now: Timestamp) -> Re
     for (kind, role) in role_names(&seen.grant, &seen.policy) {
         if let Some(facts) = role_live(edges, &key.namespace, kind, &role).await? {
             seen.roles.insert((kind, role), Arc::new(facts));
+        }
+    }
+    seen.identities = Identities::new();
+    let accounts = Api::<ServiceAccount>::namespaced(edges.client.clone(), &settings.identities);
+    for name in identity_names(&seen.grant, &seen.policy) {
+        let live = call("read ServiceAccount", accounts.get_metadata_opt(&name)).await?;
+        if let Some(account) = live {
+            seen.identities.insert(name, account.uid().unwrap_or_default());
         }
     }
     Ok(seen)
@@ -163,14 +179,32 @@ fn role_names(grant: &AccessGrant, policy: &PolicyFacts) -> Vec<(RoleKind, Strin
         .flat_map(|access| &access.entitlements)
         .filter_map(|entitlement| entitlement.role.as_ref());
     let mut names: Vec<_> = held.map(|role| (role.kind, role.name.clone())).collect();
-    if let PolicyFacts::Ready(policy)
-    | PolicyFacts::Unready {
-        policy: Some(policy), ..
-    } = policy
-    {
+    if let Some(policy) = known(policy) {
         names.extend(policy.role_names().map(|(kind, name)| (kind, name.to_owned())));
     }
     names
+}
+
+fn identity_names(grant: &AccessGrant, policy: &PolicyFacts) -> Vec<String> {
+    let resolved = grant.status.iter().filter_map(|status| status.resolved.as_ref());
+    let held = resolved
+        .flat_map(|access| &access.entitlements)
+        .filter_map(|entitlement| entitlement.act_as.as_ref());
+    let mut names: Vec<_> = held.map(|identity| identity.service_account.clone()).collect();
+    if let Some(policy) = known(policy) {
+        names.extend(policy.identities().map(str::to_owned));
+    }
+    names
+}
+
+fn known(policy: &PolicyFacts) -> Option<&Policy> {
+    match policy {
+        PolicyFacts::Ready(policy)
+        | PolicyFacts::Unready {
+            policy: Some(policy), ..
+        } => Some(policy),
+        PolicyFacts::Absent { .. } | PolicyFacts::Unready { policy: None, .. } => None,
+    }
 }
 
 async fn found(edges: &Edges, grant: &AccessGrant, now: Timestamp) -> Result<Vec<Found>, Error> {
@@ -187,13 +221,9 @@ async fn found(edges: &Edges, grant: &AccessGrant, now: Timestamp) -> Result<Vec
         }
     }
     if Live::of(&status).is_some() {
-        doubtful.extend(
-            status
-                .artifacts
-                .iter()
-                .filter(|record| !is_among(record, &found))
-                .map(key_of),
-        );
+        let there: Vec<_> = found.iter().map(Found::key).collect();
+        let recorded = status.artifacts.iter().map(ArtifactKey::from);
+        doubtful.extend(recorded.filter(|key| !there.contains(key)));
     }
     doubtful.sort();
     doubtful.dedup();
@@ -210,26 +240,12 @@ async fn found(edges: &Edges, grant: &AccessGrant, now: Timestamp) -> Result<Vec
 
 /// Whether what the watch delivered is just what is recorded of a live grant: then nothing will be done about it.
 fn as_recorded(grant: &AccessGrant, status: &AccessGrantStatus, found: &Found, now: Timestamp) -> bool {
-    let wanted = |artifact: &Artifact| artifact.kind() == found.kind() && artifact.name == found.name;
+    let key = found.key();
     Live::of(status).is_some()
         && artifacts(grant, status, now)
             .iter()
-            .find(|artifact| wanted(artifact))
+            .find(|artifact| artifact.key() == key)
             .is_some_and(|artifact| artifact.compare(found).is_ok())
-}
-
-fn is_among(record: &ArtifactRecord, found: &[Found]) -> bool {
-    found
-        .iter()
-        .any(|found| found.kind() == record.kind && found.name == record.name)
-}
-
-fn key_of(record: &ArtifactRecord) -> ArtifactKey {
-    ArtifactKey {
-        kind: record.kind,
-        namespace: record.namespace.clone(),
-        name: record.name.clone(),
-    }
 }
 
 /// Reads one artifact from the API server itself. What is there without our label is not ours: it is not found.

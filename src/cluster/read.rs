@@ -3,9 +3,11 @@
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, RoleBinding, Subject as RbacSubject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::keys::{ArtifactKey, Held};
-use crate::api::{ArtifactKind, GRANT_NAME_ANNOTATION, GRANT_UID_LABEL, RoleKind, Rule, Subject};
-use crate::core::{Content, Found, NamespaceFacts, RoleFacts, canonical};
+use super::keys::{GrantKey, Held};
+use crate::api::{
+    GRANT_NAME_ANNOTATION, GRANT_NAMESPACE_ANNOTATION, GRANT_UID_LABEL, RoleKind, Rule, Subject,
+};
+use crate::core::{ArtifactKey, Content, Found, NamespaceFacts, RoleFacts, canonical};
 
 /// Whether an object carries the label of something made for a grant.
 pub fn is_ours(meta: &ObjectMeta) -> bool {
@@ -54,13 +56,13 @@ pub fn to_rules(rules: &[PolicyRule]) -> Vec<Rule> {
 
 /// A fuse.
 pub fn fuse(meta: &ObjectMeta) -> (ArtifactKey, Held) {
-    held(ArtifactKind::Job, meta, Content::Fuse)
+    held(meta, Content::Fuse)
 }
 
 /// A Role made for a grant.
 pub fn own_role(role: &Role) -> (ArtifactKey, Held) {
     let rules = to_rules(role.rules.as_deref().unwrap_or_default());
-    held(ArtifactKind::Role, &role.metadata, Content::Role(rules))
+    held(&role.metadata, Content::Role(rules))
 }
 
 /// A binding made for a grant.
@@ -80,7 +82,7 @@ pub fn binding(binding: &RoleBinding) -> (ArtifactKey, Held) {
         role: (kind, binding.role_ref.name.clone()),
         subjects,
     };
-    held(ArtifactKind::RoleBinding, &binding.metadata, content)
+    held(&binding.metadata, content)
 }
 
 fn subject(subject: &RbacSubject) -> Option<Subject> {
@@ -94,33 +96,30 @@ fn subject(subject: &RbacSubject) -> Option<Subject> {
     }
 }
 
-fn held(kind: ArtifactKind, meta: &ObjectMeta, content: Content) -> (ArtifactKey, Held) {
-    let name = meta.name.clone().unwrap_or_default();
+fn held(meta: &ObjectMeta, content: Content) -> (ArtifactKey, Held) {
+    let namespace = meta.namespace.clone().unwrap_or_default();
     let owner = match meta.owner_references.as_deref() {
         Some([owner]) => Some(owner.uid.clone()),
         _ => None,
     };
+    let annotation = |key: &str| meta.annotations.as_ref()?.get(key).cloned();
+    let grant = GrantKey {
+        namespace: annotation(GRANT_NAMESPACE_ANNOTATION).unwrap_or_else(|| namespace.clone()),
+        name: annotation(GRANT_NAME_ANNOTATION).unwrap_or_default(),
+    };
     let found = Found {
-        name: name.clone(),
+        namespace,
+        name: meta.name.clone().unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
         deleting: meta.deletion_timestamp.is_some(),
         owner,
         content,
     };
-    let annotation = meta
-        .annotations
-        .as_ref()
-        .and_then(|annotations| annotations.get(GRANT_NAME_ANNOTATION));
-    (
-        ArtifactKey {
-            kind,
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name,
-        },
-        Held {
-            grant_uid: grant_uid(meta).cloned().unwrap_or_default(),
-            grant_name: annotation.cloned().unwrap_or_default(),
-            found,
-        },
-    )
+    let grant_uid = grant_uid(meta).cloned().unwrap_or_default();
+    let held = Held {
+        grant_uid,
+        grant,
+        found,
+    };
+    (held.found.key(), held)
 }

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::edges::{Edges, Outcome, call};
 use super::error::Error;
-use super::keys::ArtifactKey;
 use super::observe::read_live;
 use crate::api::{ArtifactKind, CONTROLLER};
 use crate::core::Target;
@@ -17,70 +16,41 @@ use crate::core::Target;
 ///
 /// A binding that somebody holds back with a finalizer gives access although it is being deleted (RBAC does not
 /// look at that): it is emptied first, then the finalizer is taken off.
-pub async fn remove(
-    edges: &Edges,
-    namespace: &str,
-    target: &Target,
-    grant_uid: &str,
-) -> Result<Outcome, Error> {
-    let outcome = remove_if_ours(edges, namespace, target, grant_uid).await?;
-    edges.index.unmade(&key_of(namespace, target));
+pub async fn remove(edges: &Edges, target: &Target, grant_uid: &str) -> Result<Outcome, Error> {
+    let outcome = remove_if_ours(edges, target, grant_uid).await?;
+    edges.index.unmade(&target.key());
     Ok(outcome)
 }
 
-async fn remove_if_ours(
-    edges: &Edges,
-    namespace: &str,
-    target: &Target,
-    grant_uid: &str,
-) -> Result<Outcome, Error> {
+async fn remove_if_ours(edges: &Edges, target: &Target, grant_uid: &str) -> Result<Outcome, Error> {
     let uid = match &target.uid {
         Some(uid) => uid.clone(),
-        None => match uid_if_ours(edges, namespace, target, grant_uid).await? {
+        None => match uid_if_ours(edges, target, grant_uid).await? {
             Some(uid) => uid,
             None => return Ok(Outcome::AlreadySo),
         },
     };
-    match delete(&edges.client, namespace, target, uid).await {
+    match delete(&edges.client, target, uid).await {
         Ok(Remains::Nothing) => Ok(Outcome::Applied),
-        Ok(Remains::HeldBack) => release(&edges.client, namespace, target)
-            .await
-            .map(|()| Outcome::Applied),
+        Ok(Remains::HeldBack) => release(&edges.client, target).await.map(|()| Outcome::Applied),
         Err(error) if error.is_absent() => Ok(Outcome::AlreadySo),
         // Another object has taken the name since.
-        Err(error) if error.reason() == "Conflict" => {
-            match uid_if_ours(edges, namespace, target, grant_uid).await? {
-                None => Ok(Outcome::AlreadySo),
-                Some(uid) => match delete(&edges.client, namespace, target, uid).await? {
-                    Remains::Nothing => Ok(Outcome::Applied),
-                    Remains::HeldBack => release(&edges.client, namespace, target)
-                        .await
-                        .map(|()| Outcome::Applied),
-                },
-            }
-        }
+        Err(error) if error.reason() == "Conflict" => match uid_if_ours(edges, target, grant_uid).await? {
+            None => Ok(Outcome::AlreadySo),
+            Some(uid) => match delete(&edges.client, target, uid).await? {
+                Remains::Nothing => Ok(Outcome::Applied),
+                Remains::HeldBack => release(&edges.client, target).await.map(|()| Outcome::Applied),
+            },
+        },
         Err(error) => Err(error),
     }
 }
 
-async fn uid_if_ours(
-    edges: &Edges,
-    namespace: &str,
-    target: &Target,
-    grant_uid: &str,
-) -> Result<Option<String>, Error> {
-    let held = read_live(edges, &key_of(namespace, target)).await?;
+async fn uid_if_ours(edges: &Edges, target: &Target, grant_uid: &str) -> Result<Option<String>, Error> {
+    let held = read_live(edges, &target.key()).await?;
     Ok(held
         .filter(|held| held.grant_uid == grant_uid)
         .map(|held| held.found.uid))
-}
-
-fn key_of(namespace: &str, target: &Target) -> ArtifactKey {
-    ArtifactKey {
-        kind: target.kind,
-        namespace: namespace.to_owned(),
-        name: target.name.clone(),
-    }
 }
 
 enum Remains {
@@ -88,7 +58,7 @@ enum Remains {
     HeldBack,
 }
 
-async fn delete(client: &Client, namespace: &str, target: &Target, uid: String) -> Result<Remains, Error> {
+async fn delete(client: &Client, target: &Target, uid: String) -> Result<Remains, Error> {
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: Some(uid),
@@ -97,7 +67,7 @@ async fn delete(client: &Client, namespace: &str, target: &Target, uid: String) 
         propagation_policy: Some(PropagationPolicy::Background),
         ..DeleteParams::default()
     };
-    let (client, name) = (client.clone(), target.name.as_str());
+    let (client, namespace, name) = (client.clone(), target.namespace.as_str(), target.name.as_str());
     let held_back = match target.kind {
         ArtifactKind::Job => call(
             "delete fuse",
@@ -125,12 +95,12 @@ async fn delete(client: &Client, namespace: &str, target: &Target, uid: String) 
     })
 }
 
-async fn release(client: &Client, namespace: &str, target: &Target) -> Result<(), Error> {
+async fn release(client: &Client, target: &Target) -> Result<(), Error> {
     let params = PatchParams {
         field_manager: Some(CONTROLLER.to_owned()),
         ..PatchParams::default()
     };
-    let (client, name) = (client.clone(), target.name.as_str());
+    let (client, namespace, name) = (client.clone(), target.namespace.as_str(), target.name.as_str());
     let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     let released = match target.kind {
         ArtifactKind::Job => {

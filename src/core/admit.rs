@@ -171,11 +171,19 @@ fn subject_is_accountable(question: &Question<'_>) -> Option<Refusal> {
     if subject.name == "*" || subject.name.trim() != subject.name || subject.name.chars().any(is_deceptive) {
         return refuse("wildcards, surrounding spaces and invisible characters are not names");
     }
-    let ours = subject.namespace.as_deref() == Some(question.settings.namespace.as_str());
-    if subject.kind == SubjectKind::ServiceAccount && ours {
-        return refuse("it is a service account of Curfew's own namespace");
+    if subject.kind != SubjectKind::ServiceAccount {
+        return None;
     }
-    None
+    let settings = question.settings;
+    match subject.namespace.as_deref() {
+        Some(namespace) if namespace == settings.namespace => {
+            refuse("it is a service account of Curfew's own namespace")
+        }
+        Some(namespace) if namespace == settings.identities => {
+            refuse("whoever may act as it would have the access, and nobody would be accountable")
+        }
+        _ => None,
+    }
 }
 
 /// Control characters, and what reorders or hides text (Unicode TR 36): line and paragraph separators, and every
@@ -338,14 +346,17 @@ fn narrowed(offer: &Entitlement, names: Option<&[String]>) -> Result<Entitlement
             message,
         )
     };
-    let Access::Rules { narrowing, rules } = &offer.access else {
-        return match names {
-            None => Ok(offer.clone()),
-            Some(_) => Err(refuse(
-                reasons::NARROWING_REFUSED,
-                "a role is bound as it is and cannot be narrowed; leave resourceNames out".to_owned(),
-            )),
-        };
+    let whole = |why: &str| match names {
+        None => Ok(offer.clone()),
+        Some(_) => Err(refuse(
+            reasons::NARROWING_REFUSED,
+            format!("{why} and cannot be narrowed; leave resourceNames out"),
+        )),
+    };
+    let (narrowing, rules) = match &offer.access {
+        Access::Rules { narrowing, rules } => (narrowing, rules),
+        Access::Role { .. } => return whole("a role is bound as it is"),
+        Access::ActAs { .. } => return whole("a service account has the rights it has"),
     };
     let names = match (narrowing, names) {
         (Narrowing::Required, None) => {

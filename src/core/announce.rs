@@ -7,8 +7,8 @@ use super::ending::Ending;
 use super::facts::Roles;
 use super::kind_name;
 use crate::api::{
-    AccessGrant, Reference, Requester, ResolvedEntitlement, ResolvedRole, RevocationCause, RoleKind, Rule,
-    Subject, reasons,
+    AccessGrant, Reference, Requester, ResolvedEntitlement, ResolvedIdentity, ResolvedRole, RevocationCause,
+    RoleKind, Rule, Subject, reasons,
 };
 
 /// Longest note of an Event, in bytes: the limit of the events.k8s.io API.
@@ -44,12 +44,16 @@ pub enum Announcement {
 
 /// One item of access that is in force, with its rules in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct GivenAccess {
     /// Its name in the policy.
     pub name: String,
     /// The existing role it is, as it was then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<ResolvedRole>,
+    /// The service account that role allows to act as, as it was then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act_as: Option<ResolvedIdentity>,
     /// What it allows.
     pub rules: Vec<Rule>,
 }
@@ -57,7 +61,12 @@ pub struct GivenAccess {
 impl GivenAccess {
     /// A resolved entitlement; the rules of an existing role are taken from the role.
     pub fn of(entitlement: ResolvedEntitlement, roles: &Roles) -> Self {
-        let ResolvedEntitlement { name, role, rules } = entitlement;
+        let ResolvedEntitlement {
+            name,
+            role,
+            act_as,
+            rules,
+        } = entitlement;
         let there = role
             .as_ref()
             .and_then(|role| roles.get(&(role.kind, role.name.clone())));
@@ -65,6 +74,7 @@ impl GivenAccess {
             rules: there.map_or(rules, |role| role.rules().to_vec()),
             name,
             role,
+            act_as,
         }
     }
 }
@@ -125,7 +135,7 @@ pub struct AuditRecord {
     /// The access in full, told once it is in force.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<GivenAccess>,
-    /// Names of what was made.
+    /// Kinds and names of what was made, with the namespace where it is not the grant's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<String>,
     /// The promised end (UTC).
@@ -166,7 +176,7 @@ impl Announcement {
             } => {
                 let items = access
                     .iter()
-                    .map(|given| named(&given.name, given.role.as_ref()))
+                    .map(|given| named(&given.name, given.role.as_ref(), given.act_as.as_ref()))
                     .collect::<Vec<_>>()
                     .join(", ");
                 let subject = subject
@@ -231,7 +241,13 @@ impl Announcement {
                 .resolved
                 .iter()
                 .flat_map(|access| &access.entitlements)
-                .map(|entitlement| named(&entitlement.name, entitlement.role.as_ref()))
+                .map(|entitlement| {
+                    named(
+                        &entitlement.name,
+                        entitlement.role.as_ref(),
+                        entitlement.act_as.as_ref(),
+                    )
+                })
                 .collect(),
             access: match self {
                 Self::Activated { access, .. } => access.clone(),
@@ -240,7 +256,14 @@ impl Announcement {
             artifacts: status
                 .artifacts
                 .iter()
-                .map(|record| format!("{}/{}", kind_name(record.kind), record.name))
+                .map(|record| {
+                    let kind = kind_name(record.kind);
+                    if grant.metadata.namespace.as_ref() == Some(&record.namespace) {
+                        format!("{kind}/{}", record.name)
+                    } else {
+                        format!("{kind}/{}/{}", record.namespace, record.name)
+                    }
+                })
                 .collect(),
             expires_at: status.expires_at.map(|end| end.0),
             lag_milliseconds: match self {
@@ -251,10 +274,14 @@ impl Announcement {
     }
 }
 
-fn named(name: &str, role: Option<&ResolvedRole>) -> String {
-    match role {
-        None => name.to_owned(),
-        Some(role) => {
+fn named(name: &str, role: Option<&ResolvedRole>, act_as: Option<&ResolvedIdentity>) -> String {
+    match (role, act_as) {
+        (_, Some(identity)) => format!(
+            "{name} (acting as service account {}/{})",
+            identity.namespace, identity.service_account
+        ),
+        (None, None) => name.to_owned(),
+        (Some(role), None) => {
             let kind = match role.kind {
                 RoleKind::ClusterRole => "ClusterRole",
                 RoleKind::Role => "Role",

@@ -1,5 +1,7 @@
 //! What is made for a grant: for each entitlement a fuse and a binding of the same name, a Role between them where
 //! the rules are the policy's own, and an elevation marker where the access could make something that outlasts it.
+//! All of it lives in the grant's namespace, but for the right to act as a service account, which lives in the namespace
+//! of that.
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -36,11 +38,46 @@ impl From<&AccessGrant> for GrantIdentity {
     }
 }
 
+/// Names something made for a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ArtifactKey {
+    /// Its kind.
+    pub kind: ArtifactKind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl From<&ArtifactRecord> for ArtifactKey {
+    fn from(record: &ArtifactRecord) -> Self {
+        Self {
+            kind: record.kind,
+            namespace: record.namespace.clone(),
+            name: record.name.clone(),
+        }
+    }
+}
+
+impl ArtifactKey {
+    /// The key of the fuse that holds it; a fuse's own.
+    #[must_use]
+    pub fn of_fuse(&self) -> Self {
+        Self {
+            kind: ArtifactKind::Job,
+            namespace: self.namespace.clone(),
+            name: fuse_name(&self.name).to_owned(),
+        }
+    }
+}
+
 /// One thing to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
-    /// The grant it is made for; it lives in the grant's namespace.
+    /// The grant it is made for.
     pub grant: GrantIdentity,
+    /// Its namespace.
+    pub namespace: String,
     /// Its name.
     pub name: String,
     /// When it must be gone.
@@ -52,7 +89,7 @@ pub struct Artifact {
 /// What an artifact is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// A Job that never runs a pod; owned by the grant. It fails after so many seconds and takes along what it
+    /// A Job that never runs a pod; owned by the grant, if that is in the same namespace. It fails after so many seconds and takes along what it
     /// owns.
     Fuse {
         /// Seconds until it burns, at least 1.
@@ -79,9 +116,18 @@ impl Artifact {
         }
     }
 
-    /// Name of the fuse that holds it; a fuse's own.
-    pub fn fuse_name(&self) -> &str {
-        fuse_name(&self.name)
+    /// Its key.
+    pub fn key(&self) -> ArtifactKey {
+        ArtifactKey {
+            kind: self.kind(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+
+    /// Whether it lives where the grant lives. What does not cannot be owned by the grant.
+    pub fn is_beside_its_grant(&self) -> bool {
+        self.namespace == self.grant.namespace
     }
 
     /// Whether what was found is this artifact, unchanged. Says what differs.
@@ -120,6 +166,12 @@ pub const fn kind_name(kind: ArtifactKind) -> &'static str {
     }
 }
 
+/// Whether something recorded for the grant lives in another namespace, where the grant's ownership does not reach:
+/// then the grant needs a finalizer.
+pub fn reaches_beyond(grant: &GrantIdentity, records: &[ArtifactRecord]) -> bool {
+    records.iter().any(|record| record.namespace != grant.namespace)
+}
+
 /// Name of the fuse that holds what has this name: the same, but for elevation markers.
 pub fn fuse_name(name: &str) -> &str {
     name.strip_suffix(MARKER_SUFFIX).unwrap_or(name)
@@ -137,10 +189,12 @@ pub fn intended(grant: &GrantIdentity, resolved: &Resolved, entropy: u128) -> Ve
     let mut records = Vec::new();
     for entitlement in &resolved.access.entitlements {
         let name = artifact_name(entropy, &entitlement.name);
+        let identity = entitlement.act_as.as_ref();
+        let namespace = identity.map_or(&grant.namespace, |identity| &identity.namespace);
         let mut record = |kind, name: &str| {
             records.push(ArtifactRecord {
                 kind,
-                namespace: grant.namespace.clone(),
+                namespace: namespace.clone(),
                 name: name.to_owned(),
                 entitlement: entitlement.name.clone(),
                 uid: None,
@@ -207,6 +261,7 @@ pub fn artifacts(grant: &AccessGrant, status: &AccessGrantStatus, now: Timestamp
         .filter_map(|record| {
             Some(Artifact {
                 grant: identity.clone(),
+                namespace: record.namespace.clone(),
                 name: record.name.clone(),
                 not_after: not_after.0,
                 body: body(record)?,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::announce::Announcement;
-use super::artifact::{Artifact, is_marker};
+use super::artifact::{Artifact, ArtifactKey, is_marker};
 use super::ending::Ending;
 use crate::api::{AccessGrantStatus, ArtifactKind};
 
@@ -13,6 +13,9 @@ pub enum Effect {
     /// Record what will be made and when it ends, before anything is made (the write-ahead). Carries the grant's
     /// resourceVersion: of two operators only one gets past it.
     Intend(Box<AccessGrantStatus>),
+    /// Keep the grant until what it does not own is proven absent: put our finalizer on it. Carries the grant's
+    /// resourceVersion, so that finalizers of others stay.
+    AddFinalizer,
     /// Make one thing.
     Create(Artifact),
     /// Record that the access is in force since now, with the uids of what was made.
@@ -23,6 +26,8 @@ pub enum Effect {
     ProveAbsent(Vec<Target>),
     /// Record that the grant is over since the proof of absence.
     RecordEnded(Ending),
+    /// Let the grant go: take our finalizer off it. Carries the grant's resourceVersion, too.
+    RemoveFinalizer,
     /// Record a state that involves no artifact.
     Record(Box<AccessGrantStatus>),
     /// Tell: a Kubernetes Event and an audit record. Comes before the status that says the same, so that a crash
@@ -37,13 +42,39 @@ pub enum Effect {
 pub struct Target {
     /// Its kind.
     pub kind: ArtifactKind,
-    /// Its name; its namespace is the grant's.
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
     pub name: String,
     /// Its uid, where known: nothing else of that name is removed.
     pub uid: Option<String>,
 }
 
 impl Target {
+    /// What to remove, of that uid if one is known.
+    pub fn new(key: ArtifactKey, uid: Option<String>) -> Self {
+        let ArtifactKey {
+            kind,
+            namespace,
+            name,
+        } = key;
+        Self {
+            kind,
+            namespace,
+            name,
+            uid,
+        }
+    }
+
+    /// Its key.
+    pub fn key(&self) -> ArtifactKey {
+        ArtifactKey {
+            kind: self.kind,
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
+    }
+
     /// Whether access ends when it goes: it is a binding, and no elevation marker.
     pub fn gives_access(&self) -> bool {
         self.kind == ArtifactKind::RoleBinding && !is_marker(self.kind, &self.name)
@@ -73,11 +104,12 @@ impl Effect {
     pub fn precedence(&self) -> Precedence {
         match self {
             Self::Delete(target) if target.gives_access() => Precedence::End,
-            Self::Intend(_) | Self::Create(_) => Precedence::Begin,
+            Self::Intend(_) | Self::AddFinalizer | Self::Create(_) => Precedence::Begin,
             Self::RecordActive
             | Self::Delete(_)
             | Self::ProveAbsent(_)
             | Self::RecordEnded(_)
+            | Self::RemoveFinalizer
             | Self::Record(_)
             | Self::Announce(_)
             | Self::DeleteGrant => Precedence::Record,
@@ -90,6 +122,8 @@ impl Effect {
 #[allow(missing_docs, reason = "each names its effect")]
 pub enum EffectKind {
     RecordStatus,
+    AddFinalizer,
+    RemoveFinalizer,
     CreateFuse,
     CreateRole,
     CreateBinding,
@@ -103,8 +137,10 @@ pub enum EffectKind {
 
 impl EffectKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::RecordStatus,
+        Self::AddFinalizer,
+        Self::RemoveFinalizer,
         Self::CreateFuse,
         Self::CreateRole,
         Self::CreateBinding,
@@ -124,6 +160,8 @@ impl Effect {
             Self::Intend(_) | Self::RecordActive | Self::RecordEnded(_) | Self::Record(_) => {
                 EffectKind::RecordStatus
             }
+            Self::AddFinalizer => EffectKind::AddFinalizer,
+            Self::RemoveFinalizer => EffectKind::RemoveFinalizer,
             Self::Create(artifact) => match artifact.kind() {
                 ArtifactKind::Job => EffectKind::CreateFuse,
                 ArtifactKind::Role => EffectKind::CreateRole,

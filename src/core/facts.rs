@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::artifact::ArtifactKey;
 use super::resolve::sha256;
 use super::rules::canonical;
 use super::self_test::Standing;
@@ -22,7 +23,9 @@ pub struct Input<'a> {
     pub policy: &'a PolicyFacts,
     /// The roles that policy and grant name.
     pub roles: &'a Roles,
-    /// Everything in the namespace that carries the grant's label.
+    /// The service accounts that policy and grant name as identities.
+    pub identities: &'a Identities,
+    /// Everything in the cluster that carries the grant's label.
     pub found: &'a [Found],
     /// Names of the other live grants of this policy and subject.
     pub rivals: &'a [String],
@@ -57,6 +60,8 @@ pub struct Settings {
     pub cap: Span,
     /// The operator's own namespace; its service accounts never receive access.
     pub namespace: String,
+    /// The namespace of the service accounts that grants allow to act as. They never receive access themselves.
+    pub identities: String,
 }
 
 /// A namespace as it is now.
@@ -107,6 +112,9 @@ pub type RoleName = (RoleKind, String);
 /// The named roles a decision needs; an absent one does not exist.
 pub type Roles = BTreeMap<RoleName, Arc<RoleFacts>>;
 
+/// Uids of the service accounts to act as, by name; an absent one does not exist.
+pub type Identities = BTreeMap<String, String>;
+
 /// The policy a grant names, as it is now.
 #[derive(Clone, Debug)]
 pub enum PolicyFacts {
@@ -133,7 +141,9 @@ pub enum PolicyFacts {
 /// One thing in the cluster that carries the grant's label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Its name; its namespace is the grant's.
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
     pub name: String,
     /// Its uid.
     pub uid: String,
@@ -169,6 +179,15 @@ impl Found {
             Content::Fuse => ArtifactKind::Job,
             Content::Role(_) => ArtifactKind::Role,
             Content::Binding { .. } => ArtifactKind::RoleBinding,
+        }
+    }
+
+    /// Its key.
+    pub fn key(&self) -> ArtifactKey {
+        ArtifactKey {
+            kind: self.kind(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
         }
     }
 }

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::facts::{Content, Found, Input, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings};
+use super::facts::{
+    Content, Found, Identities, Input, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings,
+};
 use super::self_test::Standing;
 use super::status::{self, Uids};
-use super::{Announcement, Artifact, Body, Effect, Plan, Policy, Span, plan};
+use super::{Announcement, Artifact, ArtifactKey, Body, Effect, Plan, Policy, Span, plan};
 use crate::api::{
-    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ArtifactKind,
-    DurationLimits, DurationText, Entitlement, EntitlementRequest, Escalation, GrantableRule, Limits,
-    NamespaceSelector, Narrowing, OnChange, Path, PolicyRef, Principal, PrincipalKind, ReasonDemands,
-    RequestCondition, Requester, RoleEntitlement, RoleKind, Rule, RulesEntitlement, Selection, Subject,
-    Window, conditions,
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ActAsEntitlement,
+    ArtifactKind, DurationLimits, DurationText, Entitlement, EntitlementRequest, Escalation, GrantableRule,
+    Limits, NamespaceSelector, Narrowing, OnChange, Path, PolicyRef, Principal, PrincipalKind,
+    REVOKE_FINALIZER, ReasonDemands, RequestCondition, Requester, RoleEntitlement, RoleKind, Rule,
+    RulesEntitlement, Selection, Subject, Window, conditions,
 };
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -40,6 +42,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         cap: Span::parse("8h").unwrap(),
         namespace: "curfew-system".to_owned(),
+        identities: "curfew-identities".to_owned(),
     }
 }
 
@@ -119,6 +122,17 @@ impl AccessGrant {
                     })
                     .collect(),
             );
+        })
+    }
+
+    pub(crate) fn and_for(self, name: &str) -> Self {
+        self.with(|spec| {
+            spec.entitlements
+                .get_or_insert_default()
+                .push(EntitlementRequest {
+                    name: name.to_owned(),
+                    resource_names: None,
+                });
         })
     }
 
@@ -228,6 +242,7 @@ pub(crate) fn role_entitlement(name: &str, role: &str) -> Entitlement {
             escalation: Escalation::Refuse,
         }),
         rules: None,
+        act_as: None,
     }
 }
 
@@ -245,6 +260,21 @@ pub(crate) fn rules_entitlement(name: &str, narrowing: Narrowing) -> Entitlement
                 verbs: strings(&["create"]),
                 resource_names: Vec::new(),
             }],
+        }),
+        act_as: None,
+    }
+}
+
+/// The right to act as the service account of that name, given when asked for.
+pub(crate) fn act_as_entitlement(name: &str, service_account: &str) -> Entitlement {
+    Entitlement {
+        name: name.to_owned(),
+        selection: Selection::OnRequest,
+        role: None,
+        rules: None,
+        act_as: Some(ActAsEntitlement {
+            service_account: service_account.to_owned(),
+            on_change: OnChange::Revoke,
         }),
     }
 }
@@ -296,7 +326,19 @@ pub(crate) fn roles() -> Roles {
         role("view", &[rule(&["get", "list", "watch"], &["pods", "services"])]),
         role("maintain", &[rule(&["*"], &["pods"])]),
         role("author", &[rule(&["create"], &["serviceaccounts/token"])]),
+        role(
+            "curfew-act-as-node-reader",
+            &[named(
+                rule(&["impersonate"], &["serviceaccounts"]),
+                &["node-reader"],
+            )],
+        ),
     ])
+}
+
+/// The service accounts to act as: node-reader.
+pub(crate) fn identities() -> Identities {
+    Identities::from([("node-reader".to_owned(), "uid-of-node-reader".to_owned())])
 }
 
 /// All parts of an [`Input`], the instant, and what has been told.
@@ -306,6 +348,7 @@ pub(crate) struct Situation {
     pub(crate) namespace: Option<NamespaceFacts>,
     pub(crate) policy: PolicyFacts,
     pub(crate) roles: Roles,
+    pub(crate) identities: Identities,
     pub(crate) found: Vec<Found>,
     pub(crate) rivals: Vec<String>,
     pub(crate) guards: Standing,
@@ -332,6 +375,7 @@ impl Situation {
             }),
             policy: policy.ready(),
             roles: roles(),
+            identities: identities(),
             found: Vec::new(),
             rivals: Vec::new(),
             guards: Standing::InForce,
@@ -363,6 +407,7 @@ impl Situation {
             namespace: self.namespace.as_ref(),
             policy: &self.policy,
             roles: &self.roles,
+            identities: &self.identities,
             found: &self.found,
             rivals: &self.rivals,
             guards: &self.guards,
@@ -392,23 +437,27 @@ impl Situation {
                 let uids: Uids = self
                     .found
                     .iter()
-                    .map(|found| ((found.kind(), found.name.clone()), found.uid.clone()))
+                    .map(|found| (found.key(), found.uid.clone()))
                     .collect();
                 self.write(status::active(&self.grant, &uids, self.now))
             }
             Effect::RecordEnded(ending) => self.write(status::ended(&self.grant, ending, self.now)),
+            Effect::AddFinalizer => self.hold(),
+            Effect::RemoveFinalizer => {
+                let finalizers = self.grant.metadata.finalizers.get_or_insert_default();
+                finalizers.retain(|finalizer| finalizer != REVOKE_FINALIZER);
+                self.gone = finalizers.is_empty() && self.grant.metadata.deletion_timestamp.is_some();
+                Ok(())
+            }
             Effect::Create(artifact) => self.make(artifact),
             Effect::Delete(target) => {
                 self.found.retain(|found| {
-                    (found.kind(), &found.name) != (target.kind, &target.name)
-                        || target.uid.as_ref().is_some_and(|uid| *uid != found.uid)
+                    found.key() != target.key() || target.uid.as_ref().is_some_and(|uid| *uid != found.uid)
                 });
                 Ok(())
             }
             Effect::ProveAbsent(targets) => {
-                let there = targets
-                    .iter()
-                    .find(|target| self.find(target.kind, &target.name).is_some());
+                let there = targets.iter().find(|target| self.there(&target.key()).is_some());
                 there.map_or(Ok(()), |target| Err(format!("{} is still there", target.name)))
             }
             Effect::Announce(announcement) => {
@@ -428,6 +477,23 @@ impl Situation {
             .find(|found| found.kind() == kind && found.name == name)
     }
 
+    pub(crate) fn there(&self, key: &ArtifactKey) -> Option<&Found> {
+        self.found.iter().find(|found| found.key() == *key)
+    }
+
+    /// Puts our finalizer on the grant, as the API server lets one.
+    fn hold(&mut self) -> Result<(), String> {
+        if self.grant.metadata.deletion_timestamp.is_some() {
+            return Err("no new finalizers can be added if the object is being deleted".to_owned());
+        }
+        let finalizers = self.grant.metadata.finalizers.get_or_insert_default();
+        if finalizers.iter().any(|finalizer| finalizer == REVOKE_FINALIZER) {
+            return Err("put on twice".to_owned());
+        }
+        finalizers.push(REVOKE_FINALIZER.to_owned());
+        Ok(())
+    }
+
     /// Somebody else deletes it.
     pub(crate) fn lose(&mut self, kind: ArtifactKind, name: &str) {
         self.found
@@ -435,19 +501,21 @@ impl Situation {
     }
 
     fn make(&mut self, artifact: &Artifact) -> Result<(), String> {
-        if self.find(artifact.kind(), &artifact.name).is_some() {
+        if self.there(&artifact.key()).is_some() {
             return Err(format!("{} exists already", artifact.name));
         }
         let owner = match artifact.body {
-            Body::Fuse { .. } => self.grant.metadata.uid.clone(),
+            Body::Fuse { .. } if artifact.is_beside_its_grant() => self.grant.metadata.uid.clone(),
+            Body::Fuse { .. } => None,
             Body::Role(_) | Body::Binding { .. } => {
-                let fuse = self.find(ArtifactKind::Job, artifact.fuse_name());
+                let fuse = self.there(&artifact.key().of_fuse());
                 let fuse = fuse.ok_or_else(|| format!("{} has no fuse", artifact.name))?;
                 Some(fuse.uid.clone())
             }
         };
         self.made += 1;
         self.found.push(Found {
+            namespace: artifact.namespace.clone(),
             name: artifact.name.clone(),
             uid: format!("uid-{}", self.made),
             deleting: false,

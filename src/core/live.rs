@@ -2,11 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::act_as::allows_exactly;
 use super::admit::{admit, readmit};
-use super::artifact::{artifacts, fuse_name, is_marker};
+use super::artifact::{ArtifactKey, artifacts, is_marker};
 use super::effect::Target;
 use super::ending::Ending;
-use super::facts::{Found, Input, PolicyFacts, Roles};
+use super::facts::{Found, Identities, Input, PolicyFacts, RoleFacts};
 use super::policy::{Access, Policy};
 use super::rules::{covers, escalating, outlasting};
 use super::window::{Opening, opening};
@@ -78,14 +79,10 @@ impl<'a> Live<'a> {
 
     /// Everything to remove to end the access: what is recorded and what was found.
     pub fn targets(&self, found: &[Found]) -> Vec<Target> {
-        let recorded = self.status.artifacts.iter().map(|record| Target {
-            kind: record.kind,
-            name: record.name.clone(),
-            uid: found
-                .iter()
-                .find(|found| is_record_of(record, found))
-                .map(|found| found.uid.clone())
-                .or_else(|| record.uid.clone()),
+        let recorded = self.status.artifacts.iter().map(|record| {
+            let found = found.iter().find(|found| is_record_of(record, found));
+            let uid = found.map(|found| found.uid.clone());
+            Target::new(record.into(), uid.or_else(|| record.uid.clone()))
         });
         let others = found
             .iter()
@@ -97,16 +94,12 @@ impl<'a> Live<'a> {
 
 impl From<&Found> for Target {
     fn from(found: &Found) -> Self {
-        Self {
-            kind: found.kind(),
-            name: found.name.clone(),
-            uid: Some(found.uid.clone()),
-        }
+        Self::new(found.key(), Some(found.uid.clone()))
     }
 }
 
 fn is_record_of(record: &ArtifactRecord, found: &Found) -> bool {
-    record.kind == found.kind() && record.name == found.name
+    ArtifactKey::from(record) == found.key()
 }
 
 /// Whether something ends the grant now, and what: the first of these in this order.
@@ -166,17 +159,12 @@ pub fn next_look(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Timestam
 
 /// What somebody else changed of what was made. Until everything was made, missing things are only not made yet.
 fn drift(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<String> {
-    let found = |kind: ArtifactKind, name: &str| {
-        input
-            .found
-            .iter()
-            .find(move |found| found.kind() == kind && found.name == name)
-    };
+    let found = |key: &ArtifactKey| input.found.iter().find(|found| found.key() == *key);
     artifacts(input.grant, live.status, now)
         .iter()
         .find_map(|wanted| {
             let called = || format!("{} {}", kind_name(wanted.kind()), wanted.name);
-            let Some(there) = found(wanted.kind(), &wanted.name) else {
+            let Some(there) = found(&wanted.key()) else {
                 return live
                     .active
                     .then(|| format!("{} was deleted by somebody else", called()));
@@ -192,9 +180,10 @@ fn drift(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<String> {
                 return Some(format!("{} was replaced by somebody else", called()));
             }
             let holder = match wanted.kind() {
-                ArtifactKind::Job => input.grant.metadata.uid.clone(),
+                ArtifactKind::Job if wanted.is_beside_its_grant() => input.grant.metadata.uid.clone(),
+                ArtifactKind::Job => None,
                 ArtifactKind::Role | ArtifactKind::RoleBinding => {
-                    found(ArtifactKind::Job, fuse_name(&wanted.name)).map(|fuse| fuse.uid.clone())
+                    found(&wanted.key().of_fuse()).map(|fuse| fuse.uid.clone())
                 }
             };
             // Until everything was made, a fuse that went takes along what it held; that is made again.
@@ -213,8 +202,8 @@ fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> {
         let role = entitlement.role.as_ref()?;
         let there = input.roles.get(&(role.kind, role.name.clone()));
         if live.active && keeps(input.policy, entitlement, role) {
-            let outlasts = there.is_some_and(|there| outlasting(there.rules()));
-            return (outlasts && !live.is_elevated(&entitlement.name)).then(|| {
+            let outgrown = there.is_some_and(|there| outgrows(there, entitlement, live));
+            return outgrown.then(|| {
                 format!(
                     "the rules of role {} now allow to make what outlasts the access",
                     role.name
@@ -229,9 +218,30 @@ fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> {
             Some(there) if there.rules_hash() != role.rules_hash => {
                 Some(format!("the rules of role {} changed", role.name))
             }
-            Some(_) => None,
+            Some(_) => identity_change(entitlement, input.identities),
         }
     })
+}
+
+/// Whether a role has come to allow what its access was never guarded against.
+fn outgrows(role: &RoleFacts, entitlement: &ResolvedEntitlement, live: &Live<'_>) -> bool {
+    match &entitlement.act_as {
+        Some(identity) => !allows_exactly(role.rules(), &identity.service_account),
+        None => outlasting(role.rules()) && !live.is_elevated(&entitlement.name),
+    }
+}
+
+fn identity_change(entitlement: &ResolvedEntitlement, identities: &Identities) -> Option<String> {
+    let identity = entitlement.act_as.as_ref()?;
+    let called = format!(
+        "service account {}/{}",
+        identity.namespace, identity.service_account
+    );
+    match identities.get(&identity.service_account) {
+        None => Some(format!("{called} was deleted")),
+        Some(uid) if *uid != identity.uid => Some(format!("{called} was deleted and made again")),
+        Some(_) => None,
+    }
 }
 
 fn keeps(policy: &PolicyFacts, entitlement: &ResolvedEntitlement, role: &ResolvedRole) -> bool {
@@ -251,6 +261,11 @@ fn keeps(policy: &PolicyFacts, entitlement: &ResolvedEntitlement, role: &Resolve
                 on_change,
                 ..
             } => *kind == role.kind && *name == role.name && *on_change == OnChange::Keep,
+            Access::ActAs {
+                role: name,
+                on_change,
+                ..
+            } => *name == role.name && *on_change == OnChange::Keep,
             Access::Rules { .. } => false,
         })
 }
@@ -308,7 +323,7 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
     resolved
         .entitlements
         .iter()
-        .find_map(|entitlement| beyond(policy, input.roles, entitlement))
+        .find_map(|entitlement| beyond(policy, input, entitlement))
 }
 
 /// The request with the duration it was granted: what the policy gives by default may have changed since.
@@ -320,12 +335,12 @@ fn as_granted(grant: &AccessGrant, duration: &str) -> Result<Request, String> {
     })
 }
 
-fn beyond(policy: &Policy, roles: &Roles, entitlement: &ResolvedEntitlement) -> Option<String> {
+fn beyond(policy: &Policy, input: &Input<'_>, entitlement: &ResolvedEntitlement) -> Option<String> {
     let name = &entitlement.name;
     let Some(offer) = policy.entitlement(name) else {
         return Some(format!("it no longer offers {name}"));
     };
-    match (&offer.access, &entitlement.role) {
+    match (&offer.access, &entitlement.role, &entitlement.act_as) {
         (
             Access::Role {
                 kind,
@@ -334,13 +349,24 @@ fn beyond(policy: &Policy, roles: &Roles, entitlement: &ResolvedEntitlement) -> 
                 ..
             },
             Some(held),
-        ) if *kind == held.kind && *role == held.name => roles
+            None,
+        ) if *kind == held.kind && *role == held.name => input
+            .roles
             .get(&(*kind, role.clone()))
             // Whether rules that changed since end the access is for the entitlement's `onChange` to say.
             .filter(|there| *escalation == Escalation::Refuse && there.rules_hash() == held.rules_hash)
             .and_then(|there| escalating(there.rules()))
             .map(|rule| format!("entitlement {name}: {role} can be used to gain more access ({rule})")),
-        (Access::Rules { rules, .. }, None) => covers(rules, &entitlement.rules)
+        (
+            Access::ActAs {
+                namespace,
+                service_account,
+                ..
+            },
+            Some(_),
+            Some(held),
+        ) if *namespace == held.namespace && *service_account == held.service_account => None,
+        (Access::Rules { rules, .. }, None, None) => covers(rules, &entitlement.rules)
             .err()
             .map(|uncovered| format!("entitlement {name}: {uncovered}")),
         _ => Some(format!("entitlement {name} is another one now")),

@@ -10,6 +10,7 @@
 //! facts ─────► plan ─────► Plan       what to do about the grant now
 //! ```
 
+mod act_as;
 mod admit;
 mod agenda;
 mod announce;
@@ -41,12 +42,14 @@ mod window;
 pub use admit::{Admission, Question, admit};
 pub use agenda::Agenda;
 pub use announce::{Announcement, AuditRecord, EventText, GivenAccess};
-pub use artifact::{Artifact, Body, GrantIdentity, artifacts, kind_name};
+pub use artifact::{Artifact, ArtifactKey, Body, GrantIdentity, artifacts, kind_name};
 pub use condition::Condition;
 pub use effect::{Effect, EffectKind, Plan, Precedence, Target};
 pub use ending::Ending;
 pub use expression::{Evidence, Expression, Failure, Malformed};
-pub use facts::{Content, Found, Input, NamespaceFacts, PolicyFacts, RoleFacts, RoleName, Roles, Settings};
+pub use facts::{
+    Content, Found, Identities, Input, NamespaceFacts, PolicyFacts, RoleFacts, RoleName, Roles, Settings,
+};
 pub use guard::{CANARY, Guard, GuardKind, GuardSettings, guards};
 pub use live::{Live, POLICY_GONE_GRACE, POLICY_GRACE};
 pub use orphan::plan_orphan;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::admit::admit;
 use super::announce::{Announcement, GivenAccess};
-use super::artifact::{GrantIdentity, artifacts, intended, is_marker};
+use super::artifact::{GrantIdentity, artifacts, intended, is_marker, reaches_beyond};
 use super::effect::{Effect, Plan, Target, removal};
 use super::facts::{Found, Input, NamespaceFacts, PolicyFacts};
 use super::live::{Live, POLICY_GRACE, ending, next_look};
@@ -12,7 +12,7 @@ use super::resolve::{Resolved, resolve};
 use super::retention::deletable_at;
 use super::status;
 use super::{Artifact, Ending, Policy, Refusal, Refusals, Request};
-use crate::api::{AccessGrantStatus, ArtifactKind, conditions, reasons};
+use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, REVOKE_FINALIZER, conditions, reasons};
 
 /// Decides. Total: every input has a plan. Applying the plan and planning again gives a plan without effects.
 pub fn plan(input: &Input<'_>, now: Timestamp) -> Plan {
@@ -32,7 +32,7 @@ pub fn plan(input: &Input<'_>, now: Timestamp) -> Plan {
 /// A grant that nobody has decided yet.
 fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
     if input.grant.metadata.deletion_timestamp.is_some() {
-        return Plan::default().then_each(removals(input, |_| true));
+        return remove_everything(input);
     }
     let plan = match judge(input, now) {
         Judgement::Hold {
@@ -114,6 +114,7 @@ fn grantable(input: &Input<'_>, policy: &Policy, now: Timestamp) -> Result<Resol
         policy,
         input.namespace.unwrap_or(&nothing),
         input.roles,
+        input.identities,
     )?;
     within_limits(policy, &resolved, input.rivals)?;
     Ok(resolved)
@@ -224,14 +225,13 @@ fn carry_on(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
 }
 
 /// What is recorded and not there yet: fuses, then Roles and elevation markers, then bindings; then the telling and
-/// the record.
+/// the record. Before the bindings the grant gets a finalizer, if it will not own all of them.
 fn make_missing(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Timestamp) -> Plan {
     let missing: Vec<_> = artifacts(input.grant, live.status, now)
         .into_iter()
         .filter(|wanted| {
-            !found
-                .iter()
-                .any(|found| found.kind() == wanted.kind() && found.name == wanted.name)
+            let key = wanted.key();
+            !found.iter().any(|found| found.key() == key)
         })
         .collect();
     let of = |stage: usize| {
@@ -251,8 +251,12 @@ fn make_missing(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Timest
             .collect(),
         expires_at: live.expires_at,
     };
+    let beyond = reaches_beyond(&GrantIdentity::from(input.grant), &live.status.artifacts);
+    let hold = (beyond && !is_held(input.grant)).then_some(Effect::AddFinalizer);
     Plan::default()
-        .then_each([0, 1, 2].map(of))
+        .then(of(0))
+        .then(hold.into_iter().chain(of(1)))
+        .then(of(2))
         .then([Effect::Announce(announcement)])
         .then([Effect::RecordActive])
 }
@@ -266,19 +270,39 @@ fn making_stage(artifact: &Artifact) -> usize {
     }
 }
 
-/// Ends access: bindings first, then what held them, then the proof, the telling and the record.
+/// Whether our finalizer is on the grant.
+fn is_held(grant: &AccessGrant) -> bool {
+    grant
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == REVOKE_FINALIZER)
+}
+
+/// Takes our finalizer off the grant, if it is there.
+fn release(input: &Input<'_>) -> Option<Effect> {
+    is_held(input.grant).then_some(Effect::RemoveFinalizer)
+}
+
+/// That of these is absent whatever gives access, or keeps its holder from making what outlasts it.
+fn proof(targets: impl Iterator<Item = Target>) -> Option<Effect> {
+    let targets: Vec<_> = targets
+        .filter(|target| target.kind != ArtifactKind::Job)
+        .collect();
+    (!targets.is_empty()).then_some(Effect::ProveAbsent(targets))
+}
+
+/// Ends access: bindings first, then what held them, then the proof, the telling, the record and the finalizer.
 fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending) -> Plan {
     let targets = live.targets(input.found);
-    let gives_access: Vec<Target> = targets
-        .iter()
-        .filter(|target| target.kind != ArtifactKind::Job)
-        .cloned()
-        .collect();
+    let proof = proof(targets.iter().cloned());
     Plan::default()
         .then_each(removal(targets))
-        .then((!gives_access.is_empty()).then_some(Effect::ProveAbsent(gives_access)))
+        .then(proof)
         .then([Effect::Announce(Announcement::Ended(ending.clone()))])
         .then([Effect::RecordEnded(ending)])
+        .then(release(input))
 }
 
 /// An ended grant: nothing of it may stand, and its record goes when it has been kept long enough.
@@ -287,7 +311,7 @@ fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timest
         .conditions
         .iter()
         .any(|condition| condition.type_ == conditions::ACCEPTED && condition.status == "False");
-    let leftovers = Plan::default().then_each(removals(input, |_| true));
+    let leftovers = remove_everything(input);
     if input.grant.metadata.deletion_timestamp.is_some() {
         return leftovers;
     }
@@ -296,6 +320,17 @@ fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timest
         Some(at) if at <= now && input.found.is_empty() => leftovers.then([Effect::DeleteGrant]),
         Some(at) if at > now => leftovers.waking(at),
         _ => leftovers,
+    }
+}
+
+/// Removes whatever was found, and lets the grant go when that is proven absent.
+fn remove_everything(input: &Input<'_>) -> Plan {
+    let plan = Plan::default().then_each(removals(input, |_| true));
+    match release(input) {
+        None => plan,
+        let_go => plan
+            .then(proof(input.found.iter().map(Target::from)))
+            .then(let_go),
     }
 }
 

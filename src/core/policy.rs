@@ -6,6 +6,7 @@ use std::fmt;
 use kube::core::{Expression, Selector, SelectorExt as _};
 use regex::{Regex, RegexBuilder};
 
+use super::act_as;
 use super::rules::{NotNarrowable, canonical, escalating, narrow};
 use super::window::Window;
 use super::{Condition, Identity, Settings, Span, SpanError};
@@ -95,6 +96,17 @@ pub enum Access {
         /// The rules offered, canonical.
         rules: Vec<Rule>,
     },
+    /// The right to act as a service account, in the namespace of that.
+    ActAs {
+        /// Namespace of the service account.
+        namespace: String,
+        /// Its name.
+        service_account: String,
+        /// The `ClusterRole` that allows it.
+        role: String,
+        /// What happens when that role changes, or the service account is made again.
+        on_change: OnChange,
+    },
 }
 
 /// One thing wrong with a policy.
@@ -181,7 +193,9 @@ impl Policy {
             .entitlements
             .iter()
             .enumerate()
-            .filter_map(|(position, entitlement)| parse_entitlement(position, entitlement, &mut problems))
+            .filter_map(|(position, entitlement)| {
+                parse_entitlement(position, entitlement, settings, &mut problems)
+            })
             .collect();
         let (Some(max_duration), Some(default_duration), Some(retention), true) =
             (max_duration, default_duration, retention, problems.is_empty())
@@ -268,7 +282,18 @@ impl Policy {
             .iter()
             .filter_map(|entitlement| match &entitlement.access {
                 Access::Role { kind, name, .. } => Some((*kind, name.as_str())),
+                Access::ActAs { role, .. } => Some((RoleKind::ClusterRole, role.as_str())),
                 Access::Rules { .. } => None,
+            })
+    }
+
+    /// The service accounts it lets people act as.
+    pub fn identities(&self) -> impl Iterator<Item = &str> {
+        self.entitlements
+            .iter()
+            .filter_map(|entitlement| match &entitlement.access {
+                Access::ActAs { service_account, .. } => Some(service_account.as_str()),
+                Access::Role { .. } | Access::Rules { .. } => None,
             })
     }
 
@@ -343,16 +368,23 @@ fn parse_reason(demands: Option<&api::ReasonDemands>, problems: &mut Vec<Problem
 fn parse_entitlement(
     position: usize,
     entitlement: &api::Entitlement,
+    settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> Option<Entitlement> {
-    let access = match (&entitlement.role, &entitlement.rules) {
-        (Some(role), None) => Access::Role {
+    let access = match (&entitlement.role, &entitlement.rules, &entitlement.act_as) {
+        (Some(role), None, None) => Access::Role {
             kind: role.kind,
             name: role.name.clone(),
             on_change: role.on_change,
             escalation: role.escalation,
         },
-        (None, Some(rules)) => {
+        (None, None, Some(identity)) => Access::ActAs {
+            namespace: settings.identities.clone(),
+            service_account: identity.service_account.clone(),
+            role: act_as::role_name(&identity.service_account),
+            on_change: identity.on_change,
+        },
+        (None, Some(rules), None) => {
             let items = canonical(&rules.items.iter().map(Rule::from).collect::<Vec<_>>());
             problems.extend(never_granted(position, rules.narrowing, &items));
             Access::Rules {
@@ -363,7 +395,7 @@ fn parse_entitlement(
         _ => {
             problems.push(Problem::new(
                 format!("spec.entitlements[{position}]"),
-                "give exactly one of role and rules",
+                "give exactly one of role, rules and actAs",
             ));
             return None;
         }

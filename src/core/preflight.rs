@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::facts::{RoleName, Roles};
+use super::act_as::{allows_exactly, impersonation};
+use super::facts::{Identities, RoleFacts, RoleName, Roles};
 use super::policy::{Access, Policy, Problem};
 use super::rules::{covers, describe, escalating};
 use super::status::condition;
@@ -45,6 +46,7 @@ pub fn cluster_roles(policy: &Policy) -> impl Iterator<Item = &str> {
                 name,
                 ..
             } => Some(name.as_str()),
+            Access::ActAs { role, .. } => Some(role.as_str()),
             Access::Role { .. } | Access::Rules { .. } => None,
         })
 }
@@ -58,11 +60,13 @@ pub fn invalid(problems: &[Problem]) -> Verdict {
 }
 
 /// Judges a sound policy against the cluster.
-pub fn preflight(policy: &Policy, roles: &Roles, rights: &Rights) -> Result<(), Verdict> {
-    let mut absent = Vec::new();
-    let mut forbidden = Vec::new();
-    let mut lacking = Vec::new();
-    let mut missing: Vec<Rule> = Vec::new();
+pub fn preflight(
+    policy: &Policy,
+    roles: &Roles,
+    identities: &Identities,
+    rights: &Rights,
+) -> Result<(), Verdict> {
+    let mut lacks = Lacks::default();
     for entitlement in &policy.entitlements {
         let field = format!("spec.entitlements[{}]", entitlement.name);
         match &entitlement.access {
@@ -75,7 +79,7 @@ pub fn preflight(policy: &Policy, roles: &Roles, rights: &Rights) -> Result<(), 
                 let key = (*kind, name.clone());
                 let there = roles.get(&key);
                 if *kind == RoleKind::ClusterRole && there.is_none() {
-                    absent.push(Problem::new(
+                    lacks.absent.push(Problem::new(
                         format!("{field}.role.name"),
                         format!("ClusterRole {name} does not exist"),
                     ));
@@ -83,55 +87,132 @@ pub fn preflight(policy: &Policy, roles: &Roles, rights: &Rights) -> Result<(), 
                 if let Some(rule) = there.and_then(|role| escalating(role.rules()))
                     && *escalation == Escalation::Refuse
                 {
-                    forbidden.push(Problem::new(
+                    lacks.forbidden.push(Problem::new(
                         format!("{field}.role"),
                         format!("{name} can be used to gain more access ({rule}); say escalation: Allow to hand it out"),
                     ));
                 }
-                if !rights.bindable.contains(&key) {
-                    lacking.push(Problem::new(
-                        format!("{field}.role"),
-                        format!("Curfew may not bind {name}"),
-                    ));
-                    missing.push(bind(*kind, name));
-                }
+                lacks.binding(format!("{field}.role"), &key, rights);
             }
             Access::Rules { rules, .. } => {
                 for rule in rules {
                     if covers(&rights.held, std::slice::from_ref(rule)).is_err() {
-                        lacking.push(Problem::new(
+                        lacks.rights.push(Problem::new(
                             format!("{field}.rules"),
                             format!("Curfew may not hand out {}", describe(rule)),
                         ));
-                        missing.push(rule.clone());
+                        lacks.rules.push(rule.clone());
                     }
                 }
             }
+            Access::ActAs {
+                namespace,
+                service_account,
+                role,
+                ..
+            } => {
+                let field = format!("{field}.actAs");
+                let key = (RoleKind::ClusterRole, role.clone());
+                if !identities.contains_key(service_account) {
+                    lacks.no_identity(&field, namespace, service_account);
+                }
+                lacks.impersonation(&field, service_account, role, roles.get(&key).map(AsRef::as_ref));
+                lacks.binding(field, &key, rights);
+            }
         }
     }
-    if !absent.is_empty() {
-        return Err(Verdict {
-            reason: reasons::ROLE_NOT_FOUND,
-            message: joined(&absent),
-        });
+    lacks.verdict(policy)
+}
+
+/// Everything that a policy lacks in the cluster.
+#[derive(Debug, Default)]
+struct Lacks {
+    absent: Vec<Problem>,
+    identities: Vec<Problem>,
+    forbidden: Vec<Problem>,
+    rights: Vec<Problem>,
+    /// Objects that are missing, as YAML.
+    objects: Vec<String>,
+    /// What the operator has to be allowed to hand out.
+    rules: Vec<Rule>,
+}
+
+impl Lacks {
+    fn binding(&mut self, field: String, role: &RoleName, rights: &Rights) {
+        if rights.bindable.contains(role) {
+            return;
+        }
+        let (kind, name) = role;
+        self.rights
+            .push(Problem::new(field, format!("Curfew may not bind {name}")));
+        self.rules.push(bind(*kind, name));
     }
-    if !forbidden.is_empty() {
-        return Err(Verdict {
-            reason: reasons::ROLE_FORBIDDEN,
-            message: joined(&forbidden),
-        });
+
+    fn no_identity(&mut self, field: &str, namespace: &str, service_account: &str) {
+        self.identities.push(Problem::new(
+            format!("{field}.serviceAccount"),
+            format!("service account {namespace}/{service_account} does not exist"),
+        ));
+        self.objects.push(format!(
+            "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: {service_account}\n  namespace: {namespace}\n"
+        ));
     }
-    if !lacking.is_empty() {
-        return Err(Verdict {
-            reason: reasons::RIGHTS_MISSING,
+
+    fn impersonation(&mut self, field: &str, service_account: &str, name: &str, role: Option<&RoleFacts>) {
+        let only = impersonation(service_account);
+        match role {
+            None => {
+                self.identities.push(Problem::new(
+                    field,
+                    format!("ClusterRole {name}, which allows to act as {service_account}, does not exist"),
+                ));
+                self.objects.push(cluster_role(name, "", &[only]));
+            }
+            Some(role) if !allows_exactly(role.rules(), service_account) => {
+                self.forbidden.push(Problem::new(
+                    field,
+                    format!("ClusterRole {name} must allow exactly: {}", describe(&only)),
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The first kind of problem in a fixed order gives the reason.
+    fn verdict(mut self, policy: &Policy) -> Result<(), Verdict> {
+        if !self.absent.is_empty() {
+            return Err(Verdict {
+                reason: reasons::ROLE_NOT_FOUND,
+                message: joined(&self.absent),
+            });
+        }
+        if !self.forbidden.is_empty() {
+            return Err(Verdict {
+                reason: reasons::ROLE_FORBIDDEN,
+                message: joined(&self.forbidden),
+            });
+        }
+        let reason = if self.identities.is_empty() {
+            reasons::RIGHTS_MISSING
+        } else {
+            reasons::IDENTITY_NOT_FOUND
+        };
+        let problems = [self.identities, self.rights].concat();
+        if problems.is_empty() {
+            return Ok(());
+        }
+        if !self.rules.is_empty() {
+            self.objects.push(grantable(policy, &self.rules));
+        }
+        Err(Verdict {
+            reason,
             message: format!(
                 "{}; to allow it, apply:\n{}",
-                joined(&lacking),
-                grantable(policy, &missing)
+                joined(&problems),
+                self.objects.join("---\n")
             ),
-        });
+        })
     }
-    Ok(())
 }
 
 /// The status that says the verdict.
@@ -179,10 +260,14 @@ fn bind(kind: RoleKind, name: &str) -> Rule {
 
 /// A `ClusterRole` that, applied, gives the operator these rules to hand out.
 fn grantable(policy: &Policy, rules: &[Rule]) -> String {
+    let labels = format!("  labels: {{{GRANTABLE_LABEL}: \"true\"}}\n");
+    cluster_role(&format!("curfew-grantable-{}", policy.name), &labels, rules)
+}
+
+/// A `ClusterRole`, with more lines of its metadata.
+fn cluster_role(name: &str, more: &str, rules: &[Rule]) -> String {
     let mut text = format!(
-        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: curfew-grantable-{}\n  \
-         labels: {{{GRANTABLE_LABEL}: \"true\"}}\nrules:\n",
-        policy.name
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: {name}\n{more}rules:\n"
     );
     for rule in rules {
         // JSON is YAML, and quotes what has to be quoted.

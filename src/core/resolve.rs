@@ -9,10 +9,15 @@ use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::act_as::{allows_exactly, impersonation};
+use super::facts::Identities;
 use super::policy::Access;
-use super::rules::{escalating, outlasting};
+use super::rules::{describe, escalating, outlasting};
 use super::{Admission, NamespaceFacts, Policy, Refusal, Refusals, Roles, Settings, Span};
-use crate::api::{Escalation, ResolvedAccess, ResolvedEntitlement, ResolvedRole, RoleKind, Subject, reasons};
+use crate::api::{
+    Escalation, ResolvedAccess, ResolvedEntitlement, ResolvedIdentity, ResolvedRole, RoleKind, Subject,
+    reasons,
+};
 
 /// The effective access and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +26,9 @@ pub struct Resolved {
     pub subject: Subject,
     /// What it is.
     pub access: ResolvedAccess,
-    /// The entitlements whose rules, as they are now, could make something that outlasts the access.
+    /// The entitlements whose rules, as they are now, could make something that outlasts the access. The right to act
+    /// as a service account is none of them: what counts is what that service account does, and all of them are
+    /// elevated for good.
     pub elevated: BTreeSet<String>,
     /// How long, from activation.
     pub duration: Span,
@@ -48,12 +55,13 @@ impl Resolved {
     }
 }
 
-/// Resolves an admitted request against the roles as they are now.
+/// Resolves an admitted request against roles and service accounts as they are now.
 pub fn resolve(
     admission: Admission,
     policy: &Policy,
     namespace: &NamespaceFacts,
     roles: &Roles,
+    identities: &Identities,
 ) -> Result<Resolved, Refusals> {
     let mut refusals = Vec::new();
     let mut entitlements = Vec::new();
@@ -62,6 +70,7 @@ pub fn resolve(
             Access::Rules { rules, .. } => entitlements.push(ResolvedEntitlement {
                 name: entitlement.name.clone(),
                 role: None,
+                act_as: None,
                 rules: rules.clone(),
             }),
             Access::Role {
@@ -70,6 +79,21 @@ pub fn resolve(
                 escalation,
                 ..
             } => match resolve_role(&entitlement.name, *kind, name, *escalation, roles) {
+                Ok(resolved) => entitlements.push(resolved),
+                Err(refusal) => refusals.push(refusal),
+            },
+            Access::ActAs {
+                namespace,
+                service_account,
+                role,
+                ..
+            } => match resolve_identity(
+                &entitlement.name,
+                (namespace, service_account),
+                role,
+                roles,
+                identities,
+            ) {
                 Ok(resolved) => entitlements.push(resolved),
                 Err(refusal) => refusals.push(refusal),
             },
@@ -129,12 +153,68 @@ fn resolve_role(
             uid: role.uid.clone(),
             rules_hash: role.rules_hash().to_owned(),
         }),
+        act_as: None,
+        rules: Vec::new(),
+    })
+}
+
+fn resolve_identity(
+    entitlement: &str,
+    (namespace, service_account): (&str, &str),
+    role_name: &str,
+    roles: &Roles,
+    identities: &Identities,
+) -> Result<ResolvedEntitlement, Refusal> {
+    let refuse = |reason, message: String| {
+        Err(Refusal::new(
+            reason,
+            format!("spec.entitlements[{entitlement}]"),
+            message,
+        ))
+    };
+    let Some(uid) = identities.get(service_account) else {
+        return refuse(
+            reasons::IDENTITY_NOT_FOUND,
+            format!("service account {namespace}/{service_account} does not exist"),
+        );
+    };
+    let Some(role) = roles.get(&(RoleKind::ClusterRole, role_name.to_owned())) else {
+        return refuse(
+            reasons::IDENTITY_NOT_FOUND,
+            format!("ClusterRole {role_name}, which allows to act as {service_account}, does not exist"),
+        );
+    };
+    if !allows_exactly(role.rules(), service_account) {
+        return refuse(
+            reasons::ROLE_FORBIDDEN,
+            format!(
+                "ClusterRole {role_name} must allow exactly: {}",
+                describe(&impersonation(service_account))
+            ),
+        );
+    }
+    Ok(ResolvedEntitlement {
+        name: entitlement.to_owned(),
+        role: Some(ResolvedRole {
+            kind: RoleKind::ClusterRole,
+            name: role_name.to_owned(),
+            uid: role.uid.clone(),
+            rules_hash: role.rules_hash().to_owned(),
+        }),
+        act_as: Some(ResolvedIdentity {
+            namespace: namespace.to_owned(),
+            service_account: service_account.to_owned(),
+            uid: uid.clone(),
+        }),
         rules: Vec::new(),
     })
 }
 
 /// Whether the access could make something that outlasts it: judged on the rules it has now.
 fn outlasts(entitlement: &ResolvedEntitlement, roles: &Roles) -> bool {
+    if entitlement.act_as.is_some() {
+        return false;
+    }
     let role = entitlement.role.as_ref();
     let named = role.and_then(|role| roles.get(&(role.kind, role.name.clone())));
     outlasting(named.map_or(&entitlement.rules, |role| role.rules()))

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 
+use super::artifact::ArtifactKey;
 use super::ending::Ending;
 use super::{Refusals, Resolved};
 use crate::api::{
-    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, Revocation, RevocationCause, Subject,
-    conditions, reasons,
+    AccessGrant, AccessGrantStatus, ArtifactRecord, Revocation, RevocationCause, Subject, conditions, reasons,
 };
 
 /// Longest message put into a status; the schema allows more, people read less.
@@ -19,8 +19,8 @@ const MESSAGE_LENGTH: usize = 1024;
 /// What is said of a request that its policy admitted.
 const ADMITTED: &str = "the policy admits the request";
 
-/// Uids of what was made, by kind and name.
-pub type Uids = BTreeMap<(ArtifactKind, String), String>;
+/// Uids of what was made.
+pub type Uids = BTreeMap<ArtifactKey, String>;
 
 /// A condition to be: type, status, reason, message.
 type Wanted<'a> = (&'static str, &'static str, &'static str, &'a str);
@@ -106,7 +106,7 @@ pub fn active(grant: &AccessGrant, uids: &Uids, at: Timestamp) -> AccessGrantSta
     ];
     let mut status = with_conditions(grant, &wanted, at);
     for record in &mut status.artifacts {
-        if let Some(uid) = uids.get(&(record.kind, record.name.clone())) {
+        if let Some(uid) = uids.get(&ArtifactKey::from(&*record)) {
             record.uid = Some(uid.clone());
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
@@ -49,6 +49,21 @@ impl Index {
         let policies = state.policies.iter().map(|(name, _)| name.clone()).collect();
         Touched {
             grants,
+            policies,
+            ..Touched::default()
+        }
+    }
+
+    /// Takes in an event about the service accounts to act as.
+    pub fn identity(&self, event: &Event<PartialObjectMeta<ServiceAccount>>) -> Touched {
+        let mut state = self.write();
+        let changes = state.identities.take(event, |account| {
+            (account.name_any(), account.uid().unwrap_or_default())
+        });
+        let names: BTreeSet<_> = changes.into_iter().map(changed_key).collect();
+        let policies = state.policies_where(|policy| policy.identities().any(|name| names.contains(name)));
+        Touched {
+            grants: state.grants_where(|_, brief| policies.contains(&brief.policy)),
             policies,
             ..Touched::default()
         }

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, Subject, reasons};
-use crate::cluster::keys::{ArtifactKey, GrantKey, Held, Touched};
+use crate::cluster::keys::{GrantKey, Held, Touched};
 use crate::cluster::mirror::{Change, Mirror};
-use crate::core::{Live, NamespaceFacts, Policy, Problem, RoleFacts, status};
+use crate::core::{ArtifactKey, Live, NamespaceFacts, Policy, Problem, RoleFacts, status};
 
 /// What a grant looks like to those who only count and find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub(super) struct State {
     pub(super) namespaces: Mirror<String, NamespaceFacts>,
     pub(super) cluster_roles: Mirror<String, Arc<RoleFacts>>,
     pub(super) roles: Mirror<(String, String), Arc<RoleFacts>>,
+    pub(super) identities: Mirror<String, String>,
     pub(super) policies: Mirror<String, PolicyEntry>,
     pub(super) judged: HashMap<String, Judged>,
     pub(super) policy_changed: HashMap<String, Timestamp>,
@@ -99,11 +100,7 @@ impl State {
             if let Some(grant) = self.grant_keys.get(&after.grant_uid) {
                 touched.grants.insert(grant.clone());
             } else {
-                let grant = GrantKey {
-                    namespace: key.namespace,
-                    name: after.grant_name,
-                };
-                touched.orphans.insert((after.grant_uid, grant));
+                touched.orphans.insert((after.grant_uid, after.grant));
             }
         }
         touched
@@ -145,16 +142,18 @@ impl State {
     }
 
     pub(super) fn policies_naming(&self, kind: RoleKind, names: &BTreeSet<String>) -> BTreeSet<String> {
-        let names_one = |entry: &PolicyEntry| {
-            entry.policy.0.as_ref().is_ok_and(|policy| {
-                policy
-                    .role_names()
-                    .any(|(named, name)| named == kind && names.contains(name))
-            })
-        };
+        self.policies_where(|policy| {
+            policy
+                .role_names()
+                .any(|(named, name)| named == kind && names.contains(name))
+        })
+    }
+
+    pub(super) fn policies_where(&self, wanted: impl Fn(&Policy) -> bool) -> BTreeSet<String> {
+        let sound = |entry: &PolicyEntry| entry.policy.0.as_ref().is_ok_and(|policy| wanted(policy));
         self.policies
             .iter()
-            .filter(|(_, entry)| names_one(entry))
+            .filter(|(_, entry)| sound(entry))
             .map(|(name, _)| name.clone())
             .collect()
     }

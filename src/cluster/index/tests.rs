@@ -11,6 +11,7 @@ fn index() -> Index {
     let settings = Settings {
         cap: Span::MAX,
         namespace: "curfew-system".to_owned(),
+        identities: "curfew-identities".to_owned(),
     };
     Index::new(settings, Timestamp::UNIX_EPOCH)
 }

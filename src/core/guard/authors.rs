@@ -2,24 +2,30 @@
 
 use crate::api::{GROUP, VERSION};
 
-use super::Guard;
+use super::expression::quoted;
 use super::manifest::{Validating, demand, requests};
+use super::{Guard, GuardSettings};
 
 /// The schema admits so many entitlements in a policy.
 const ENTITLEMENTS: usize = 16;
 
-/// `bind` on each role, and `escalate` on `clusterroles` for rules of one's own. Asked when the spec is new or changed:
+/// `bind` on each role, `escalate` on `clusterroles` for rules of one's own, and `impersonate` on each identity. Asked when the spec is new or changed:
 /// a label needs no rights.
-pub(super) fn hold_what_they_hand_out() -> [Guard; 2] {
+pub(super) fn hold_what_they_hand_out(settings: &GuardSettings) -> [Guard; 2] {
     // One check for each variable: an expression has a budget, of which a check costs a third.
     let mut variables = vec![("entitlements".to_owned(), "object.spec.entitlements".to_owned())];
-    variables.extend((0..ENTITLEMENTS).map(|index| (format!("e{index}"), holds(index))));
+    variables.extend((0..ENTITLEMENTS).map(|index| (format!("e{index}"), holds(index, settings))));
     let all: Vec<String> = (0..ENTITLEMENTS)
         .map(|index| format!("variables.e{index}"))
         .collect();
     Validating {
         name: "authors",
-        rules: vec![requests(GROUP, VERSION, &["CREATE", "UPDATE"], &["accesspolicies"])],
+        rules: vec![requests(
+            GROUP,
+            VERSION,
+            &["CREATE", "UPDATE"],
+            &["accesspolicies"],
+        )],
         conditions: vec![(
             "spec-changed",
             "oldObject == null || object.spec != oldObject.spec".to_owned(),
@@ -27,8 +33,8 @@ pub(super) fn hold_what_they_hand_out() -> [Guard; 2] {
         variables,
         validations: vec![demand(
             all.join(" &&\n"),
-            "you may only hand out what you hold: bind on each role, escalate on clusterroles for rules; have the \
-             policy written by somebody who does, or hand out less",
+            "you may only hand out what you hold: bind on each role, escalate on clusterroles for rules, \
+             impersonate on each identity; have the policy written by somebody who does, or hand out less",
         )],
         ..Validating::default()
     }
@@ -36,7 +42,7 @@ pub(super) fn hold_what_they_hand_out() -> [Guard; 2] {
 }
 
 /// Whether the author holds the entitlement of that index, if there is one.
-fn holds(index: usize) -> String {
+fn holds(index: usize, settings: &GuardSettings) -> String {
     let entitlement = format!("variables.entitlements[{index}]");
     let rbac = "authorizer.group('rbac.authorization.k8s.io')";
     let kinds = [
@@ -50,6 +56,14 @@ fn holds(index: usize) -> String {
         (
             "rules",
             format!("{rbac}.resource('clusterroles').check('escalate').allowed()"),
+        ),
+        (
+            "actAs",
+            format!(
+                "authorizer.group('').resource('serviceaccounts').namespace({})\
+                 .name({entitlement}.actAs.serviceAccount).check('impersonate').allowed()",
+                quoted(&settings.identities)
+            ),
         ),
     ];
     let checks: Vec<String> = kinds

@@ -127,7 +127,7 @@ pub fn guards(settings: &GuardSettings) -> Vec<Guard> {
         hands::limits(settings),
         souvenirs::none(settings),
         souvenirs::no_token_secrets(settings),
-        authors::hold_what_they_hand_out(),
+        authors::hold_what_they_hand_out(settings),
         identities::nothing_lives_there(settings),
         canary::dry_runs_only(settings),
     ];

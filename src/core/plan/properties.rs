@@ -12,14 +12,15 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use crate::api::{
-    AccessGrant, AccessPolicy, ArtifactKind, Escalation, Narrowing, OnChange, PrincipalKind, RoleKind, Rule,
-    Subject,
+    AccessGrant, AccessPolicy, ArtifactKind, Escalation, Narrowing, OnChange, PrincipalKind,
+    REVOKE_FINALIZER, RoleKind, Rule, Subject,
 };
 use crate::core::facts::{Content, Found, PolicyFacts, RoleFacts};
 use crate::core::fixtures::{
-    Situation, at, grant, named, now, policy, principal, role_entitlement, rule, rules_entitlement, seconds,
+    Situation, act_as_entitlement, at, grant, named, now, policy, principal, role_entitlement, rule,
+    rules_entitlement, seconds,
 };
-use crate::core::{Announcement, Artifact, Body, Effect, Policy, canonical};
+use crate::core::{Announcement, Artifact, ArtifactKey, Body, Effect, Policy, canonical};
 
 /// After so many passes at most there is nothing left to do, if nobody else does anything.
 const PASSES: usize = 6;
@@ -35,6 +36,8 @@ struct Offer {
     lists_dave: bool,
     look: Option<RoleOffer>,
     exec: Option<(Narrowing, Option<&'static str>)>,
+    /// Whether people may act as node-reader, and keep that when it changes.
+    nodes: Option<bool>,
     /// From 09:00 to 10:00 UTC only.
     in_the_morning: bool,
     keep: bool,
@@ -54,6 +57,8 @@ struct Ask {
     pipeline: bool,
     receiver: Receiver,
     items: Items,
+    /// Besides, to act as node-reader.
+    acts: bool,
     minutes: Option<u32>,
     /// Seconds from the beginning.
     not_after: Option<i64>,
@@ -86,6 +91,16 @@ enum View {
     Absent,
 }
 
+/// How the service account stands that people act as, and the role that allows it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Account {
+    AsItWas,
+    /// The role allows to act as others as well.
+    Wider,
+    NoRole,
+    Absent,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum PolicyState {
     Ready,
@@ -114,6 +129,8 @@ enum Step {
     Edit(Offer),
     View(View),
     RemakeView,
+    Account(Account),
+    RemakeAccount,
     DeleteGrant,
     TerminateNamespace,
     Refuse(Option<ArtifactKind>),
@@ -139,6 +156,9 @@ struct World {
     ask: Ask,
     offer: Offer,
     view: View,
+    account: Account,
+    /// How often the service account was made.
+    accounts: u32,
     policy: PolicyState,
     /// Kind that the API server refuses to make.
     refuses: Option<ArtifactKind>,
@@ -150,8 +170,8 @@ struct World {
     held: BTreeSet<String>,
     /// Whether anybody but the operator touched what was made.
     tampered: bool,
-    /// Policy and role as they were when the access was recorded.
-    granted: Option<(Offer, View)>,
+    /// Policy, role and service account as they were when the access was recorded.
+    granted: Option<(Offer, View, u32)>,
 }
 
 impl Offer {
@@ -192,6 +212,11 @@ impl Offer {
                 rules.items[0].resource_names = object.iter().map(ToString::to_string).collect();
                 spec.entitlements.push(entitlement);
             }
+            if let Some(keep) = self.nodes {
+                let mut entitlement = act_as_entitlement("nodes", "node-reader");
+                entitlement.act_as.as_mut().unwrap().on_change = on_change(keep);
+                spec.entitlements.push(entitlement);
+            }
         })
     }
 
@@ -230,6 +255,12 @@ impl Ask {
             Items::Exec(Some(object)) => asked.asking_for_objects("exec", &[object]),
             Items::Both => asked.asking_for(&["look", "exec"]),
         };
+        if self.acts {
+            if asked.spec.entitlements.is_none() {
+                asked = asked.asking_for(&["look"]);
+            }
+            asked = asked.and_for("nodes");
+        }
         if let Some(count) = self.minutes {
             asked = asked.lasting(&minutes(count));
         }
@@ -288,6 +319,8 @@ impl World {
             ask,
             offer,
             view: View::AsItWas,
+            account: Account::AsItWas,
+            accounts: 0,
             policy: PolicyState::Ready,
             refuses: None,
             burns: BTreeMap::new(),
@@ -298,7 +331,51 @@ impl World {
         };
         world.set_policy(PolicyState::Ready);
         world.set_view(View::AsItWas);
+        world.set_account(Account::AsItWas);
         world
+    }
+
+    fn set_account(&mut self, account: Account) {
+        self.account = account;
+        let role = (RoleKind::ClusterRole, "curfew-act-as-node-reader".to_owned());
+        self.it.roles.remove(&role);
+        let names: &[&str] = match account {
+            Account::NoRole => &[],
+            Account::Wider => &["node-reader", "node-writer"],
+            Account::AsItWas | Account::Absent => &["node-reader"],
+        };
+        if !names.is_empty() {
+            let rules = [named(rule(&["impersonate"], &["serviceaccounts"]), names)];
+            let facts = RoleFacts::new("uid-of-act-as", &rules);
+            self.it.roles.insert(role, Arc::new(facts));
+        }
+        self.it.identities.clear();
+        if account != Account::Absent {
+            let uid = format!("account-{}", self.accounts);
+            self.it.identities.insert("node-reader".to_owned(), uid);
+        }
+    }
+
+    /// Whether people may act as the service account, if that was asked for.
+    fn account_is_fine(&self) -> bool {
+        !self.ask.acts || self.account == Account::AsItWas
+    }
+
+    /// Whether the service account is as it was granted, or the policy does not mind.
+    fn account_is_as_granted(&self) -> bool {
+        let (_, _, accounts) = self.granted.as_ref().expect("never granted");
+        let same = self.account == Account::AsItWas && self.accounts == *accounts;
+        // That others could be acted as is never kept.
+        let kept = self.offer.nodes == Some(true) && self.account != Account::Wider;
+        !self.ask.acts || same || kept
+    }
+
+    fn is_kept(&self) -> bool {
+        let finalizers = &self.it.grant.metadata.finalizers;
+        finalizers
+            .iter()
+            .flatten()
+            .any(|finalizer| finalizer == REVOKE_FINALIZER)
     }
 
     fn set_policy(&mut self, state: PolicyState) {
@@ -365,6 +442,7 @@ impl World {
                 (Some((_, Some(offered))), Some(asked)) => offered == asked,
                 (Some(_), _) => true,
             };
+        let acts = !ask.acts || offer.nodes.is_some();
         let hour = self.it.now.as_second() / 3600 % 24;
         let open = !offer.in_the_morning || hour == 9;
         let alive = self
@@ -372,7 +450,7 @@ impl World {
             .namespace
             .as_ref()
             .is_some_and(|namespace| !namespace.terminating);
-        listed && end && receives && asked <= offer.max_minutes && looks && execs && open && alive
+        listed && end && receives && asked <= offer.max_minutes && looks && execs && acts && open && alive
     }
 
     /// Whether the role to be bound, if any, exists and may be handed out.
@@ -414,6 +492,11 @@ impl World {
             Step::RemakeView => {
                 self.it.roles.remove(&(RoleKind::ClusterRole, "view".to_owned()));
                 self.set_view(self.view);
+            }
+            Step::Account(account) => self.set_account(*account),
+            Step::RemakeAccount => {
+                self.accounts += 1;
+                self.set_account(self.account);
             }
             Step::DeleteGrant => self.it.grant = self.it.grant.clone().being_deleted(),
             Step::TerminateNamespace => {
@@ -498,9 +581,10 @@ impl World {
                     !self.offer.in_the_morning || end <= at("2026-12-01T10:00:00Z"),
                     "beyond the window"
                 );
-                assert!(self.policy == PolicyState::Ready && self.admits(None) && self.role_is_fine());
+                assert!(self.policy == PolicyState::Ready && self.admits(None));
+                assert!(self.role_is_fine() && self.account_is_fine());
                 assert!(self.it.rivals.len() < usize::from(self.offer.limit));
-                self.granted = Some((self.offer.clone(), self.view));
+                self.granted = Some((self.offer.clone(), self.view, self.accounts));
             }
             Effect::Create(artifact) => {
                 if self.refuses == Some(artifact.kind()) {
@@ -509,10 +593,8 @@ impl World {
                 self.may_be_made(artifact);
             }
             Effect::Delete(target) => {
-                let stays = |found: &&mut Found| {
-                    (found.kind(), &found.name) == (target.kind, &target.name)
-                        && self.held.contains(&found.uid)
-                };
+                let stays =
+                    |found: &&mut Found| found.key() == target.key() && self.held.contains(&found.uid);
                 if let Some(found) = self.it.found.iter_mut().find(stays) {
                     found.deleting = true;
                     return Ok(());
@@ -545,6 +627,13 @@ impl World {
                     .filter(|found| !self.held.contains(&found.uid));
                 assert_eq!(access.count(), 0, "the record goes before what it records");
             }
+            Effect::AddFinalizer => assert!(self.ask.acts, "kept though it owns all that is made for it"),
+            Effect::RemoveFinalizer => {
+                let access: Vec<&Found> = self.it.found.iter().filter(|found| gives_access(found)).collect();
+                assert!(access.is_empty(), "S5: let go with {access:?}");
+                let status = self.it.grant.at_present();
+                assert!(status.ended_at.is_some() || status.expires_at.is_none());
+            }
             Effect::ProveAbsent(_) | Effect::Announce(_) => {}
         }
         match self.it.apply(effect) {
@@ -575,7 +664,7 @@ impl World {
         let record = status
             .artifacts
             .iter()
-            .find(|record| record.kind == artifact.kind() && record.name == artifact.name)
+            .find(|record| ArtifactKey::from(*record) == artifact.key())
             .expect("made without a record");
         assert_eq!(status.ended_at, None, "made after the end");
         assert_eq!(artifact.not_after, status.expires_at.unwrap().0);
@@ -619,19 +708,32 @@ impl World {
                 assert_eq!(*role, (RoleKind::ClusterRole, offered.role.to_owned()));
                 assert!(self.role_is_fine());
             }
+            (Body::Binding { role, subject }, "nodes") => {
+                assert_eq!(*subject, self.ask.subject());
+                assert_eq!(
+                    *role,
+                    (RoleKind::ClusterRole, "curfew-act-as-node-reader".to_owned())
+                );
+                assert_eq!(artifact.namespace, "curfew-identities");
+                assert!(
+                    self.is_kept(),
+                    "bound where ownership does not reach, and not kept"
+                );
+                assert!(self.account_is_as_granted() && self.account != Account::NoRole);
+            }
             other => panic!("never made: {other:?}"),
         }
     }
 
     /// Whether what was granted of look could make something that outlasts it.
     fn is_elevated(&self) -> bool {
-        let (offer, view) = self.granted.as_ref().expect("never granted");
+        let (offer, view, _) = self.granted.as_ref().expect("never granted");
         *view == View::Lasting && offer.look.as_ref().is_some_and(|look| look.role == "view")
     }
 
     /// The one object of exec that was granted; `None` means every object.
     fn exec_object(&self) -> Option<&'static str> {
-        let (offer, _) = self.granted.as_ref().expect("never granted");
+        let (offer, _, _) = self.granted.as_ref().expect("never granted");
         self.ask.object().or(offer.exec.expect("not offered").1)
     }
 
@@ -645,7 +747,7 @@ impl World {
 
     /// S4: whether what was granted is still a part of what the policy offers.
     fn lies_within(&self) -> bool {
-        let (granted, view) = self.granted.as_ref().expect("never granted");
+        let (granted, view, _) = self.granted.as_ref().expect("never granted");
         let looks = !self.ask.looks()
             || match (&granted.look, &self.offer.look) {
                 (Some(granted), Some(offered)) => {
@@ -659,12 +761,12 @@ impl World {
                 .offer
                 .exec
                 .is_some_and(|(_, offered)| offered.is_none() || offered == self.exec_object());
-        looks && execs
+        looks && execs && (!self.ask.acts || self.offer.nodes.is_some())
     }
 
     /// Whether the role is as it was granted, or the policy does not mind.
     fn role_is_as_granted(&self) -> bool {
-        let (granted, view) = self.granted.as_ref().expect("never granted");
+        let (granted, view, _) = self.granted.as_ref().expect("never granted");
         let bound = granted
             .look
             .as_ref()
@@ -731,7 +833,9 @@ impl World {
         if let Tampering::Plant = tampering {
             let admin = (RoleKind::ClusterRole, "admin".to_owned());
             self.foreign.insert(fresh.clone());
+            let namespace = ["prod", "curfew-identities"][which % 2];
             self.it.found.push(Found {
+                namespace: namespace.to_owned(),
                 name: fresh.clone(),
                 uid: fresh,
                 deleting: false,
@@ -785,7 +889,9 @@ impl World {
             let recorded = status
                 .artifacts
                 .iter()
-                .any(|record| record.kind == found.kind() && record.name == found.name);
+                .any(|record| ArtifactKey::from(record) == found.key());
+            let owned = found.namespace == "prod";
+            assert!(owned || self.is_kept() || !ours, "not kept with {found:?}");
             assert!(recorded || !ours, "S1: {found:?} is not recorded");
             assert!(!(self.is_ended() && ours), "S8: ended with {found:?}");
         }
@@ -817,6 +923,8 @@ impl World {
             ask: self.ask.clone(),
             offer: self.offer.clone(),
             view: self.view,
+            account: self.account,
+            accounts: self.accounts,
             policy: self.policy,
             refuses: None,
             burns: self.burns.clone(),
@@ -894,6 +1002,10 @@ impl World {
                     assert!(active, "half made though nothing is waited for");
                     let granted = granted_minutes(&resolved.duration);
                     assert!(self.role_is_as_granted(), "in force though its role changed");
+                    assert!(
+                        self.account_is_as_granted(),
+                        "in force though its identity changed"
+                    );
                     self.offer.keep || (self.admits(Some(granted)) && self.lies_within())
                 }
             };
@@ -929,6 +1041,7 @@ impl World {
         let deleted_undecided =
             self.it.grant.metadata.deletion_timestamp.is_some() && self.expires_at().is_none();
         assert!(self.is_ended() || deleted_undecided, "it never ended");
+        assert!(!self.is_kept(), "nothing is left, and the grant is kept");
     }
 }
 
@@ -965,13 +1078,16 @@ fn offers() -> impl Strategy<Value = Offer> {
         ),
         (mostly(), mostly(), mostly()),
         prop::option::weighted(0.9, role),
-        prop::option::weighted(0.8, exec),
+        (
+            prop::option::weighted(0.8, exec),
+            prop::option::weighted(0.8, any::<bool>()),
+        ),
         prop::bool::weighted(0.2),
         any::<bool>(),
         1_u16..=2,
     )
         .prop_map(
-            |(lengths, lists, look, exec, in_the_morning, keep, limit)| Offer {
+            |(lengths, lists, look, (exec, nodes), in_the_morning, keep, limit)| Offer {
                 max_minutes: lengths.0,
                 default_minutes: lengths.1,
                 lists_people: lists.0,
@@ -979,6 +1095,7 @@ fn offers() -> impl Strategy<Value = Offer> {
                 lists_dave: lists.2,
                 look,
                 exec,
+                nodes,
                 in_the_morning,
                 keep,
                 limit,
@@ -1005,13 +1122,15 @@ fn asks() -> impl Strategy<Value = Ask> {
         prop::bool::weighted(0.2),
         receiver,
         items,
+        prop::bool::weighted(0.4),
         prop::option::of(prop::sample::select(vec![1, 10, 10, 60, 300])),
         prop::option::of(prop::sample::select(vec![-60, 0, 45, 600, 7200, 7200])),
     )
-        .prop_map(|(pipeline, receiver, items, minutes, not_after)| Ask {
+        .prop_map(|(pipeline, receiver, items, acts, minutes, not_after)| Ask {
             pipeline,
             receiver,
             items,
+            acts,
             minutes,
             not_after,
         })
@@ -1032,6 +1151,7 @@ fn admitted() -> impl Strategy<Value = (Ask, Offer)> {
             })
             .role = "view";
         offer.exec = Some((Narrowing::Optional, offer.exec.and_then(|exec| exec.1)));
+        offer.nodes.get_or_insert(false);
         if matches!(ask.receiver, Receiver::Mallory | Receiver::Masters) {
             ask.receiver = Receiver::Requester;
         }
@@ -1078,6 +1198,7 @@ fn steps() -> impl Strategy<Value = Step> {
         View::Lasting,
         View::Absent,
     ];
+    let accounts = vec![Account::AsItWas, Account::Wider, Account::NoRole, Account::Absent];
     prop_oneof![
         5 => Just(Step::Pass),
         6 => (0_usize..7, any::<u8>(), any::<bool>())
@@ -1090,6 +1211,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => offers().prop_map(Step::Edit),
         1 => prop::sample::select(views).prop_map(Step::View),
         1 => Just(Step::RemakeView),
+        1 => prop::sample::select(accounts).prop_map(Step::Account),
+        1 => Just(Step::RemakeAccount),
         1 => Just(Step::DeleteGrant),
         1 => Just(Step::TerminateNamespace),
         1 => prop::option::of(kinds()).prop_map(Step::Refuse),
@@ -1134,12 +1257,19 @@ proptest! {
         view in prop::sample::select(
             vec![View::AsItWas, View::Wider, View::Escalating, View::Lasting, View::Absent]
         ),
+        account in prop::sample::select(
+            vec![Account::AsItWas, Account::AsItWas, Account::Wider, Account::NoRole, Account::Absent]
+        ),
     ) {
         let mut world = World::new(ask, offer);
         world.step(&Step::Rivals(rivals));
         world.step(&Step::View(view));
+        world.step(&Step::Account(account));
         world.step(&Step::Later(later));
-        let expected = world.admits(None) && world.role_is_fine() && rivals < usize::from(world.offer.limit);
+        let expected = world.admits(None)
+            && world.role_is_fine()
+            && world.account_is_fine()
+            && rivals < usize::from(world.offer.limit);
         world.pass();
         let status = world.it.grant.at_present();
         prop_assert_eq!(status.activated_at.is_some(), expected);
@@ -1163,9 +1293,9 @@ proptest! {
         prop_assert!(status.activated_at.is_some());
         // What stands is what is recorded: no more, no less, and the same things.
         let mut found: Vec<_> =
-            world.it.found.iter().map(|it| (it.kind(), it.name.clone(), Some(it.uid.clone()))).collect();
+            world.it.found.iter().map(|it| (it.key(), Some(it.uid.clone()))).collect();
         let mut recorded: Vec<_> =
-            status.artifacts.iter().map(|it| (it.kind, it.name.clone(), it.uid.clone())).collect();
+            status.artifacts.iter().map(|it| (ArtifactKey::from(it), it.uid.clone())).collect();
         found.sort();
         recorded.sort();
         prop_assert_eq!(found, recorded);

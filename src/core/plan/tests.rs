@@ -58,6 +58,7 @@ fn artifact(name: &str, body: Body) -> Artifact {
             name: "pay-123".to_owned(),
             uid: "uid-of-pay-123".to_owned(),
         },
+        namespace: "prod".to_owned(),
         name: name.to_owned(),
         not_after: end(),
         body,
@@ -80,6 +81,7 @@ fn binding(name: &str, (kind, role): (RoleKind, &str), subject: Subject) -> Effe
 fn target(kind: ArtifactKind, name: &str, uid: &str) -> Target {
     Target {
         kind,
+        namespace: "prod".to_owned(),
         name: name.to_owned(),
         uid: Some(uid.to_owned()),
     }
@@ -108,6 +110,7 @@ fn look_resolved() -> ResolvedEntitlement {
             uid: "uid-of-view".to_owned(),
             rules_hash: view().rules_hash().to_owned(),
         }),
+        act_as: None,
         rules: Vec::new(),
     }
 }
@@ -120,6 +123,7 @@ fn exec_resolved() -> ResolvedEntitlement {
     ResolvedEntitlement {
         name: "exec".to_owned(),
         role: None,
+        act_as: None,
         rules: vec![exec_rule()],
     }
 }
@@ -931,6 +935,7 @@ fn the_end_of_what_was_recorded_and_never_made_removes_it_by_name() {
     let over = recorded().after(HALF_AN_HOUR);
     let by_name = |kind, name: &str| Target {
         kind,
+        namespace: "prod".to_owned(),
         name: name.to_owned(),
         uid: None,
     };

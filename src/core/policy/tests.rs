@@ -178,12 +178,12 @@ fn entitlements_that_cannot_be_given_are_named() {
         (
             |spec| spec.entitlements[0].role = None,
             "spec.entitlements[0]: ",
-            &["give exactly one of role and rules"],
+            &["give exactly one of role, rules and actAs"],
         ),
         (
             |spec| spec.entitlements[0].rules = spec.entitlements[1].rules.clone(),
             "spec.entitlements[0]: ",
-            &["give exactly one of role and rules"],
+            &["give exactly one of role, rules and actAs"],
         ),
         (
             |spec| spec.entitlements[1].rules.as_mut().unwrap().items[0].verbs = strings(&["get", "*"]),

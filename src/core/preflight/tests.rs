@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::*;
 use crate::api::{AccessPolicy, Narrowing};
 use crate::core::facts::RoleFacts;
-use crate::core::fixtures::{policy, role_entitlement, roles, rule, rules_entitlement, strings};
+use crate::core::fixtures::{identities, policy, role_entitlement, roles, rule, rules_entitlement, strings};
 
 /// What somebody applies who was told to.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -36,7 +36,7 @@ fn everything() -> Rights {
 }
 
 fn refused(policy: &AccessPolicy, rights: &Rights) -> (&'static str, String) {
-    let verdict = preflight(&policy.parsed(), &roles(), rights).unwrap_err();
+    let verdict = preflight(&policy.parsed(), &roles(), &identities(), rights).unwrap_err();
     (verdict.reason, verdict.message)
 }
 
@@ -77,12 +77,18 @@ fn rights_with(applied: &Applied, before: &Rights) -> Rights {
 
 #[test]
 fn a_policy_whose_roles_exist_and_whose_access_may_be_handed_out_is_ready() {
-    assert_eq!(preflight(&policy().parsed(), &roles(), &everything()), Ok(()));
+    assert_eq!(
+        preflight(&policy().parsed(), &roles(), &identities(), &everything()),
+        Ok(())
+    );
     let more = Rights {
         held: vec![rule(&["create", "get"], &["pods/exec", "pods"])],
         ..everything()
     };
-    assert_eq!(preflight(&policy().parsed(), &roles(), &more), Ok(()));
+    assert_eq!(
+        preflight(&policy().parsed(), &roles(), &identities(), &more),
+        Ok(())
+    );
 }
 
 #[test]
@@ -111,7 +117,10 @@ fn a_role_of_each_namespace_need_not_exist_beforehand() {
         bindable: BTreeSet::from([(RoleKind::Role, "debug".to_owned())]),
         held: Vec::new(),
     };
-    assert_eq!(preflight(&policy.parsed(), &roles(), &rights), Ok(()));
+    assert_eq!(
+        preflight(&policy.parsed(), &roles(), &identities(), &rights),
+        Ok(())
+    );
     assert_eq!(cluster_roles(&policy.parsed()).count(), 0);
 }
 
@@ -134,7 +143,7 @@ fn a_role_with_which_more_can_be_gained_is_refused_until_the_policy_says_so() {
     }
     entitlement.role.as_mut().unwrap().escalation = Escalation::Allow;
     assert_eq!(
-        preflight(&offering(entitlement).parsed(), &roles(), &rights),
+        preflight(&offering(entitlement).parsed(), &roles(), &identities(), &rights),
         Ok(())
     );
 }
@@ -216,7 +225,10 @@ fn applying_what_is_pasted_makes_the_policy_ready_whatever_its_names() {
         let (reason, message) = refused(&policy, &before);
         assert_eq!(reason, "RightsMissing");
         let after = rights_with(&pasted(&message), &before);
-        assert_eq!(preflight(&policy.parsed(), &roles(), &after), Ok(()));
+        assert_eq!(
+            preflight(&policy.parsed(), &roles(), &identities(), &after),
+            Ok(())
+        );
     }
 }
 
@@ -271,6 +283,7 @@ fn a_role_that_exists_is_judged_also_where_its_kind_needs_none() {
     let verdict = preflight(
         &policy.parsed(),
         &Roles::from([(name, Arc::new(escalating))]),
+        &identities(),
         &rights,
     );
     assert_eq!(verdict.unwrap_err().reason, "RoleForbidden");

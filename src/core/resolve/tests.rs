@@ -20,6 +20,7 @@ fn resolved(situation: &Situation, policy: &Policy) -> Resolved {
         policy,
         situation.namespace.as_ref().unwrap(),
         &situation.roles,
+        &situation.identities,
     )
     .unwrap()
 }
@@ -120,7 +121,14 @@ fn all_roles_that_are_missing_are_named_at_once() {
         entitlements: policy.parsed().entitlements,
     };
     let nothing = (NamespaceFacts::default(), Roles::new());
-    let refusals = resolve(admission, &policy.parsed(), &nothing.0, &nothing.1).unwrap_err();
+    let refusals = resolve(
+        admission,
+        &policy.parsed(),
+        &nothing.0,
+        &nothing.1,
+        &Identities::new(),
+    )
+    .unwrap_err();
     assert_eq!(refusals.reason(), reasons::ROLE_NOT_FOUND);
     assert_eq!(
         refusals.to_string(),

@@ -215,6 +215,7 @@ fn artifact(scene: &Scene<'_>, body: Body) -> Artifact {
             name: scene.grant.to_owned(),
             uid: NO_UID.to_owned(),
         },
+        namespace: scene.namespace.to_owned(),
         name: format!("{NAME_PREFIX}{:032x}", 0),
         not_after: scene.now.saturating_add(lasting(scene)).unwrap_or(Timestamp::MAX),
         body,

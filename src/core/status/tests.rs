@@ -3,6 +3,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
 use super::*;
+use crate::api::ArtifactKind;
 use crate::core::fixtures::{Situation, at, condition, grant, now, policy, seconds};
 use crate::core::{Effect, Refusal};
 
@@ -216,9 +217,22 @@ fn in_force_says_until_when_and_keeps_the_uids_of_what_was_made() {
         panic!("{records:?}");
     };
     let uids = Uids::from([
-        ((fuse.kind, fuse.name.clone()), "fuse".to_owned()),
-        // Of another kind, though of that name.
-        ((ArtifactKind::Role, binding.name.clone()), "role".to_owned()),
+        (fuse.into(), "fuse".to_owned()),
+        // Of another kind, or elsewhere, though of that name.
+        (
+            ArtifactKey {
+                kind: ArtifactKind::Role,
+                ..binding.into()
+            },
+            "role".to_owned(),
+        ),
+        (
+            ArtifactKey {
+                namespace: "curfew-identities".to_owned(),
+                ..binding.into()
+            },
+            "elsewhere".to_owned(),
+        ),
     ]);
     let status = active(&recorded, &uids, at("2026-12-01T09:00:07.123456789Z"));
     let present = recorded.at_present();

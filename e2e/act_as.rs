@@ -1,0 +1,533 @@
+//! Acting as a service account: access to what belongs to no namespace, which ends as any other.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use curfew::api::{AccessGrant, GRANT_UID_LABEL, REVOKE_FINALIZER, RevocationCause};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+use crate::harness::{eventually, in_repository};
+use crate::suite::{Place, SOON, Suite};
+use crate::tests;
+
+tests![
+    a_person_acts_as_a_service_account_until_the_grant_ends,
+    deleting_a_grant_to_act_as_somebody_ends_it_and_lets_it_go,
+    a_namespace_with_a_live_grant_to_act_as_somebody_can_be_deleted,
+    a_grant_whose_finalizer_somebody_took_off_leaves_nothing,
+    finalizers_of_others_stay,
+    a_service_account_that_is_made_again_ends_the_access,
+    a_role_to_act_as_somebody_that_is_widened_ends_the_access,
+    what_a_policy_lacks_to_act_as_somebody_is_said_as_yaml,
+    a_role_that_allows_more_than_to_act_as_one_is_refused,
+    a_service_account_to_act_as_cannot_be_narrowed,
+    the_example_works,
+];
+
+/// Where the service accounts to act as are.
+pub const IDENTITIES: &str = "curfew-identities";
+
+/// A service account that may list nodes, with everything that its owner makes for it.
+pub struct Account<'a> {
+    suite: &'a Suite,
+    /// Its name.
+    pub name: String,
+}
+
+impl<'a> Account<'a> {
+    /// Nothing of it is made yet.
+    pub fn named(suite: &'a Suite, name: String) -> Self {
+        Self { suite, name }
+    }
+
+    /// The `ClusterRole` that allows to act as it.
+    pub fn role(&self) -> String {
+        format!("curfew-act-as-{}", self.name)
+    }
+
+    /// The entitlement to act as it.
+    pub fn entitlement(&self) -> Value {
+        json!({"name": "nodes", "actAs": {"serviceAccount": self.name}})
+    }
+
+    /// Makes it and its rights, the right to act as it, and the operator's to hand that out.
+    pub async fn make(&self) -> anyhow::Result<()> {
+        self.make_account().await?;
+        let roles = Api::<ClusterRole>::all(self.suite.admin.clone());
+        let rbac = "rbac.authorization.k8s.io";
+        let grantable = json!({"access.curfew.dev/aggregate-to-grantable": "true"});
+        for (name, labels, rule) in [
+            (
+                self.name.clone(),
+                json!({}),
+                json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list"]}),
+            ),
+            (self.role(), json!({}), impersonation(&[&self.name])),
+            (
+                format!("curfew-grantable-{}", self.name),
+                grantable,
+                json!({"apiGroups": [rbac], "resources": ["clusterroles"], "resourceNames": [self.role()],
+                    "verbs": ["bind"]}),
+            ),
+        ] {
+            let role: ClusterRole = serde_json::from_value(
+                json!({"metadata": {"name": name, "labels": labels}, "rules": [rule]}),
+            )?;
+            roles.create(&PostParams::default(), &role).await?;
+        }
+        let binding: ClusterRoleBinding = serde_json::from_value(json!({
+            "metadata": {"name": self.name},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": self.name},
+            "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": IDENTITIES}],
+        }))?;
+        Api::<ClusterRoleBinding>::all(self.suite.admin.clone())
+            .create(&PostParams::default(), &binding)
+            .await?;
+        Ok(())
+    }
+
+    async fn make_account(&self) -> anyhow::Result<()> {
+        let account = ServiceAccount {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                ..ObjectMeta::default()
+            },
+            ..ServiceAccount::default()
+        };
+        self.accounts().create(&PostParams::default(), &account).await?;
+        Ok(())
+    }
+
+    /// Deletes it; its rights stay.
+    pub async fn delete_account(&self) -> anyhow::Result<()> {
+        self.accounts()
+            .delete(&self.name, &DeleteParams::default())
+            .await?;
+        Ok(())
+    }
+
+    fn accounts(&self) -> Api<ServiceAccount> {
+        Api::namespaced(self.suite.admin.clone(), IDENTITIES)
+    }
+
+    /// Whether a person may list the nodes as the service account; what stops them must be that they may not act as it.
+    pub async fn acts(&self, person: &str) -> anyhow::Result<bool> {
+        acts_as(self.suite, person, &self.name).await
+    }
+}
+
+/// A service account, and a policy to act as it.
+pub struct Identity<'a> {
+    place: &'a Place<'a>,
+    /// The service account.
+    pub account: Account<'a>,
+    policy: String,
+}
+
+impl<'a> Identity<'a> {
+    /// Makes everything that the policy's owner makes, and waits until the policy is ready.
+    pub async fn prepare(place: &'a Place<'a>) -> anyhow::Result<Self> {
+        let account = Account::named(place.suite, place.suite.fresh("robot"));
+        account.make().await?;
+        let policy = policy(place, &account).await?;
+        place.ready(&policy).await?;
+        Ok(Self {
+            place,
+            account,
+            policy,
+        })
+    }
+
+    /// Whether a person may act as the service account.
+    pub async fn acts(&self, person: &str) -> anyhow::Result<bool> {
+        self.account.acts(person).await
+    }
+
+    /// A person has the access.
+    pub async fn active(&self, person: &str, duration: &str) -> anyhow::Result<AccessGrant> {
+        let asked = json!({"duration": duration, "entitlements": [{"name": "nodes"}]});
+        self.place.active(person, &self.policy, asked).await
+    }
+}
+
+async fn policy(place: &Place<'_>, account: &Account<'_>) -> anyhow::Result<String> {
+    let nodes = json!({"entitlements": [account.entitlement()]});
+    Ok(place.policy_unjudged(nodes).await?.name_any())
+}
+
+fn impersonation(names: &[&str]) -> Value {
+    json!({"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": names, "verbs": ["impersonate"]})
+}
+
+async fn acts_as(suite: &Suite, person: &str, account: &str) -> anyhow::Result<bool> {
+    let identity = format!("--as=system:serviceaccount:{IDENTITIES}:{account}");
+    let command = suite.plane.kubectl_as(person, &["get", "nodes", &identity])?;
+    let output = tokio::process::Command::from(command).output().await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success() || said.contains(" cannot impersonate"),
+        "{said}"
+    );
+    Ok(output.status.success())
+}
+
+/// Everything made for a grant among the identities: kind and name.
+pub async fn made_for(suite: &Suite, grant: &AccessGrant) -> anyhow::Result<Vec<String>> {
+    let uid = grant.uid().context("no uid")?;
+    let ours = ListParams::default().labels(&format!("{GRANT_UID_LABEL}={uid}"));
+    let fuses = Api::<Job>::namespaced(suite.admin.clone(), IDENTITIES)
+        .list(&ours)
+        .await?;
+    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), IDENTITIES)
+        .list(&ours)
+        .await?;
+    let fuses = fuses.iter().map(|fuse| format!("Job/{}", fuse.name_any()));
+    let bindings = bindings
+        .iter()
+        .map(|binding| format!("RoleBinding/{}", binding.name_any()));
+    Ok(fuses.chain(bindings).collect())
+}
+
+/// Waits until nothing made for a grant is left among the identities.
+pub async fn nothing_left(suite: &Suite, grant: &AccessGrant) -> anyhow::Result<()> {
+    eventually("nothing is left among the identities", SOON, async || {
+        let left = made_for(suite, grant)
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(left.join(", "))
+        }
+    })
+    .await
+}
+
+/// Waits until a grant is gone.
+pub async fn gone(place: &Place<'_>, grant: &AccessGrant) -> anyhow::Result<()> {
+    let grants = place.grants();
+    eventually("the grant is gone", SOON, async || {
+        match grants.get_opt(&grant.name_any()).await {
+            Ok(None) => Ok(()),
+            Ok(Some(grant)) => Err(format!("{:?}, {:?}", grant.metadata, grant.status)),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await
+}
+
+fn is_kept(grant: &AccessGrant) -> bool {
+    grant
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == REVOKE_FINALIZER)
+}
+
+async fn a_person_acts_as_a_service_account_until_the_grant_ends(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let identity = Identity::prepare(&place).await?;
+    let other = Account::named(suite, suite.fresh("other"));
+    other.make().await?;
+    ensure!(!identity.acts("alice").await?, "alice acts before she asks");
+
+    let grant = identity.active("alice", "6s").await?;
+    ensure!(
+        identity.acts("alice").await?,
+        "alice may not act though she has access"
+    );
+    ensure!(!identity.acts("eve").await?, "eve acts though she did not ask");
+    ensure!(!other.acts("alice").await?, "alice acts as somebody else");
+    ensure!(is_kept(&grant), "the grant is not kept: {:?}", grant.metadata);
+    ensure!(
+        place.artifacts().await?.is_empty(),
+        "something was made beside the grant"
+    );
+    let made = made_for(suite, &grant).await?;
+    let [fuse, binding] = made.as_slice() else {
+        anyhow::bail!("a fuse and a binding, and {made:?}");
+    };
+    let name = fuse.trim_start_matches("Job/");
+    ensure!(binding.ends_with(name), "{made:?}");
+    let fuse = Api::<Job>::namespaced(suite.admin.clone(), IDENTITIES)
+        .get(name)
+        .await?;
+    ensure!(
+        fuse.owner_references().is_empty(),
+        "{:?}",
+        fuse.owner_references()
+    );
+    let annotation = |key: &str| fuse.annotations().get(key).cloned().unwrap_or_default();
+    ensure!(
+        annotation("access.curfew.dev/grant") == grant.name_any(),
+        "{fuse:?}"
+    );
+    ensure!(
+        annotation("access.curfew.dev/grant-namespace") == place.name,
+        "{fuse:?}"
+    );
+    let told = place.events(&grant).await?;
+    let account = format!(
+        "user alice has nodes (acting as service account {IDENTITIES}/{})",
+        identity.account.name
+    );
+    ensure!(told.iter().any(|told| told.contains(&account)), "{told:?}");
+
+    place.in_state(&grant.name_any(), "Expired").await?;
+    ensure!(!identity.acts("alice").await?, "alice still acts");
+    nothing_left(suite, &grant).await?;
+    eventually("the record is let go", SOON, async || {
+        let grant = place.grants().get(&grant.name_any()).await;
+        let grant = grant.map_err(|error| error.to_string())?;
+        if is_kept(&grant) {
+            Err(format!("{:?}", grant.metadata.finalizers))
+        } else {
+            Ok(())
+        }
+    })
+    .await
+}
+
+async fn deleting_a_grant_to_act_as_somebody_ends_it_and_lets_it_go(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let identity = Identity::prepare(&place).await?;
+    let grant = identity.active("alice", "10m").await?;
+    place
+        .grants()
+        .delete(&grant.name_any(), &DeleteParams::background())
+        .await?;
+    gone(&place, &grant).await?;
+    // It was let go after the proof.
+    let left = made_for(suite, &grant).await?;
+    ensure!(
+        !left.iter().any(|left| left.starts_with("RoleBinding/")),
+        "let go with {left:?}"
+    );
+    ensure!(!identity.acts("alice").await?, "alice still acts");
+    nothing_left(suite, &grant).await?;
+    let told = place.events(&grant).await?;
+    ensure!(
+        told.last()
+            .is_some_and(|last| last.starts_with("Revoked: the grant was deleted")),
+        "{told:?}"
+    );
+    Ok(())
+}
+
+async fn a_namespace_with_a_live_grant_to_act_as_somebody_can_be_deleted(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let identity = Identity::prepare(&place).await?;
+    let grant = identity.active("alice", "10m").await?;
+    let namespaces = Api::<Namespace>::all(suite.admin.clone());
+    namespaces
+        .delete(&place.name, &DeleteParams::background())
+        .await?;
+    eventually(
+        "the namespace is gone",
+        Duration::from_mins(1),
+        async || match namespaces.get_opt(&place.name).await {
+            Ok(None) => Ok(()),
+            Ok(Some(namespace)) => Err(format!("{:?}", namespace.status)),
+            Err(error) => Err(error.to_string()),
+        },
+    )
+    .await?;
+    ensure!(!identity.acts("alice").await?, "alice still acts");
+    nothing_left(suite, &grant).await
+}
+
+async fn a_grant_whose_finalizer_somebody_took_off_leaves_nothing(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let identity = Identity::prepare(&place).await?;
+    let grant = identity.active("alice", "10m").await?;
+    let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let grants = place.grants();
+    grants
+        .patch(&grant.name_any(), &PatchParams::default(), &none)
+        .await?;
+    grants
+        .delete(&grant.name_any(), &DeleteParams::background())
+        .await?;
+    gone(&place, &grant).await?;
+    nothing_left(suite, &grant).await?;
+    ensure!(!identity.acts("alice").await?, "alice still acts");
+    Ok(())
+}
+
+async fn finalizers_of_others_stay(suite: &Suite) -> anyhow::Result<()> {
+    const OTHERS: &str = "example.com/for-the-record";
+    let place = suite.namespace().await?;
+    let identity = Identity::prepare(&place).await?;
+    let grant = identity.active("alice", "10m").await?;
+    let both = Patch::Merge(json!({"metadata": {"finalizers": [OTHERS, REVOKE_FINALIZER]}}));
+    let grants = place.grants();
+    grants
+        .patch(&grant.name_any(), &PatchParams::default(), &both)
+        .await?;
+    grants
+        .delete(&grant.name_any(), &DeleteParams::background())
+        .await?;
+    eventually("ours is taken off", SOON, async || {
+        let grant = grants.get(&grant.name_any()).await;
+        match grant.map_err(|error| error.to_string())?.finalizers() {
+            [only] if only == OTHERS => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    place.in_state(&grant.name_any(), "Revoked").await?;
+    ensure!(!identity.acts("alice").await?, "alice still acts");
+    let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    grants
+        .patch(&grant.name_any(), &PatchParams::default(), &none)
+        .await?;
+    gone(&place, &grant).await
+}
+
+async fn ended_by_change(identity: &Identity<'_>, grant: &AccessGrant, message: &str) -> anyhow::Result<()> {
+    let ended = identity.place.in_state(&grant.name_any(), "Revoked").await?;
+    let revocation = ended.status.and_then(|status| status.revocation);
+    let revocation = revocation.context("no revocation")?;
+    ensure!(revocation.cause == RevocationCause::RoleChanged, "{revocation:?}");
+    ensure!(revocation.message == message, "{revocation:?}");
+    ensure!(!identity.acts("alice").await?, "alice still acts");
+    nothing_left(identity.place.suite, grant).await
+}
+
+async fn a_service_account_that_is_made_again_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let identity = Identity::prepare(&place).await?;
+    let grant = identity.active("alice", "10m").await?;
+    identity.account.delete_account().await?;
+    let message = format!(
+        "service account {IDENTITIES}/{} was deleted",
+        identity.account.name
+    );
+    ended_by_change(&identity, &grant, &message).await?;
+    identity.account.make_account().await?;
+    place.ready(&identity.policy).await?;
+    let again = identity.active("alice", "3s").await?;
+    place.in_state(&again.name_any(), "Expired").await?;
+    Ok(())
+}
+
+async fn a_role_to_act_as_somebody_that_is_widened_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let identity = Identity::prepare(&place).await?;
+    let keep = json!({"entitlements": [{"name": "nodes",
+        "actAs": {"serviceAccount": identity.account.name, "onChange": "Keep"}}]});
+    place.edit_policy(&identity.policy, keep).await?;
+    let grant = identity.active("alice", "10m").await?;
+    let wide = Patch::Merge(json!({"rules": [impersonation(&[&identity.account.name, "another"])]}));
+    Api::<ClusterRole>::all(suite.admin.clone())
+        .patch(&identity.account.role(), &PatchParams::default(), &wide)
+        .await?;
+    let message = format!(
+        "the rules of role {} now allow to make what outlasts the access",
+        identity.account.role()
+    );
+    ended_by_change(&identity, &grant, &message).await
+}
+
+/// Reason and message of the condition Ready.
+async fn unready(place: &Place<'_>, policy: &str) -> anyhow::Result<(String, String)> {
+    let policy = place.judged(policy).await?;
+    let ready = policy.status.and_then(|status| {
+        let mut conditions = status.conditions.into_iter();
+        conditions.find(|condition| condition.type_ == "Ready")
+    });
+    let ready = ready.context("no condition")?;
+    ensure!(ready.status == "False", "{ready:?}");
+    Ok((ready.reason, ready.message))
+}
+
+async fn what_a_policy_lacks_to_act_as_somebody_is_said_as_yaml(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let account = Account::named(suite, suite.fresh("robot"));
+    let policy = policy(&place, &account).await?;
+    let (reason, message) = unready(&place, &policy).await?;
+    ensure!(reason == "IdentityNotFound", "{reason}: {message}");
+    for part in [
+        format!("service account {IDENTITIES}/{} does not exist", account.name),
+        format!("ClusterRole {}, which allows to act as", account.role()),
+        format!("Curfew may not bind {}", account.role()),
+    ] {
+        ensure!(message.contains(&part), "no {part:?} in {message}");
+    }
+    let (_, yaml) = message.split_once("to allow it, apply:\n").context("no YAML")?;
+    let file = suite.plane.folder().join(format!("{}.yaml", account.name));
+    std::fs::write(&file, yaml)?;
+    suite.plane.apply(&file).await?;
+    place.ready(&policy).await
+}
+
+async fn a_role_that_allows_more_than_to_act_as_one_is_refused(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let account = Account::named(suite, suite.fresh("robot"));
+    account.make().await?;
+    let everybody = Patch::Merge(json!({"rules": [
+        {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"]}]}));
+    Api::<ClusterRole>::all(suite.admin.clone())
+        .patch(&account.role(), &PatchParams::default(), &everybody)
+        .await?;
+    let policy = policy(&place, &account).await?;
+    eventually("the role is refused", SOON, async || {
+        let (reason, message) = unready(&place, &policy)
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        let exactly = format!(
+            "must allow exactly: impersonate serviceaccounts named {}",
+            account.name
+        );
+        if reason == "RoleForbidden" && message.contains(&exactly) {
+            Ok(())
+        } else {
+            Err(format!("{reason}: {message}"))
+        }
+    })
+    .await
+}
+
+async fn a_service_account_to_act_as_cannot_be_narrowed(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let identity = Identity::prepare(&place).await?;
+    let asked = json!({"entitlements": [{"name": "nodes", "resourceNames": ["node-0"]}]});
+    let refused = place.denied("alice", &identity.policy, asked).await?;
+    ensure!(refused.reason == "NarrowingRefused", "{refused:?}");
+    ensure!(!is_kept(&refused.grant), "{refused:?}");
+    Ok(())
+}
+
+async fn the_example_works(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let label = Patch::Merge(json!({"metadata": {"labels": {"env": "sandbox"}}}));
+    Api::<Namespace>::all(suite.admin.clone())
+        .patch(&place.name, &PatchParams::default(), &label)
+        .await?;
+    for file in ["identity.yaml", "policy.yaml"] {
+        suite
+            .plane
+            .apply(&in_repository("examples/act-as").join(file))
+            .await?;
+    }
+    place.ready("nodes").await?;
+    let text = std::fs::read_to_string(in_repository("examples/act-as/grant.yaml"))?;
+    let mut grant: AccessGrant = serde_yaml::from_str(&text)?;
+    grant.metadata.namespace = Some(place.name.clone());
+    let grants = place.grants_as("alice").await?;
+    let grant = grants.create(&PostParams::default(), &grant).await?;
+    place.in_state(&grant.name_any(), "Active").await?;
+    ensure!(acts_as(suite, "alice", "node-reader").await?, "alice may not act");
+    place
+        .grants()
+        .delete(&grant.name_any(), &DeleteParams::background())
+        .await?;
+    gone(&place, &grant).await?;
+    nothing_left(suite, &grant).await
+}
