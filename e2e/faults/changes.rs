@@ -10,14 +10,16 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::ground::{Asked, Ground, make_policy};
+use crate::act_as::Account;
 use crate::harness::Exchange;
 
 /// The collections the operator watches.
-pub const WATCHED: [&str; 7] = [
+pub const WATCHED: [&str; 8] = [
     "accessgrants",
     "accesspolicies",
     "namespaces",
     "clusterroles",
+    "serviceaccounts",
     "roles",
     "rolebindings",
     "jobs",
@@ -30,15 +32,16 @@ pub fn collection(exchange: &Exchange) -> Option<&'static str> {
 }
 
 /// Live access, each of which one change will end.
-pub struct Changes {
+pub struct Changes<'a> {
+    account: Account<'a>,
     role: String,
     policy: String,
     live: Vec<(&'static str, Asked)>,
 }
 
-impl Changes {
+impl<'a> Changes<'a> {
     /// Makes the access; an operator is alive. The ground has two namespaces.
-    pub async fn prepare(ground: &Ground<'_>) -> anyhow::Result<Self> {
+    pub async fn prepare(ground: &Ground<'a>) -> anyhow::Result<Self> {
         let (role, policy) = (ground.suite.fresh("role"), ground.suite.fresh("policy"));
         make_role(ground, &role).await?;
         let entitlement = json!({"entitlements": [
@@ -57,7 +60,15 @@ impl Changes {
         let edited = ground.suite.fresh("policy");
         make_policy(ground.suite, &edited, &ground.label, json!({})).await?;
         ground.policy_is_ready(&edited).await?;
+        let account = Account::named(ground.suite, ground.suite.fresh("robot"));
+        account.make().await?;
+        let nodes = ground.suite.fresh("policy");
+        let entitlement = json!({"entitlements": [account.entitlement()]});
+        make_policy(ground.suite, &nodes, &ground.label, entitlement).await?;
+        ground.policy_is_ready(&nodes).await?;
+        let acts = json!({"policyRef": {"name": nodes}, "entitlements": [{"name": "nodes"}]});
         let live = vec![
+            ("serviceaccounts", ground.ask(here, long(acts)).await?),
             ("rolebindings", ground.ask(here, long(json!({}))).await?),
             ("a binding that goes", ground.ask(here, long(json!({}))).await?),
             ("roles", ground.ask(here, long(read)).await?),
@@ -75,6 +86,7 @@ impl Changes {
             ground.is_active(asked).await?;
         }
         Ok(Self {
+            account,
             role,
             policy: edited,
             live,
@@ -107,6 +119,7 @@ impl Changes {
                 let deed = bindings.patch(&name, &params, &mallory);
                 ground.suite.unguarded("curfew-binding", deed).await.map(drop)?;
             }
+            "serviceaccounts" => self.account.delete_account().await?,
             "a binding that goes" => ground.delete_binding(asked).await.map(drop)?,
             "roles" => {
                 let roles = Api::<Role>::namespaced(client(), namespace);

@@ -156,6 +156,19 @@ impl<'a> Ground<'a> {
         .await
     }
 
+    /// Waits until a grant has no finalizer any more.
+    pub async fn is_let_go(&self, asked: &Asked) -> anyhow::Result<()> {
+        let grants = Api::<AccessGrant>::namespaced(self.suite.admin.clone(), &asked.namespace);
+        eventually(&format!("{} is let go", asked.name), SOON, async || {
+            let grant = grants.get(&asked.name).await.map_err(|error| error.to_string())?;
+            match grant.finalizers() {
+                [] => Ok(()),
+                left => Err(left.join(", ")),
+            }
+        })
+        .await
+    }
+
     /// Waits until nothing stands that is not recorded, such as the fuse of an operator that died before its record.
     pub async fn no_strays(&self, asked: &Asked) -> anyhow::Result<()> {
         eventually(

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::ground::Ground;
 use super::story::Story;
+use crate::act_as::{Account, IDENTITIES};
 use crate::harness::{Exchange, Fault, Operator};
 use crate::suite::Suite;
 use crate::tests;
@@ -20,6 +21,8 @@ tests![
     killed_after_any_write_about_rules_the_next_operator_finishes_the_job,
     killed_after_any_write_about_a_changed_binding_the_next_operator_finishes_the_job,
     killed_after_any_write_about_a_deleted_grant_the_next_operator_clears_up_alone,
+    killed_after_any_write_about_an_identity_the_next_operator_finishes_the_job,
+    killed_after_any_write_about_a_deleted_grant_of_an_identity_the_next_operator_lets_it_go,
 ];
 
 /// No life has more writes.
@@ -70,6 +73,27 @@ async fn killed_after_any_write_about_a_deleted_grant_the_next_operator_clears_u
     let outcome = every_write(&ground, Story::Deleted).await;
     suite.plane.start_controller_manager().await?;
     outcome
+}
+
+async fn killed_after_any_write_about_an_identity_the_next_operator_finishes_the_job(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    every_write(&identity(suite).await?, Story::ActsAs).await
+}
+
+async fn killed_after_any_write_about_a_deleted_grant_of_an_identity_the_next_operator_lets_it_go(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    every_write(&identity(suite).await?, Story::ActsAsDeleted).await
+}
+
+/// A ground whose policy lets people act as a service account, too.
+async fn identity(suite: &Suite) -> anyhow::Result<Ground<'_>> {
+    let account = Account::named(suite, suite.fresh("robot"));
+    account.make().await?;
+    let look =
+        json!({"name": "look", "selection": "Default", "role": {"kind": "ClusterRole", "name": "view"}});
+    Ground::prepare(suite, 2, json!({"entitlements": [look, account.entitlement()]})).await
 }
 
 async fn every_write(ground: &Ground<'_>, story: Story) -> anyhow::Result<()> {
@@ -166,11 +190,12 @@ fn hook(
     operator: &Operator,
     killed_after: &Arc<Mutex<Option<String>>>,
 ) -> impl Fn(&Exchange) -> Fault + Send + Sync + 'static {
-    let here = format!("/namespaces/{namespace}/");
+    // No other life makes anything among the identities.
+    let here = [namespace, IDENTITIES].map(|namespace| format!("/namespaces/{namespace}/"));
     let (count, kill) = (AtomicUsize::new(0), Arc::new(operator.killer()));
     let killed_after = Arc::clone(killed_after);
     move |exchange| {
-        if exchange.write_index.is_none() || !exchange.path.contains(&here) {
+        if exchange.write_index.is_none() || !here.iter().any(|here| exchange.path.contains(here)) {
             return Fault::Pass;
         }
         let mut killed_after = killed_after.lock().unwrap_or_else(PoisonError::into_inner);

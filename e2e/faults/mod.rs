@@ -9,6 +9,7 @@
     reason = "how many cases there were, for whoever reads the suite's output"
 )]
 
+mod act_as;
 mod answers;
 mod burst;
 mod changes;
@@ -26,6 +27,7 @@ use crate::suite::Test;
 /// The tests of this part.
 pub fn tests() -> Vec<Test> {
     [
+        act_as::tests(),
         kill::tests(),
         answers::tests(),
         watches::tests(),

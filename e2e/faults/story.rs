@@ -1,4 +1,4 @@
-//! The four lives of a grant that every fault is tried on.
+//! The lives of a grant that faults are tried on.
 
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
@@ -21,6 +21,10 @@ pub enum Story {
     Deleted,
     /// The binding is deleted by hand while it is in force.
     Drifts,
+    /// The right to act as a service account, until its time is over.
+    ActsAs,
+    /// The grant of such a right is deleted while it is in force.
+    ActsAsDeleted,
 }
 
 /// A story that was told to its end.
@@ -33,8 +37,9 @@ pub struct Told {
 }
 
 impl Story {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::RoleExpires, Self::RulesExpire, Self::Deleted, Self::Drifts];
+    /// Those of which every request names the grant's namespace.
+    pub const IN_ONE_NAMESPACE: [Self; 4] =
+        [Self::RoleExpires, Self::RulesExpire, Self::Deleted, Self::Drifts];
 
     /// Short enough to wait for, long enough for an operator to be killed and another one to be ready before the end.
     fn request(self) -> Value {
@@ -43,7 +48,13 @@ impl Story {
             Self::RulesExpire => json!({"duration": "4s", "entitlements": [{"name": "read"}]}),
             Self::Deleted => json!({"duration": "10m"}),
             Self::Drifts => json!({"duration": "10m", "entitlements": [{"name": "read"}]}),
+            Self::ActsAs => json!({"duration": "4s", "entitlements": [{"name": "nodes"}]}),
+            Self::ActsAsDeleted => json!({"duration": "10m", "entitlements": [{"name": "nodes"}]}),
         }
+    }
+
+    fn expires(self) -> bool {
+        matches!(self, Self::RoleExpires | Self::RulesExpire | Self::ActsAs)
     }
 
     /// Asks.
@@ -55,29 +66,32 @@ impl Story {
     /// story ends, and nothing may be left.
     pub async fn tell(self, ground: &Ground<'_>, asked: Asked) -> anyhow::Result<Told> {
         let active = ground.is_active(&asked).await?;
-        if matches!(self, Self::Deleted | Self::Drifts) {
+        if !self.expires() {
             // The others end, and everything with them, while it would still be waited for.
             ground.no_strays(&asked).await?;
         }
         let due = match self {
-            Self::RoleExpires | Self::RulesExpire => {
+            Self::RoleExpires | Self::RulesExpire | Self::ActsAs => {
                 active.expires_at().context("in force, and no end is recorded")?
             }
-            Self::Deleted => ground.delete(&asked).await?,
+            Self::Deleted | Self::ActsAsDeleted => ground.delete(&asked).await?,
             Self::Drifts => ground.delete_binding(&asked).await?,
         };
         let over = ground
             .told(&asked, "it is over", |tale| {
-                tale.gone || tale.versions.iter().any(ended)
+                tale.gone || self != Self::ActsAsDeleted && tale.versions.iter().any(ended)
             })
             .await?;
         let (state, wanted) = match self {
-            Self::RoleExpires | Self::RulesExpire => (over.state(), "Expired"),
+            Self::RoleExpires | Self::RulesExpire | Self::ActsAs => (over.state(), "Expired"),
             Self::Drifts => (over.state(), "Revoked"),
-            Self::Deleted => (if over.gone { "gone" } else { over.state() }, "gone"),
+            Self::Deleted | Self::ActsAsDeleted => (if over.gone { "gone" } else { over.state() }, "gone"),
         };
         ensure!(state == wanted, "it is {state} and not {wanted}: {over:#?}");
         ground.nothing_left(&asked).await?;
+        if self == Self::ActsAs {
+            ground.is_let_go(&asked).await?;
+        }
         Ok(Told { asked, due })
     }
 
@@ -85,9 +99,9 @@ impl Story {
     /// it go knows nothing to tell.
     fn events(self) -> &'static [&'static str] {
         match self {
-            Self::RoleExpires | Self::RulesExpire => &["Active", "Expired"],
+            Self::RoleExpires | Self::RulesExpire | Self::ActsAs => &["Active", "Expired"],
             Self::Deleted => &["Active"],
-            Self::Drifts => &["Active", "Revoked"],
+            Self::Drifts | Self::ActsAsDeleted => &["Active", "Revoked"],
         }
     }
 }

@@ -39,15 +39,15 @@ enum Then {
 }
 
 async fn what_changes_when_watches_break_is_noticed(suite: &Suite) -> anyhow::Result<()> {
-    seven_changes(suite, Then::Open).await
+    every_change(suite, Then::Open).await
 }
 
 async fn what_changes_while_no_watch_can_be_opened_is_noticed(suite: &Suite) -> anyhow::Result<()> {
-    seven_changes(suite, Then::OpenLater).await
+    every_change(suite, Then::OpenLater).await
 }
 
 async fn what_changes_when_watches_have_lost_their_place_is_noticed(suite: &Suite) -> anyhow::Result<()> {
-    seven_changes(suite, Then::Gone).await
+    every_change(suite, Then::Gone).await
 }
 
 /// What the proxy does to watches, and what it has done.
@@ -75,7 +75,7 @@ impl Gate {
     }
 }
 
-async fn seven_changes(suite: &Suite, then: Then) -> anyhow::Result<()> {
+async fn every_change(suite: &Suite, then: Then) -> anyhow::Result<()> {
     let ground = Ground::prepare(suite, 2, json!({})).await?;
     let proxy = ground.proxy()?;
     let operator = ground.operator(Some(&proxy)).await?;
