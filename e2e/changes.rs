@@ -3,32 +3,27 @@
 use anyhow::{Context as _, ensure};
 use curfew::api::{AccessGrant, AccessPolicy, RevocationCause, conditions};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::harness::eventually;
-use crate::suite::{Place, SOON, Suite, condition};
+use crate::suite::{Place, Suite, condition};
 use crate::tests;
 
 tests![
-    a_binding_given_to_somebody_else_ends_the_access,
     a_deleted_binding_is_not_made_again,
     a_deleted_fuse_ends_the_access,
-    a_role_of_ours_that_was_widened_ends_the_access,
-    a_binding_held_back_by_a_finalizer_gives_nothing,
     a_role_changed_after_the_fact_ends_the_access_unless_the_policy_keeps_it,
     a_policy_that_would_refuse_it_now_ends_the_access_unless_it_keeps_it,
     a_policy_edit_that_still_allows_it_changes_nothing,
     a_policy_replaced_by_a_tool_ends_nothing,
     a_namespace_moved_out_of_the_policy_ends_the_access,
-    what_carries_our_label_and_nobody_recorded_is_removed,
     what_is_not_ours_is_not_touched,
 ];
 
 /// Waits for the end and checks its cause.
-async fn revoked(
+pub async fn revoked(
     place: &Place<'_>,
     grant: &AccessGrant,
     cause: RevocationCause,
@@ -59,31 +54,9 @@ async fn revoked(
     Ok(())
 }
 
-async fn long(place: &Place<'_>, policy: &str) -> anyhow::Result<AccessGrant> {
+/// Access for longer than any test takes.
+pub async fn long(place: &Place<'_>, policy: &str) -> anyhow::Result<AccessGrant> {
     place.active("alice", policy, json!({"duration": "10m"})).await
-}
-
-async fn a_binding_given_to_somebody_else_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
-    let place = suite.namespace().await?;
-    let policy = place.policy(json!({})).await?.name_any();
-    let grant = long(&place, &policy).await?;
-    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
-    let mallory =
-        json!({"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]});
-    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
-    suite
-        .unguarded(
-            "curfew-binding",
-            bindings.patch(&binding, &PatchParams::default(), &Patch::Merge(mallory)),
-        )
-        .await?;
-    revoked(
-        &place,
-        &grant,
-        RevocationCause::ArtifactChanged,
-        "its subjects were changed",
-    )
-    .await
 }
 
 async fn a_deleted_binding_is_not_made_again(suite: &Suite) -> anyhow::Result<()> {
@@ -108,47 +81,6 @@ async fn a_deleted_fuse_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
     let binding = place.bindings().await?.pop().context("no binding")?.name_any();
     place.delete::<Job>(&binding).await?;
     revoked(&place, &grant, RevocationCause::ArtifactChanged, "Job curfew-").await
-}
-
-async fn a_role_of_ours_that_was_widened_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
-    let place = suite.namespace().await?;
-    let policy = place.policy(json!({})).await?.name_any();
-    let asked = json!({"duration": "10m", "entitlements": [{"name": "read"}]});
-    let grant = place.active("alice", &policy, asked).await?;
-    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
-    let roles = Api::<Role>::namespaced(suite.admin.clone(), &place.name);
-    let wide = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
-    suite
-        .unguarded(
-            "curfew-role",
-            roles.patch(&binding, &PatchParams::default(), &Patch::Merge(wide)),
-        )
-        .await?;
-    revoked(
-        &place,
-        &grant,
-        RevocationCause::ArtifactChanged,
-        "its rules were changed",
-    )
-    .await
-}
-
-async fn a_binding_held_back_by_a_finalizer_gives_nothing(suite: &Suite) -> anyhow::Result<()> {
-    let place = suite.namespace().await?;
-    let policy = place.policy(json!({})).await?.name_any();
-    let grant = place.active("alice", &policy, json!({"duration": "10s"})).await?;
-    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
-    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
-    let held = json!({"metadata": {"finalizers": ["example.com/mine-for-ever"]}});
-    suite
-        .unguarded(
-            "curfew-binding",
-            bindings.patch(&binding, &PatchParams::default(), &Patch::Merge(held)),
-        )
-        .await?;
-    place.in_state(&grant.name_any(), "Expired").await?;
-    ensure!(!place.may("alice", "list", "pods").await?, "alice still may");
-    place.nothing_left().await
 }
 
 /// A ClusterRole of this test that the operator may bind, and a policy that hands it out.
@@ -331,53 +263,6 @@ async fn a_namespace_moved_out_of_the_policy_ends_the_access(suite: &Suite) -> a
         "is not one of them",
     )
     .await
-}
-
-async fn what_carries_our_label_and_nobody_recorded_is_removed(suite: &Suite) -> anyhow::Result<()> {
-    let place = suite.namespace().await?;
-    let policy = place.policy(json!({})).await?.name_any();
-    let grant = long(&place, &policy).await?;
-    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
-    let twin = |name: &str, uid: &str| -> anyhow::Result<RoleBinding> {
-        Ok(serde_json::from_value(json!({
-            "metadata": {"name": name, "labels": {"access.curfew.dev/grant-uid": uid}},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}],
-        }))?)
-    };
-    let uid = grant.uid().unwrap_or_default();
-    for forged in [
-        twin("twin", &uid)?,
-        twin("orphan", "8d7f9f4e-0000-4000-8000-000000000000")?,
-    ] {
-        suite
-            .unguarded("curfew-binding", bindings.create(&PostParams::default(), &forged))
-            .await?;
-    }
-    eventually("twin and orphan are gone", SOON, async || {
-        let left: Vec<_> = place
-            .bindings()
-            .await
-            .map_err(|error| format!("{error:#}"))?
-            .iter()
-            .map(kube::ResourceExt::name_any)
-            .collect();
-        if left.iter().any(|name| name == "twin" || name == "orphan") {
-            Err(left.join(", "))
-        } else {
-            Ok(())
-        }
-    })
-    .await?;
-    place
-        .in_state(&grant.name_any(), "Active")
-        .await
-        .context("the grant itself is untouched")?;
-    place
-        .grants()
-        .delete(&grant.name_any(), &DeleteParams::default())
-        .await?;
-    Ok(())
 }
 
 async fn what_is_not_ours_is_not_touched(suite: &Suite) -> anyhow::Result<()> {

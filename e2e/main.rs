@@ -2,7 +2,7 @@
 //! the ServiceAccount and the RBAC it ships with.
 //!
 //! One control plane serves all tests; a test owns its namespaces and policies. Tests of the first part share one
-//! operator and run side by side; those of the second start and kill operators of their own and run one by one. When
+//! operator and run side by side, but for those that take a guard away; those of the second start and kill operators of their own and run one by one. When
 //! the whole suite has run, the rights that were used are compared with those that are shipped.
 
 #![allow(
@@ -29,6 +29,7 @@ mod observing;
 mod policies;
 mod rights;
 mod suite;
+mod tampering;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         observing::tests(),
     ]
     .concat();
+    let tampering = tampering::tests();
     let alone = faults::tests();
     // A part of the suite uses a part of the rights.
     let last = if arguments.filter.is_none() && arguments.skip.is_empty() {
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
     if arguments.list {
         let named = shared
             .iter()
+            .chain(&tampering)
             .chain(&alone)
             .chain(&last)
             .map(|test| Trial::test(test.name, || Ok(())))
@@ -94,14 +97,19 @@ fn main() -> ExitCode {
         .map(|test| trial(test, &suite, &runtime))
         .collect();
     let mut failed = libtest_mimic::run(&together, trials).has_failed();
-    let stopped = runtime.block_on(suite.operator.terminate());
-    if let Err(error) = &stopped {
-        eprintln!("the operator did not stop: {error:#}");
-    }
     let one_by_one = Arguments {
         test_threads: Some(1),
         ..arguments
     };
+    let trials = tampering
+        .into_iter()
+        .map(|test| trial(test, &suite, &runtime))
+        .collect();
+    failed |= libtest_mimic::run(&one_by_one, trials).has_failed();
+    let stopped = runtime.block_on(suite.operator.terminate());
+    if let Err(error) = &stopped {
+        eprintln!("the operator did not stop: {error:#}");
+    }
     for part in [alone, last] {
         let trials = part
             .into_iter()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use curfew::api::{AccessGrant, FINALIZER};
+use curfew::api::{AccessGrant, REVOKE_FINALIZER};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::batch::v1::Job;
@@ -97,7 +97,10 @@ async fn ends_with_its_fuse(suite: &Suite, account: &str, grant: &AccessGrant) -
 }
 
 fn is_kept(grant: &AccessGrant) -> bool {
-    grant.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+    grant
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == REVOKE_FINALIZER)
 }
 
 async fn with_nobody_home_the_fuse_ends_it(suite: &Suite) -> anyhow::Result<()> {

@@ -1,0 +1,132 @@
+//! Somebody changes what was made for a grant while the guard that forbids it is away: the operator is the second line
+//! of defence. While a guard is away nothing is given, anywhere, so these run one by one.
+
+use anyhow::{Context as _, ensure};
+use curfew::api::RevocationCause;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+
+use crate::changes::{long, revoked};
+use crate::harness::eventually;
+use crate::suite::{SOON, Suite};
+use crate::tests;
+
+tests![
+    a_binding_given_to_somebody_else_ends_the_access,
+    a_role_of_ours_that_was_widened_ends_the_access,
+    a_binding_held_back_by_a_finalizer_gives_nothing,
+    what_carries_our_label_and_nobody_recorded_is_removed,
+];
+
+async fn a_binding_given_to_somebody_else_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = long(&place, &policy).await?;
+    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
+    let mallory =
+        json!({"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]});
+    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
+    suite
+        .unguarded(
+            "curfew-binding",
+            bindings.patch(&binding, &PatchParams::default(), &Patch::Merge(mallory)),
+        )
+        .await?;
+    revoked(
+        &place,
+        &grant,
+        RevocationCause::ArtifactChanged,
+        "its subjects were changed",
+    )
+    .await
+}
+
+async fn a_role_of_ours_that_was_widened_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let asked = json!({"duration": "10m", "entitlements": [{"name": "read"}]});
+    let grant = place.active("alice", &policy, asked).await?;
+    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
+    let roles = Api::<Role>::namespaced(suite.admin.clone(), &place.name);
+    let wide = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
+    suite
+        .unguarded(
+            "curfew-role",
+            roles.patch(&binding, &PatchParams::default(), &Patch::Merge(wide)),
+        )
+        .await?;
+    revoked(
+        &place,
+        &grant,
+        RevocationCause::ArtifactChanged,
+        "its rules were changed",
+    )
+    .await
+}
+
+async fn a_binding_held_back_by_a_finalizer_gives_nothing(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = place.active("alice", &policy, json!({"duration": "10s"})).await?;
+    let binding = place.bindings().await?.pop().context("no binding")?.name_any();
+    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
+    let held = json!({"metadata": {"finalizers": ["example.com/mine-for-ever"]}});
+    suite
+        .unguarded(
+            "curfew-binding",
+            bindings.patch(&binding, &PatchParams::default(), &Patch::Merge(held)),
+        )
+        .await?;
+    place.in_state(&grant.name_any(), "Expired").await?;
+    ensure!(!place.may("alice", "list", "pods").await?, "alice still may");
+    place.nothing_left().await
+}
+
+async fn what_carries_our_label_and_nobody_recorded_is_removed(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = long(&place, &policy).await?;
+    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &place.name);
+    let twin = |name: &str, uid: &str| -> anyhow::Result<RoleBinding> {
+        Ok(serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {"access.curfew.dev/grant-uid": uid}},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}],
+        }))?)
+    };
+    let uid = grant.uid().unwrap_or_default();
+    for forged in [
+        twin("twin", &uid)?,
+        twin("orphan", "8d7f9f4e-0000-4000-8000-000000000000")?,
+    ] {
+        suite
+            .unguarded("curfew-binding", bindings.create(&PostParams::default(), &forged))
+            .await?;
+    }
+    eventually("twin and orphan are gone", SOON, async || {
+        let left: Vec<_> = place
+            .bindings()
+            .await
+            .map_err(|error| format!("{error:#}"))?
+            .iter()
+            .map(kube::ResourceExt::name_any)
+            .collect();
+        if left.iter().any(|name| name == "twin" || name == "orphan") {
+            Err(left.join(", "))
+        } else {
+            Ok(())
+        }
+    })
+    .await?;
+    place
+        .in_state(&grant.name_any(), "Active")
+        .await
+        .context("the grant itself is untouched")?;
+    place
+        .grants()
+        .delete(&grant.name_any(), &DeleteParams::default())
+        .await?;
+    Ok(())
+}
