@@ -795,7 +795,7 @@ async fn whoever_acts_as_an_identity_makes_no_souvenir_anywhere(suite: &Suite) -
         let path = file.path().display().to_string();
         // With every right there is, by impersonation.
         let identity = [
-            "--as=system:serviceaccount:curfew-identities:node-reader",
+            "--as=system:serviceaccount:curfew-identities:lonely-reader",
             "--as-group=system:masters",
             "create",
             "--dry-run=server",
@@ -924,7 +924,8 @@ async fn nothing_lives_beside_the_identities(suite: &Suite) -> anyhow::Result<()
         token(&suite.admin, "curfew-identities", "default").await,
         words,
     )?;
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "node-reader"}});
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "lonely-reader"}});
     make(&suite.admin, there, account).await.context("an identity")?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
+use crate::act_as::{Identity, gone, nothing_left};
 use crate::changes::{long, revoked};
 use crate::harness::eventually;
 use crate::suite::{SOON, Suite};
@@ -18,6 +19,7 @@ tests![
     a_role_of_ours_that_was_widened_ends_the_access,
     a_binding_held_back_by_a_finalizer_gives_nothing,
     what_carries_our_label_and_nobody_recorded_is_removed,
+    a_grant_whose_finalizer_somebody_took_off_leaves_nothing,
 ];
 
 async fn a_binding_given_to_somebody_else_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
@@ -128,5 +130,24 @@ async fn what_carries_our_label_and_nobody_recorded_is_removed(suite: &Suite) ->
         .grants()
         .delete(&grant.name_any(), &DeleteParams::default())
         .await?;
+    Ok(())
+}
+
+async fn a_grant_whose_finalizer_somebody_took_off_leaves_nothing(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let identity = Identity::prepare(&place).await?;
+    let grant = identity.active("alice", "10m").await?;
+    let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let grants = place.grants();
+    let name = grant.name_any();
+    let patch = PatchParams::default();
+    let deed = grants.patch(&name, &patch, &none);
+    suite.unguarded("curfew-grant", deed).await?;
+    grants
+        .delete(&grant.name_any(), &DeleteParams::background())
+        .await?;
+    gone(&place, &grant).await?;
+    nothing_left(suite, &grant).await?;
+    ensure!(!identity.acts("alice").await?, "alice still acts");
     Ok(())
 }
