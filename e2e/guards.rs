@@ -52,9 +52,11 @@ pub fn api_of(guard: GuardKind, client: Client) -> Api<DynamicObject> {
     Api::all_with(client, &ApiResource::from_gvk(&kind))
 }
 
-/// Whether one of the guards on what we make refuses a forgery.
+/// Whether one of the guards on grants and on what we make refuses a forgery.
 pub async fn holds(client: &Client, guard: &str) -> Result<(), String> {
     let mut forged = match guard {
+        "curfew-grant" => json!({"apiVersion": "access.curfew.dev/v1alpha1", "kind": "AccessGrant",
+            "metadata": {"name": "forged"}, "spec": {"policyRef": {"name": "none"}, "reason": "a forgery"}}),
         "curfew-fuse" => ordinary_job("forged"),
         "curfew-role" => role("forged"),
         _ => binding("forged", "view", "mallory"),

@@ -123,6 +123,30 @@ async fn metric(operator: &Operator, line: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The guards are back: what was asked meanwhile is refused, and what is asked now is given.
+async fn asked_again(ground: &Ground<'_>, operator: &Operator, held: &[Asked]) -> anyhow::Result<Vec<Asked>> {
+    is_ready(operator).await?;
+    let mut given = Vec::new();
+    for asked in held {
+        ground
+            .told(asked, "it is refused", |tale| tale.state() == "Denied")
+            .await?;
+        let grants = Api::<AccessGrant>::namespaced(ground.suite.admin.clone(), &asked.namespace);
+        let grant = grants.get(&asked.name).await?;
+        let accepted = condition(&grant, conditions::ACCEPTED).context("no condition Accepted")?;
+        ensure!(
+            accepted.reason == "NotAttested" && accepted.message.contains("ask again"),
+            "{accepted:?}"
+        );
+        let made = ground.journal.pieces(&asked.uid);
+        ensure!(made.is_empty(), "made though nobody vouches for it: {made:?}");
+        let again = ground.ask(&asked.namespace, json!({"duration": "10m"})).await?;
+        ground.is_active(&again).await?;
+        given.push(again);
+    }
+    Ok(given)
+}
+
 async fn end(ground: &Ground<'_>, operator: &Operator, asked: &[&Asked]) -> anyhow::Result<()> {
     for asked in asked {
         ground.delete(asked).await?;
@@ -141,17 +165,14 @@ async fn without_guards_nothing_is_given_and_access_ends_on_time_until_they_are_
     put_back(suite).await?;
     let held = outcome?;
     let back = Timestamp::now();
-    for asked in &held {
-        ground.is_active(asked).await?;
-    }
+    let given = asked_again(&ground, &operator, &held).await?;
     println!(
-        "guards removed: {} grants held, and given {:#} after the guards were back",
+        "guards removed: {} grants held, refused, and as many given {:#} after the guards were back",
         held.len(),
         Timestamp::now().duration_since(back)
     );
-    is_ready(&operator).await?;
     metric(&operator, "curfew_guards_in_force 1").await?;
-    end(&ground, &operator, &held.iter().collect::<Vec<_>>()).await
+    end(&ground, &operator, &given.iter().collect::<Vec<_>>()).await
 }
 
 async fn without_guards(ground: &Ground<'_>, operator: &Operator) -> anyhow::Result<Vec<Asked>> {
@@ -230,11 +251,8 @@ async fn a_binding_that_leaves_out_one_namespace_stops_all_access(suite: &Suite)
     let operator = ground.operator(None).await?;
     let outcome = left_out(&ground).await;
     put_back(suite).await?;
-    let held = outcome?;
-    for asked in &held {
-        ground.is_active(asked).await?;
-    }
-    end(&ground, &operator, &held.iter().collect::<Vec<_>>()).await
+    let given = asked_again(&ground, &operator, &outcome?).await?;
+    end(&ground, &operator, &given.iter().collect::<Vec<_>>()).await
 }
 
 async fn left_out(ground: &Ground<'_>) -> anyhow::Result<Vec<Asked>> {
@@ -293,19 +311,19 @@ async fn a_weakened_guard_is_noticed_within_a_minute(suite: &Suite) -> anyhow::R
     }
     .await;
     put_back(suite).await?;
-    let asked = outcome?;
-    ground.is_active(&asked).await?;
-    end(&ground, &operator, &[&live, &asked]).await
+    let given = asked_again(&ground, &operator, &[outcome?]).await?;
+    let all = given.iter().chain([&live]).collect::<Vec<_>>();
+    end(&ground, &operator, &all).await
 }
 
 async fn guards_of_another_installation_are_named(suite: &Suite) -> anyhow::Result<()> {
     let ground = Ground::prepare(suite, 1, json!({})).await?;
     let policies = Api::<ValidatingAdmissionPolicy>::all(suite.admin.clone());
-    let guard = policies.get("curfew-grant-status").await?;
+    let guard = policies.get("curfew-status").await?;
     let spec = serde_json::to_string(&guard.spec)?;
     let theirs = spec.replace("curfew-system:curfew'", "security:curfew'");
     ensure!(spec != theirs, "the guard names no operator: {spec}");
-    edit_policy(suite, "curfew-grant-status", serde_json::from_str(&theirs)?).await?;
+    edit_policy(suite, "curfew-status", serde_json::from_str(&theirs)?).await?;
     let outcome = async {
         let options = OperatorOptions {
             unready: true,

@@ -46,6 +46,10 @@ pub mod reasons {
     pub const POLICY_NOT_READY: &str = "PolicyNotReady";
     /// The admission guards are not proven to stand: nobody vouches for who asks, so nothing is given until they do.
     pub const GUARDS_NOT_IN_FORCE: &str = "GuardsNotInForce";
+    /// Held: nobody could find out whether the admission guards are in force.
+    pub const GUARDS_UNPROVEN: &str = "GuardsUnproven";
+    /// Asked while the admission guards were not in force: nobody can vouch for who asked.
+    pub const NOT_ATTESTED: &str = "NotAttested";
     /// The policy does not select the grant's namespace.
     pub const NAMESPACE_NOT_SELECTED: &str = "NamespaceNotSelected";
     /// The namespace is being deleted.

@@ -167,7 +167,7 @@ impl SelfTest {
         let mut findings = self.findings();
         let standing = findings
             .known(namespace)
-            .unwrap_or_else(|| Standing::Breached(findings.silence(namespace)));
+            .unwrap_or_else(|| Standing::Unproven(findings.silence(namespace)));
         if standing != Standing::InForce {
             findings.held.insert(namespace.clone());
         }
@@ -324,7 +324,7 @@ impl SelfTest {
                 self.readiness.done(GUARDS);
                 tracing::info!("the admission guards are in force");
             }
-            Standing::Breached(why) => {
+            Standing::Breached(why) | Standing::Unproven(why) => {
                 self.readiness.undone(GUARDS, &why);
                 if !first {
                     tracing::error!(why, "the admission guards are not in force: no access is given");

@@ -10,6 +10,7 @@ use super::facts::{Found, Input, NamespaceFacts, PolicyFacts};
 use super::live::{Live, POLICY_GRACE, ending, next_look};
 use super::resolve::{Resolved, resolve};
 use super::retention::deletable_at;
+use super::self_test::Standing;
 use super::status;
 use super::{Artifact, Ending, Policy, Refusal, Refusals, Request};
 use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, REVOKE_FINALIZER, conditions, reasons};
@@ -40,7 +41,7 @@ fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
             message,
             until,
         } => hold(input, reason, &message, now).waking(until),
-        Judgement::HoldForGuards(why) => hold_for_guards(input, why, now),
+        Judgement::HoldForGuards(reason, why) => hold_for_guards(input, reason, why, now),
         Judgement::Deny(refusals) => deny(input, &refusals, now),
         Judgement::Grant(resolved) => grant_access(input, &resolved, now),
     };
@@ -54,7 +55,7 @@ enum Judgement<'a> {
         message: String,
         until: Timestamp,
     },
-    HoldForGuards(&'a str),
+    HoldForGuards(&'static str, &'a str),
     Deny(Refusals),
     Grant(Box<Resolved>),
 }
@@ -62,8 +63,16 @@ enum Judgement<'a> {
 fn judge<'a>(input: &Input<'a>, now: Timestamp) -> Judgement<'a> {
     // Who asks is not known, so there is nothing to judge: a refusal would stand in the name of somebody who may never
     // have asked.
-    if let Some(why) = input.guards.breach() {
-        return Judgement::HoldForGuards(why);
+    let unattested = held_in_a_breach(input);
+    match input.guards {
+        Standing::Breached(why) => return Judgement::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why),
+        // What was seen in a breach stays marked by it.
+        Standing::Unproven(why) if unattested => {
+            return Judgement::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why);
+        }
+        Standing::Unproven(why) => return Judgement::HoldForGuards(reasons::GUARDS_UNPROVEN, why),
+        Standing::InForce if unattested => return Judgement::Deny(not_attested().into()),
+        Standing::InForce => {}
     }
     let name = &input.grant.spec.policy_ref.name;
     let created = input
@@ -149,17 +158,31 @@ fn hold(input: &Input<'_>, reason: &'static str, message: &str, now: Timestamp) 
     Plan::default().then(record)
 }
 
-/// For as long as it takes; whoever tries the guards looks at the grant again when they stand.
-fn hold_for_guards(input: &Input<'_>, why: &str, now: Timestamp) -> Plan {
-    let message = format!("nothing is given until the admission guards stand: {why}");
-    let told = input
+/// Whether the grant was seen while the guards were in breach. It may have been made then, by anybody, in any name: what
+/// is recorded outlasts this process and the breach.
+fn held_in_a_breach(input: &Input<'_>) -> bool {
+    input
         .grant
         .status
         .iter()
         .flat_map(|status| &status.conditions)
-        .any(|condition| condition.reason == reasons::GUARDS_NOT_IN_FORCE);
-    let record = hold(input, reasons::GUARDS_NOT_IN_FORCE, &message, now);
-    let announcement = (!told).then_some(Effect::Announce(Announcement::Held { message }));
+        .any(|condition| condition.reason == reasons::GUARDS_NOT_IN_FORCE)
+}
+
+fn not_attested() -> Refusal {
+    Refusal::new(
+        reasons::NOT_ATTESTED,
+        "spec.requester",
+        "the admission guards were not in force when this was asked, so nobody can vouch for who asked; ask again",
+    )
+}
+
+/// For as long as it takes; whoever tries the guards looks at the grant again when they stand.
+fn hold_for_guards(input: &Input<'_>, reason: &'static str, why: &str, now: Timestamp) -> Plan {
+    let message = format!("nothing is given until the admission guards stand: {why}");
+    let tells = reason == reasons::GUARDS_NOT_IN_FORCE && !held_in_a_breach(input);
+    let record = hold(input, reason, &message, now);
+    let announcement = tells.then_some(Effect::Announce(Announcement::Held { message }));
     record
         .stages
         .into_iter()
@@ -214,7 +237,7 @@ fn carry_on(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
         input.policy,
         PolicyFacts::Ready(_) | PolicyFacts::Unready { policy: Some(_), .. }
     );
-    let guarded = input.guards.breach().is_none();
+    let guarded = *input.guards == Standing::InForce;
     let plan = if live.active || !judged || !guarded {
         Plan::default()
     } else {

@@ -60,8 +60,32 @@ fn another_breach_is_recorded_and_not_told_again() {
 }
 
 #[test]
-fn a_held_request_is_granted_as_if_nothing_had_been_when_the_guards_stand() {
+fn what_was_asked_in_a_breach_is_refused_when_the_guards_stand_for_nobody_knows_who_asked() {
     let held = unguarded(asked()).pass();
+    let silent = held.but(|it| it.guards = Standing::Unproven("no answer".to_owned()));
+    let back = silent.pass().but(|it| it.guards = Standing::InForce);
+    let denied = back.pass();
+    assert_eq!(status::state(&denied.grant), reasons::DENIED);
+    let accepted = denied.grant.at_present().conditions;
+    let accepted = accepted
+        .iter()
+        .find(|condition| condition.type_ == "Accepted")
+        .unwrap();
+    assert_eq!(accepted.reason, reasons::NOT_ATTESTED);
+    assert!(accepted.message.contains("ask again"), "{}", accepted.message);
+}
+
+#[test]
+fn without_an_answer_about_the_guards_a_request_is_held_and_then_granted_as_if_nothing_had_been() {
+    let held = asked()
+        .but(|it| it.guards = Standing::Unproven("no answer".to_owned()))
+        .pass();
+    let recorded = held.grant.at_present().conditions;
+    assert!(
+        recorded
+            .iter()
+            .any(|condition| condition.reason == reasons::GUARDS_UNPROVEN)
+    );
     let back = held.but(|it| it.guards = Standing::InForce).after(seconds(300));
     let active = back.pass();
     let status = active.grant.at_present();

@@ -10,20 +10,22 @@ pub const VALIDITY: Duration = Duration::from_secs(90);
 pub enum Standing {
     /// They do, and lately proved it.
     InForce,
-    /// They do not, or nobody knows; why, for people.
+    /// They do not; why, for people. What is asked meanwhile may be forged.
     Breached(String),
+    /// Nobody could find out; why, for people.
+    Unproven(String),
 }
 
 impl Standing {
     /// The answer to whoever has not asked: nothing may be given.
     pub fn unasked() -> Self {
-        Self::Breached("nobody has tried the admission guards yet".to_owned())
+        Self::Unproven("nobody has tried the admission guards yet".to_owned())
     }
 
-    /// Why access may not be given.
+    /// What is wrong with the guards.
     pub fn breach(&self) -> Option<&str> {
         match self {
-            Self::InForce => None,
+            Self::InForce | Self::Unproven(_) => None,
             Self::Breached(why) => Some(why),
         }
     }
