@@ -11,6 +11,7 @@ use curfew::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, GRANT_UID_LABEL, conditions,
 };
 use curfew::core::GuardKind;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use crate::guards;
-use crate::harness::{Operator, OperatorOptions, Plane, eventually, install};
+use crate::harness::{Operator, OperatorOptions, Plane, eventually, fills_in_requesters, install};
 
 /// How long anything may take that is not a deadline of its own: long for a busy machine, short for a person.
 pub const SOON: Duration = Duration::from_secs(15);
@@ -65,6 +66,8 @@ pub struct Suite {
     pub admin: Client,
     /// Read by whoever tests guards, written by whoever takes one away.
     pub guards: RwLock<()>,
+    /// Whether the API server fills in who asks; otherwise whoever asks states it.
+    pub fills_in: bool,
     names: AtomicUsize,
 }
 
@@ -73,6 +76,7 @@ impl Suite {
     pub async fn start() -> anyhow::Result<Self> {
         let plane = Plane::start().await?;
         install(&plane).await?;
+        let fills_in = fills_in_requesters(&plane).await?;
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_curfew"));
         let operator = Operator::start(&plane, &binary, OperatorOptions::default()).await?;
         let admin = plane.admin().await?;
@@ -82,6 +86,7 @@ impl Suite {
             binary,
             admin,
             guards: RwLock::new(()),
+            fills_in,
             names: AtomicUsize::new(0),
         };
         suite.grantable().await?;
@@ -152,6 +157,20 @@ impl Suite {
         })
         .await?;
         Ok(done?)
+    }
+
+    /// A grant with this spec, as that client has to write it here: it states who asks where the API server does not
+    /// fill that in, as `kubectl auth whoami` prints it.
+    pub async fn grant_by(&self, client: &Client, mut spec: Value) -> anyhow::Result<AccessGrant> {
+        if !self.fills_in && spec["requester"].is_null() {
+            let me = Api::<SelfSubjectReview>::all(client.clone())
+                .create(&PostParams::default(), &SelfSubjectReview::default())
+                .await?;
+            let me = me.status.and_then(|status| status.user_info).context("nobody")?;
+            spec["requester"] = json!({"username": me.username, "groups": me.groups});
+        }
+        let spec: AccessGrantSpec = serde_json::from_value(spec)?;
+        Ok(AccessGrant::new(&self.fresh("grant"), spec))
     }
 
     /// A name nobody has used.
@@ -288,9 +307,9 @@ impl Place<'_> {
     pub async fn ask(&self, person: &str, policy: &str, more: Value) -> anyhow::Result<AccessGrant> {
         let mut spec = json!({"policyRef": {"name": policy}, "reason": "DEV-123 to see what is going on"});
         merge(&mut spec, more);
-        let spec: AccessGrantSpec = serde_json::from_value(spec)?;
-        let grant = AccessGrant::new(&self.suite.fresh("grant"), spec);
-        let grants = self.grants_as(person).await?;
+        let client = self.suite.plane.client_as(person).await?;
+        let grant = self.suite.grant_by(&client, spec).await?;
+        let grants = Api::<AccessGrant>::namespaced(client, &self.name);
         grants
             .create(&PostParams::default(), &grant)
             .await

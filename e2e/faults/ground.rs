@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
-use curfew::api::{AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, ArtifactKind};
+use curfew::api::{AccessGrant, AccessPolicy, AccessPolicySpec, ArtifactKind};
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -97,8 +97,7 @@ impl<'a> Ground<'a> {
         let subject = json!({"kind": "User", "name": format!("subject-{number}")});
         let mut spec = json!({"policyRef": {"name": self.policy}, "reason": REASON, "subject": subject});
         merge(&mut spec, more);
-        let spec: AccessGrantSpec = serde_json::from_value(spec)?;
-        let grant = AccessGrant::new(&self.suite.fresh("grant"), spec);
+        let grant = self.suite.grant_by(&self.suite.admin, spec).await?;
         let grants = Api::<AccessGrant>::namespaced(self.suite.admin.clone(), namespace);
         let made = grants
             .create(&PostParams::default(), &grant)
@@ -231,13 +230,11 @@ impl<'a> Ground<'a> {
             dry_run: true,
             ..PostParams::default()
         };
-        let spec: AccessGrantSpec =
-            serde_json::from_value(json!({"policyRef": {"name": self.policy}, "reason": REASON}))?;
+        let spec = json!({"policyRef": {"name": self.policy}, "reason": REASON});
+        let probe = self.suite.grant_by(&self.suite.admin, spec).await?;
         let grants = Api::<AccessGrant>::namespaced(self.suite.admin.clone(), self.namespace(0)?);
         eventually("grants are served", 2 * SOON, async || {
-            let made = grants
-                .create(&dry_run, &AccessGrant::new("probe", spec.clone()))
-                .await;
+            let made = grants.create(&dry_run, &probe).await;
             made.map(drop).map_err(|error| error.to_string())
         })
         .await

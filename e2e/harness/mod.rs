@@ -28,7 +28,7 @@ mod service_account;
 mod usage;
 mod wait;
 
-pub use install::{fills_in_requesters, in_repository, install};
+pub use install::{fills_in_requesters, in_repository, install, serves_mutation};
 pub use operator::{Operator, OperatorOptions};
 pub use people::{PEOPLE, Person};
 pub use plane::{AuditMark, Plane, PlaneOptions};
