@@ -11,13 +11,13 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject as RbacSubject};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
 use crate::api::{
     CONTROLLER, GRANT_NAME_ANNOTATION, GRANT_NAMESPACE_ANNOTATION, GRANT_UID_LABEL, GROUP, MANAGED_BY_LABEL,
     NOT_AFTER_ANNOTATION, RoleKind, Rule, Subject, SubjectKind, VERSION,
 };
-use crate::core::{Artifact, RoleName};
+use crate::core::{Artifact, GrantIdentity, RoleName};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -41,15 +41,27 @@ pub fn fuse(artifact: &Artifact, seconds: i64) -> Job {
             backoff_limit: Some(0),
             active_deadline_seconds: Some(seconds),
             ttl_seconds_after_finished: Some(0),
-            template: never_run(),
+            // A label that no pod may carry (guard `curfew-pods`). By the selector that a Job has otherwise, anybody
+            // could put a pod into it that does not end, and a Job has not failed before its pods have.
+            manual_selector: Some(true),
+            selector: Some(LabelSelector {
+                match_labels: Some(of_the_grant(grant)),
+                ..LabelSelector::default()
+            }),
+            template: never_run(of_the_grant(grant)),
             ..JobSpec::default()
         }),
         status: None,
     }
 }
 
+/// What the pods of a fuse would be told by, if there were any.
+fn of_the_grant(grant: &GrantIdentity) -> BTreeMap<String, String> {
+    BTreeMap::from([(GRANT_UID_LABEL.to_owned(), grant.uid.clone())])
+}
+
 /// The strictest pod there is: never run, but judged by admission tools all the same.
-fn never_run() -> PodTemplateSpec {
+fn never_run(labels: BTreeMap<String, String>) -> PodTemplateSpec {
     let none = || BTreeMap::from(["cpu", "memory"].map(|name| (name.to_owned(), Quantity("0".to_owned()))));
     let container = Container {
         name: "never-run".to_owned(),
@@ -74,7 +86,10 @@ fn never_run() -> PodTemplateSpec {
         ..Container::default()
     };
     PodTemplateSpec {
-        metadata: None,
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        }),
         spec: Some(PodSpec {
             automount_service_account_token: Some(false),
             containers: vec![container],

@@ -44,7 +44,7 @@ pub(super) fn only_burns(settings: &GuardSettings) -> [Guard; 2] {
             demand(
                 on("CREATE", &shape(settings)),
                 format!(
-                    "not a fuse: a fuse runs no pod, is not suspended, burns within {} and is deleted then; look for a \
+                    "not a fuse: a fuse runs no pod, selects none by other labels, is not suspended, burns within {} and is deleted then; look for a \
                      tool that changes Jobs when they are created",
                     settings.cap
                 ),
@@ -110,7 +110,11 @@ fn shape(settings: &GuardSettings) -> String {
          has(object.spec.completions) && object.spec.completions == 1 &&\n\
          has(object.spec.ttlSecondsAfterFinished) && object.spec.ttlSecondsAfterFinished == 0 &&\n\
          has(object.spec.activeDeadlineSeconds) && object.spec.activeDeadlineSeconds <= {} &&\n\
-         !(has(object.spec.suspend) && object.spec.suspend) && !has(object.spec.managedBy)",
-        seconds(settings.cap)
+         !(has(object.spec.suspend) && object.spec.suspend) && !has(object.spec.managedBy) &&\n\
+         has(object.spec.manualSelector) && object.spec.manualSelector &&\n\
+         !has(object.spec.selector.matchExpressions) &&\n\
+         object.spec.selector.matchLabels == {{{label}: object.metadata.labels[{label}]}}",
+        seconds(settings.cap),
+        label = quoted(GRANT_UID_LABEL)
     )
 }

@@ -16,6 +16,7 @@ mod hands;
 mod identities;
 mod manifest;
 mod names;
+mod pods;
 mod requester;
 mod role;
 mod souvenirs;
@@ -120,6 +121,7 @@ pub fn guards(settings: &GuardSettings) -> Vec<Guard> {
         grant::metadata(settings),
         status::by_the_operator(settings),
         fuse::only_burns(settings),
+        pods::none_of_a_fuse(),
         binding::only_narrows(settings),
         role::never_changes(settings),
         names::reserved(settings),
