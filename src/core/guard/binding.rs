@@ -4,12 +4,16 @@ use crate::api::{ELEVATED_ROLE, MARKER_SUFFIX};
 
 use super::expression::{
     creator_asks, ends_within_cap, held_by_one_fuse, list, metadata, metadata_only_narrowed, on,
+    operator_asks,
 };
 use super::manifest::{Validating, demand, ours, requests};
+use super::souvenirs::elevation;
 use super::{Guard, GuardSettings};
 
 /// Bindings with our label.
 pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
+    let mut variables = metadata();
+    variables.extend(elevation());
     let reserved = list([&settings.namespace, &settings.identities]);
     Validating {
         name: "binding",
@@ -17,10 +21,10 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
         rules: vec![requests(
             "rbac.authorization.k8s.io",
             "v1",
-            &["CREATE", "UPDATE"],
+            &["CREATE", "UPDATE", "DELETE"],
             &["rolebindings"],
         )],
-        variables: metadata(),
+        variables,
         validations: vec![
             demand(
                 on("CREATE", &creator_asks(settings)),
@@ -71,6 +75,20 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
                      (has(oldObject.subjects) && object.subjects == oldObject.subjects)",
                 ),
                 "the subjects of this binding can only be emptied: make an AccessGrant for whoever else needs access",
+            ),
+            // Whoever it marks would be free to make what outlasts their access. They may not empty it either: that is
+            // a write of RBAC.
+            demand(
+                on(
+                    "DELETE",
+                    &format!(
+                        "!oldObject.metadata.name.endsWith('{ELEVATED_SUFFIX}') || !variables.held ||\n\
+                         variables.always || {}",
+                        operator_asks(settings)
+                    ),
+                ),
+                "while you hold temporary access, the mark stays while the access does: to end that, have its \
+                 AccessGrant deleted",
             ),
         ],
         ..Validating::default()

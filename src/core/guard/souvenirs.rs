@@ -60,20 +60,30 @@ fn others(settings: &GuardSettings) -> (&'static str, String) {
 }
 
 fn elevated(name: &'static str, settings: &GuardSettings) -> Validating {
-    let mut variables = vec![
-        // Cluster-scoped requests have none: there only a cluster-wide binding of the marker counts.
-        (
-            "scope".to_owned(),
-            "has(request.namespace) ? request.namespace : ''".to_owned(),
+    let mut variables = vec![(
+        "identity".to_owned(),
+        format!(
+            "request.userInfo.username.startsWith({})",
+            quoted(&settings.identity_prefix())
         ),
-        (
-            "identity".to_owned(),
-            format!(
-                "request.userInfo.username.startsWith({})",
-                quoted(&settings.identity_prefix())
-            ),
-        ),
-    ];
+    )];
+    variables.extend(elevation());
+    Validating {
+        name,
+        variables,
+        validations: vec![refusal()],
+        ..Validating::default()
+    }
+}
+
+/// Variables for whether whoever asks holds the mark of the elevated where they ask, `held`, and whether they hold
+/// everything, `always`.
+pub(super) fn elevation() -> Vec<(String, String)> {
+    // Cluster-scoped requests have no namespace: there only a cluster-wide binding of the mark counts.
+    let mut variables = vec![(
+        "scope".to_owned(),
+        "has(request.namespace) ? request.namespace : ''".to_owned(),
+    )];
     // Nobody is ever given `none`: whoever holds it holds everything, and that not for a time.
     for (variable, elevation) in [("held", "active"), ("always", "none")] {
         variables.push((
@@ -84,12 +94,7 @@ fn elevated(name: &'static str, settings: &GuardSettings) -> Validating {
             ),
         ));
     }
-    Validating {
-        name,
-        variables,
-        validations: vec![refusal()],
-        ..Validating::default()
-    }
+    variables
 }
 
 fn refusal() -> Value {
