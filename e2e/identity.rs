@@ -107,7 +107,8 @@ async fn status_given_at_creation_is_dropped(suite: &Suite) -> anyhow::Result<()
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     let text = format!(
         "apiVersion: access.curfew.dev/v1alpha1\nkind: AccessGrant\nmetadata: {{name: smuggled, namespace: {}}}\n\
-         spec: {{policyRef: {{name: any}}, reason: DEV-1 smuggling}}\n\
+         spec: {{policyRef: {{name: any}}, reason: DEV-1 smuggling,\n\
+         \x20 requester: {{username: alice, groups: [devs, \"system:authenticated\"]}}}}\n\
          status: {{conditions: [], expiresAt: \"2036-01-01T00:00:00Z\", subject: {{kind: User, name: alice}}}}\n",
         place.name
     );

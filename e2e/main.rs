@@ -17,6 +17,7 @@ mod harness;
 
 mod act_as;
 mod asking;
+mod attacks;
 mod changes;
 mod conditions;
 mod demonstration;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         asking::tests(),
         identity::tests(),
         guards::tests(),
+        attacks::tests(),
         changes::tests(),
         conditions::tests(),
         elevation::tests(),
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
     ]
     .concat();
     let tampering = tampering::tests();
-    let alone = faults::tests();
+    let alone = [attacks::alone(), faults::tests()].concat();
     // A part of the suite uses a part of the rights.
     let last = if arguments.filter.is_none() && arguments.skip.is_empty() {
         rights::tests()
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
             .collect();
         failed |= libtest_mimic::run(&one_by_one, trials).has_failed();
     }
+    attacks::sum_up();
     if failed {
         suite.plane.keep_logs();
     }

@@ -10,7 +10,7 @@ use super::canary::Canary;
 use super::edges::{Edges, call};
 use super::error::Error;
 use super::objects;
-use crate::api::AccessGrant;
+use crate::api::{AccessGrant, GRANT_UID_LABEL};
 use crate::core::self_test::{Attempt, Forger, Forgery, Scene, Trial, trial};
 use crate::core::{Artifact, Body};
 
@@ -78,8 +78,9 @@ async fn create_artifact(client: Client, artifact: &Artifact, labelled: bool) ->
     macro_rules! forged {
         ($object:expr) => {{
             let mut object = $object;
-            if !labelled {
-                object.metadata.labels = None;
+            if !labelled && let Some(labels) = &mut object.metadata.labels {
+                // The others stay: a Job without any label is given those of its pods.
+                labels.remove(GRANT_UID_LABEL);
             }
             create(client, &artifact.grant.namespace, &object).await
         }};

@@ -9,8 +9,8 @@ use super::{Guard, GuardSettings};
 /// The schema admits so many entitlements in a policy.
 const ENTITLEMENTS: usize = 16;
 
-/// `bind` on each role, `escalate` on `clusterroles` for rules of one's own, and `impersonate` on each identity. Asked when the spec is new or changed:
-/// a label needs no rights.
+/// `bind` on each role, `escalate` on `clusterroles` for rules of one's own, and `impersonate` on each identity. Asked
+/// when the spec is new or changed: a label needs no rights.
 pub(super) fn hold_what_they_hand_out(settings: &GuardSettings) -> [Guard; 2] {
     // One check for each variable: an expression has a budget, of which a check costs a third.
     let mut variables = vec![("entitlements".to_owned(), "object.spec.entitlements".to_owned())];

@@ -82,7 +82,7 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
                 on(
                     "DELETE",
                     &format!(
-                        "!oldObject.metadata.name.endsWith('{ELEVATED_SUFFIX}') || !variables.held ||\n\
+                        "!oldObject.metadata.name.endsWith('{MARKER_SUFFIX}') || !variables.held ||\n\
                          variables.always || {}",
                         operator_asks(settings)
                     ),

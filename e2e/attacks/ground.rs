@@ -1,0 +1,347 @@
+//! What is attacked: a namespace with access in force, and people whom RBAC lets do what only guards refuse.
+
+use anyhow::Context as _;
+use curfew::api::{AccessGrant, AccessPolicy};
+use curfew::core::CANARY;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+use crate::harness::{PEOPLE, eventually};
+use crate::suite::{Place, SOON, Suite};
+
+use super::attack::{Attack, CURFEW, Callers, Holds, RBAC, Request, Who, at};
+
+/// A namespace in which alice has access, by a fuse, a Role and a binding of one name; in which eve holds `edit` and
+/// bob `admin`, both also what teams give away that know no better: every verb on grants and on the status of Jobs.
+pub struct Ground<'a> {
+    /// The namespace.
+    pub place: Place<'a>,
+    /// The policy.
+    pub policy: String,
+    /// Alice's grant.
+    pub grant: Value,
+    /// Name of what was made for it.
+    pub name: String,
+    /// Its fuse.
+    pub fuse: Value,
+    /// Its Role.
+    pub role: Value,
+    /// Its binding.
+    pub binding: Value,
+}
+
+impl<'a> Ground<'a> {
+    /// Makes it, with access of an hour.
+    pub async fn prepare(suite: &'a Suite) -> anyhow::Result<Self> {
+        let place = suite.namespace().await?;
+        people(&place).await?;
+        let policy = place.policy(json!({})).await?.name_any();
+        let access = access(&place, &policy, "1h").await?;
+        let ground = access.on(place, policy).await?;
+        ground.rights_have_come().await?;
+        Ok(ground)
+    }
+
+    /// More access of alice here, that long.
+    pub async fn more(&self, duration: &str) -> anyhow::Result<Access> {
+        access(&self.place, &self.policy, duration).await
+    }
+
+    /// A path in this namespace.
+    pub fn at(&self, group_version: &str, rest: &str) -> String {
+        at(group_version, &self.place.name, rest)
+    }
+
+    /// Path of the fuse, with what follows.
+    pub fn fuse_at(&self, rest: &str) -> String {
+        self.at("batch/v1", &format!("jobs/{}{rest}", self.name))
+    }
+
+    /// Path of the binding.
+    pub fn binding_at(&self) -> String {
+        self.at(RBAC, &format!("rolebindings/{}", self.name))
+    }
+
+    /// Path of the Role.
+    pub fn role_at(&self) -> String {
+        self.at(RBAC, &format!("roles/{}", self.name))
+    }
+
+    /// Path of the grant, with what follows.
+    pub fn grant_at(&self, rest: &str) -> String {
+        let name = self.grant["metadata"]["name"].as_str().unwrap_or_default();
+        self.at(CURFEW, &format!("accessgrants/{name}{rest}"))
+    }
+
+    /// A request for access under this policy, by one of the people, who states themselves; changed by `edit`.
+    pub fn asking(&self, person: &str, edit: Value) -> Value {
+        let mut grant = json!({
+            "apiVersion": CURFEW, "kind": "AccessGrant", "metadata": {"name": "tried"},
+            "spec": {"policyRef": {"name": self.policy}, "reason": "DEV-1 a good reason",
+                "requester": requester(person)},
+        });
+        crate::suite::merge(&mut grant, edit);
+        grant
+    }
+
+    /// Name of the mark beside the binding, where there is one.
+    pub fn mark(&self) -> String {
+        format!("{}-elevated", self.name)
+    }
+
+    /// Makes carol `admin` for a time, with the mark that Curfew makes then. Only where no operator lives: it would
+    /// take away what it has no record of.
+    pub async fn mark_carol(&self, callers: &Callers<'_>) -> anyhow::Result<()> {
+        let mut mark = super::stolen::mark(self);
+        mark["subjects"][0]["name"] = json!("carol");
+        let operator = Who::AlmightyAs("system:serviceaccount:curfew-system:curfew".to_owned());
+        let bindings = self.at(RBAC, "rolebindings");
+        callers
+            .ask(&operator, &Request::create(bindings.clone(), mark))
+            .await??;
+        let admin = Request::create(bindings.clone(), binding("carol", "admin", "carol"));
+        callers.ask(&Who::Person("admin"), &admin).await??;
+        let harmless = Attack {
+            what: "deletes a binding of others".to_owned(),
+            who: Who::Person("carol"),
+            request: Request::delete(format!("{bindings}/bob"), json!({})),
+            holds: Holds::Harmless,
+        };
+        eventually("carol is admin", SOON, async || {
+            callers.lets_through(&harmless).await
+        })
+        .await
+    }
+
+    /// Ends the access, and waits until nothing of it is left.
+    pub async fn done(self) -> anyhow::Result<()> {
+        let name = self.grant["metadata"]["name"].as_str().unwrap_or_default();
+        self.place.grants().delete(name, &DeleteParams::default()).await?;
+        self.place.nothing_left().await
+    }
+
+    async fn rights_have_come(&self) -> anyhow::Result<()> {
+        let callers = Callers::new(self.place.suite);
+        let label = json!({"metadata": {"labels": {"team": "payments"}}});
+        for (who, path) in [
+            (Who::Person("eve"), self.fuse_at("")),
+            (Who::Person("eve"), self.grant_at("")),
+            (Who::Person("bob"), self.binding_at()),
+            (Who::Stolen("curfew-sweep"), self.role_at()),
+        ] {
+            let attack = Attack {
+                what: "labels".to_owned(),
+                who,
+                request: Request::merge(path, label.clone()),
+                holds: Holds::Harmless,
+            };
+            eventually("rights come into force", SOON, async || {
+                match callers.lets_through(&attack).await {
+                    // The sweeper's own guard speaks only to whom RBAC let through.
+                    Err(error) if error.contains("ValidatingAdmissionPolicy") => Ok(()),
+                    other => other,
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Access in force.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The grant.
+    pub grant: AccessGrant,
+    /// Name of its fuse, Role and binding.
+    pub name: String,
+    /// Uid of its fuse.
+    pub fuse_uid: String,
+}
+
+impl Access {
+    /// As what is attacked, in its place.
+    pub async fn on(self, place: Place<'_>, policy: String) -> anyhow::Result<Ground<'_>> {
+        let client = || place.suite.admin.clone();
+        let fuse = Api::<Job>::namespaced(client(), &place.name)
+            .get(&self.name)
+            .await?;
+        let role = Api::<Role>::namespaced(client(), &place.name)
+            .get(&self.name)
+            .await?;
+        let binding = Api::<RoleBinding>::namespaced(client(), &place.name)
+            .get(&self.name)
+            .await?;
+        let (mut fuse, mut role, mut binding) = (
+            serde_json::to_value(fuse)?,
+            serde_json::to_value(role)?,
+            serde_json::to_value(binding)?,
+        );
+        for (object, kind, group_version) in [
+            (&mut fuse, "Job", "batch/v1"),
+            (&mut role, "Role", RBAC),
+            (&mut binding, "RoleBinding", RBAC),
+        ] {
+            object["kind"] = json!(kind);
+            object["apiVersion"] = json!(group_version);
+            // Replaced whatever happened meanwhile.
+            crate::suite::merge(
+                object,
+                json!({"metadata": {"resourceVersion": null, "managedFields": null}, "status": null}),
+            );
+        }
+        let grant = place.grants().get(&self.grant.name_any()).await?;
+        Ok(Ground {
+            grant: serde_json::to_value(grant)?,
+            name: self.name,
+            place,
+            policy,
+            fuse,
+            role,
+            binding,
+        })
+    }
+
+    /// Path of one of its objects.
+    pub fn at(&self, place: &Place<'_>, group_version: &str, kind: &str) -> String {
+        at(group_version, &place.name, &format!("{kind}/{}", self.name))
+    }
+}
+
+async fn access(place: &Place<'_>, policy: &str, duration: &str) -> anyhow::Result<Access> {
+    let asked = json!({"duration": duration, "entitlements": [{"name": "read"}]});
+    let grant = place.active("alice", policy, asked).await?;
+    let uid = grant.uid().context("a grant without a uid")?;
+    let made = place.bindings().await?;
+    let label = curfew::api::GRANT_UID_LABEL;
+    let binding = made
+        .into_iter()
+        .find(|binding| binding.labels().get(label) == Some(&uid));
+    let binding = binding.context("no binding")?;
+    let fuse = binding.owner_references().first().context("no fuse")?;
+    Ok(Access {
+        name: binding.name_any(),
+        fuse_uid: fuse.uid.clone(),
+        grant,
+    })
+}
+
+/// Who asks, as `kubectl auth whoami` prints it.
+pub fn requester(person: &str) -> Value {
+    let groups = PEOPLE
+        .iter()
+        .filter(|somebody| somebody.name == person)
+        .flat_map(|somebody| somebody.groups);
+    let groups: Vec<&str> = groups.copied().chain(["system:authenticated"]).collect();
+    json!({"username": person, "groups": groups})
+}
+
+/// A binding of a ClusterRole to a person.
+pub fn binding(name: &str, role: &str, user: &str) -> Value {
+    json!({
+        "apiVersion": RBAC, "kind": "RoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    })
+}
+
+/// A Role that allows nothing.
+pub fn role(name: &str) -> Value {
+    json!({"apiVersion": RBAC, "kind": "Role", "metadata": {"name": name}, "rules": []})
+}
+
+/// A Job as anybody makes one.
+pub fn ordinary_job(name: &str) -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
+        "spec": {"template": {"spec": {"restartPolicy": "Never",
+            "containers": [{"name": "work", "image": "example.com/work:1"}]}}},
+    })
+}
+
+/// A pod that satisfies the strictest Pod Security Standard.
+pub fn pod(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "a", "image": "example.com/a:1", "securityContext": {
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}})
+}
+
+/// Makes an object of a namespace, or finds it made.
+pub async fn create<K>(api: &Api<K>, object: Value) -> anyhow::Result<()>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    match api
+        .create(&PostParams::default(), &serde_json::from_value(object)?)
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives eve, bob, the operator and the sweeper what only guards keep them from using.
+async fn people(place: &Place<'_>) -> anyhow::Result<()> {
+    let admin = || place.suite.admin.clone();
+    let accounts = Api::<ServiceAccount>::namespaced(admin(), "curfew-system");
+    for account in ["curfew-sweep", CANARY] {
+        create(&accounts, json!({"metadata": {"name": account}})).await?;
+    }
+    let secrets = Api::<Secret>::namespaced(admin(), &place.name);
+    create(&secrets, json!({"metadata": {"name": "theirs"}})).await?;
+    let more = json!({"metadata": {"name": "more"}, "rules": [
+        {"apiGroups": ["access.curfew.dev"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": ["batch"], "resources": ["jobs/status"], "verbs": ["*"]},
+    ]});
+    create(&Api::<Role>::namespaced(admin(), &place.name), more).await?;
+    let bindings = Api::<RoleBinding>::namespaced(admin(), &place.name);
+    for user in ["eve", "bob"] {
+        let mut more = binding(&format!("{user}-more"), "more", user);
+        more["roleRef"]["kind"] = json!("Role");
+        create(&bindings, more).await?;
+    }
+    create(&bindings, binding("eve", "edit", "eve")).await?;
+    create(&bindings, binding("bob", "admin", "bob")).await?;
+    // What somebody lets the operator hand out it holds itself, and the sweeper is given too much.
+    for account in ["curfew", "curfew-sweep"] {
+        for (role, kind) in [("admin", "ClusterRole"), ("more", "Role")] {
+            let mut hands = binding(&format!("hands-of-{account}-{role}"), role, account);
+            hands["roleRef"]["kind"] = json!(kind);
+            hands["subjects"] =
+                json!([{"kind": "ServiceAccount", "name": account, "namespace": "curfew-system"}]);
+            create(&bindings, hands).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A cluster-wide role of a person's own.
+pub async fn cluster_wide(suite: &Suite, person: &str, rules: Value) -> anyhow::Result<()> {
+    let name = suite.fresh(person);
+    create(
+        &Api::<ClusterRole>::all(suite.admin.clone()),
+        json!({"metadata": {"name": name}, "rules": rules}),
+    )
+    .await?;
+    let mut bound = binding(&name, &name, person);
+    bound["kind"] = json!("ClusterRoleBinding");
+    create(&Api::<ClusterRoleBinding>::all(suite.admin.clone()), bound).await
+}
+
+/// A policy whose spec the administrator wrote, once it is judged: nothing changes it any more.
+pub async fn policy(suite: &Suite, name: &str, spec: Value) -> anyhow::Result<AccessPolicy> {
+    let policies = Api::<AccessPolicy>::all(suite.admin.clone());
+    let policy = AccessPolicy::new(name, serde_json::from_value(spec)?);
+    policies.create(&PostParams::default(), &policy).await?;
+    let anywhere = Place {
+        suite,
+        name: String::new(),
+    };
+    anywhere.judged(name).await
+}

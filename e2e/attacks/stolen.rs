@@ -1,0 +1,494 @@
+//! What a stolen token of the operator or the sweeper is worth.
+
+use curfew::core::CANARY;
+use serde_json::{Value, json};
+
+use super::attack::{Attack, CURFEW, Holds, RBAC, Request, Who};
+use super::ground::{Ground, binding, ordinary_job, pod, role};
+
+const UNLABELLED: Holds = Holds::Guard(
+    "curfew-own-hands",
+    "Curfew touches only what carries its label access.curfew.dev/grant-uid: use an account of your own",
+);
+const LIMITS: Holds = Holds::Guard("curfew-own-limits", "Curfew's own accounts ask for no access");
+const OPERATOR: Who = Who::Stolen("curfew");
+
+/// The attacks.
+pub fn attacks(ground: &Ground<'_>) -> Vec<Attack> {
+    [
+        of_what_is_not_ours(ground),
+        beyond_its_job(ground),
+        fuses(ground),
+        roles(ground),
+        bindings(ground),
+        of_the_sweeper(ground),
+    ]
+    .concat()
+}
+
+fn by_both(what: &str, request: &Request, holds: &Holds) -> Vec<Attack> {
+    ["curfew", "curfew-sweep"]
+        .into_iter()
+        .map(|account| Attack {
+            what: what.to_owned(),
+            who: Who::Stolen(account),
+            request: request.clone(),
+            holds: holds.clone(),
+        })
+        .collect()
+}
+
+fn of_what_is_not_ours(ground: &Ground<'_>) -> Vec<Attack> {
+    let bob = ground.at(RBAC, "rolebindings/bob");
+    let mallory =
+        json!({"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]});
+    let mut attacks = Vec::new();
+    for (what, request) in [
+        (
+            "makes a Job",
+            Request::create(ground.at("batch/v1", "jobs"), ordinary_job("mine")),
+        ),
+        (
+            "makes a Role",
+            Request::create(ground.at(RBAC, "roles"), role("mine")),
+        ),
+        (
+            "makes a binding",
+            Request::create(
+                ground.at(RBAC, "rolebindings"),
+                binding("mine", "view", "mallory"),
+            ),
+        ),
+        (
+            "applies a binding",
+            Request::apply(
+                ground.at(RBAC, "rolebindings/mine"),
+                "helm",
+                binding("mine", "view", "mallory"),
+            ),
+        ),
+        ("edits a binding of others", Request::merge(bob.clone(), mallory)),
+        ("deletes a binding of others", Request::delete(bob, json!({}))),
+        (
+            "deletes all bindings",
+            Request::delete(ground.at(RBAC, "rolebindings"), json!({}))
+                .selecting("!access.curfew.dev/grant-uid"),
+        ),
+        (
+            "deletes a Role of others",
+            Request::delete(ground.at(RBAC, "roles/more"), json!({})),
+        ),
+    ] {
+        attacks.extend(by_both(what, &request, &UNLABELLED));
+    }
+    attacks
+}
+
+fn beyond_its_job(ground: &Ground<'_>) -> Vec<Attack> {
+    let token =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}});
+    let mut asked = ground.asking("alice", json!({}));
+    // Where the name is right, what remains is that it asks at all.
+    asked["spec"]["requester"] = json!({"username": "system:serviceaccount:curfew-system:curfew",
+        "groups": ["system:serviceaccounts", "system:serviceaccounts:curfew-system", "system:authenticated"]});
+    let token_of = |namespace: &str, account: &str| {
+        let path = super::attack::at("v1", namespace, &format!("serviceaccounts/{account}/token"));
+        Request::create(path, token.clone())
+    };
+    let almighty = |account: &str| Who::AlmightyAs(format!("system:serviceaccount:curfew-system:{account}"));
+    let pod_at = |rest: &str| ground.at("v1", &format!("pods/a{rest}"));
+    let mut attacks = vec![Attack {
+        what: "asks for access for itself".to_owned(),
+        who: OPERATOR,
+        request: Request::create(ground.at(CURFEW, "accessgrants"), asked),
+        holds: LIMITS,
+    }];
+    for (who, namespace, account) in [
+        ("curfew", "curfew-system", "curfew"),
+        ("curfew", "default", "default"),
+        ("curfew-sweep", "curfew-system", CANARY),
+        ("curfew-sweep", "curfew-system", "curfew"),
+    ] {
+        attacks.push(Attack {
+            what: format!("makes a token of {namespace}/{account}"),
+            who: almighty(who),
+            request: token_of(namespace, account),
+            holds: LIMITS,
+        });
+    }
+    for (what, request) in [
+        (
+            "makes a token of an account here",
+            token_of(&ground.place.name, "default"),
+        ),
+        (
+            "makes a Secret",
+            Request::create(ground.at("v1", "secrets"), secret.clone()),
+        ),
+        (
+            "applies a Secret",
+            Request::apply(ground.at("v1", "secrets/mine"), "helm", {
+                let mut secret = secret;
+                secret["type"] = json!("kubernetes.io/service-account-token");
+                secret["metadata"]["annotations"] = json!({"kubernetes.io/service-account.name": "default"});
+                secret
+            }),
+        ),
+        (
+            "deletes a Secret",
+            Request::delete(ground.at("v1", "secrets/theirs"), json!({})),
+        ),
+        (
+            "makes a pod",
+            Request::create(ground.at("v1", "pods"), pod("mine")),
+        ),
+        (
+            "enters a pod",
+            Request::connect(pod_at("/exec"), "command=sh&stdout=true"),
+        ),
+        (
+            "attaches to a pod",
+            Request::connect(pod_at("/attach"), "stdout=true"),
+        ),
+        (
+            "forwards a port of a pod",
+            Request::connect(pod_at("/portforward"), "ports=80"),
+        ),
+    ] {
+        attacks.extend(by_both(what, &request, &LIMITS));
+    }
+    attacks
+}
+
+fn anew(object: &Value, name: &str) -> Value {
+    let mut copy = json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"],
+        "metadata": {
+            "name": name,
+            "labels": {"access.curfew.dev/grant-uid": object["metadata"]["labels"]["access.curfew.dev/grant-uid"]},
+            "annotations": object["metadata"]["annotations"],
+            "ownerReferences": object["metadata"]["ownerReferences"],
+        },
+    });
+    for part in ["spec", "roleRef", "subjects", "rules"] {
+        if !object[part].is_null() {
+            copy[part] = object[part].clone();
+        }
+    }
+    copy
+}
+
+fn far() -> Value {
+    json!({"metadata": {"annotations": {"access.curfew.dev/not-after": "2036-01-01T00:00:00.000000Z"}}})
+}
+
+/// A fuse just like ours, that the operator might make; changed.
+pub fn fuse(ground: &Ground<'_>, edit: Value) -> Value {
+    let mut fuse = anew(&ground.fuse, &format!("curfew-{}1", "0".repeat(31)));
+    crate::suite::merge(&mut fuse, edit);
+    fuse
+}
+
+fn fuses(ground: &Ground<'_>) -> Vec<Attack> {
+    let shape = "not a fuse: a fuse runs no pod";
+    let another = "8d7f9f4e-0000-4000-8000-000000000000";
+    let mut attacks = Vec::new();
+    for (what, edit, words) in [
+        ("runs a pod as a fuse", json!({"spec": {"parallelism": 1}}), shape),
+        (
+            "runs pods by default",
+            json!({"spec": {"parallelism": null}}),
+            shape,
+        ),
+        (
+            "makes a fuse that is suspended",
+            json!({"spec": {"suspend": true}}),
+            shape,
+        ),
+        (
+            "makes a fuse that burns in three years",
+            json!({"spec": {"activeDeadlineSeconds": 99_999_999}}),
+            shape,
+        ),
+        (
+            "makes a fuse that never burns",
+            json!({"spec": {"activeDeadlineSeconds": null}}),
+            shape,
+        ),
+        (
+            "makes a fuse that stays",
+            json!({"spec": {"ttlSecondsAfterFinished": 60}}),
+            shape,
+        ),
+        (
+            "makes a fuse that stays for ever",
+            json!({"spec": {"ttlSecondsAfterFinished": null}}),
+            shape,
+        ),
+        (
+            "makes a fuse that somebody else minds",
+            json!({"spec": {"managedBy": "example.com/nobody"}}),
+            shape,
+        ),
+        ("makes a fuse of many", json!({"spec": {"completions": 5}}), shape),
+        (
+            "makes a fuse that pods may hold back",
+            json!({"spec": {"manualSelector": null, "selector": null, "template": {"metadata": null}}}),
+            shape,
+        ),
+        (
+            "names a fuse as it likes",
+            json!({"metadata": {"name": "curfew-short"}}),
+            "32 hexadecimal digits",
+        ),
+        (
+            "makes a fuse that no grant owns",
+            json!({"metadata": {"ownerReferences": null}}),
+            "owned by the grant",
+        ),
+        (
+            "makes a fuse of another's grant",
+            json!({
+                "metadata": {"labels": {"access.curfew.dev/grant-uid": another}},
+                "spec": {
+                    "selector": {"matchLabels": {"access.curfew.dev/grant-uid": another}},
+                    "template": {"metadata": {"labels": {"access.curfew.dev/grant-uid": another}}},
+                },
+            }),
+            "owned by the grant it is labelled with",
+        ),
+        (
+            "makes a fuse that a finalizer holds",
+            json!({"metadata": {"finalizers": ["example.com/mine"]}}),
+            "has no finalizer",
+        ),
+        ("promises an end beyond the cap", far(), "at most 12h ahead"),
+        (
+            "promises no end",
+            json!({"metadata": {"annotations": {"access.curfew.dev/not-after": null}}}),
+            "at most 12h ahead",
+        ),
+        (
+            "promises an end that is none",
+            json!({"metadata": {"annotations": {"access.curfew.dev/not-after": "tomorrow"}}}),
+            "at most 12h ahead",
+        ),
+    ] {
+        attacks.push(Attack {
+            what: what.to_owned(),
+            who: OPERATOR,
+            request: Request::create(ground.at("batch/v1", "jobs"), fuse(ground, edit)),
+            holds: Holds::Guard("curfew-fuse", words),
+        });
+    }
+    for (what, edit) in [
+        (
+            "lengthens a fuse",
+            json!({"spec": {"activeDeadlineSeconds": 43_000}}),
+        ),
+        ("suspends a fuse", json!({"spec": {"suspend": true}})),
+    ] {
+        attacks.push(Attack {
+            what: what.to_owned(),
+            who: OPERATOR,
+            request: Request::merge(ground.fuse_at(""), edit),
+            holds: Holds::Guard("curfew-fuse", "a fuse is never changed"),
+        });
+    }
+    attacks.push(Attack {
+        what: "deletes a fuse without what it holds".to_owned(),
+        who: OPERATOR,
+        request: Request::delete(ground.fuse_at(""), json!({"propagationPolicy": "Orphan"})),
+        holds: Holds::Guard("curfew-fuse", "a fuse never goes without what it holds"),
+    });
+    attacks
+}
+
+fn roles(ground: &Ground<'_>) -> Vec<Attack> {
+    // A name that is free, held by a fuse of that name: the API server does not ask whether it stands.
+    let free = format!("curfew-{}2", "0".repeat(31));
+    let rule = |verb: &str| json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": [verb]}]});
+    let mut attacks = Vec::new();
+    for (what, edit, words) in [
+        (
+            "makes a Role that no fuse holds",
+            json!({"metadata": {"ownerReferences": null}}),
+            "exactly one fuse",
+        ),
+        (
+            "makes a Role that ends beyond the cap",
+            far(),
+            "at most 12h ahead",
+        ),
+        (
+            "makes a Role that a finalizer holds",
+            json!({"metadata": {"finalizers": ["example.com/mine"]}}),
+            "has no finalizer",
+        ),
+        (
+            "makes a Role that impersonates",
+            rule("impersonate"),
+            "are never given for a time",
+        ),
+        (
+            "makes a Role with every verb",
+            rule("*"),
+            "are never given for a time",
+        ),
+        (
+            "makes a Role that escalates",
+            rule("escalate"),
+            "are never given for a time",
+        ),
+        (
+            "makes a Role that binds",
+            rule("bind"),
+            "are never given for a time",
+        ),
+    ] {
+        let mut made = anew(&ground.role, &free);
+        made["metadata"]["ownerReferences"][0]["name"] = json!(free);
+        crate::suite::merge(&mut made, edit);
+        attacks.push(Attack {
+            what: what.to_owned(),
+            // RBAC keeps most of these rules from it; the guard does not rest on that.
+            who: Who::AlmightyAs("system:serviceaccount:curfew-system:curfew".to_owned()),
+            request: Request::create(ground.at(RBAC, "roles"), made),
+            holds: Holds::Guard("curfew-role", words),
+        });
+    }
+    attacks
+}
+
+/// The mark of the elevated, as Curfew makes it beside a binding.
+pub fn mark(ground: &Ground<'_>) -> Value {
+    let mut mark = anew(&ground.binding, &ground.mark());
+    mark["roleRef"] =
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "curfew-elevated"});
+    mark
+}
+
+fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
+    let free = format!("curfew-{}3", "0".repeat(31));
+    let held = "held by exactly one fuse, of its own name";
+    let given = "access goes to one person or service account, never to a group";
+    let subject = |kind: &str, name: &str| json!({"subjects": [{"kind": kind, "name": name}]});
+    let account = |namespace: &str, name: &str| json!({"subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]});
+    let to_role = |name: &str| json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}});
+    let mut attacks = Vec::new();
+    let mut marks_other = json!({"metadata": {"name": format!("{free}-elevated")}});
+    crate::suite::merge(&mut marks_other, to_role("view"));
+    let owner = |kind: &str, name: &str| {
+        json!({"metadata": {"ownerReferences": [{"apiVersion": "batch/v1", "kind": kind, "name": name,
+            "uid": ground.fuse["metadata"]["uid"]}]}})
+    };
+    for (what, edit, words) in [
+        (
+            "makes a binding that no fuse holds",
+            json!({"metadata": {"ownerReferences": null}}),
+            held,
+        ),
+        ("makes one that any Job holds", owner("Job", "mine"), held),
+        ("makes one that a CronJob holds", owner("CronJob", &free), held),
+        (
+            "makes one of another name than its fuse",
+            json!({"metadata": {"name": format!("curfew-{}4", "0".repeat(31))}}),
+            held,
+        ),
+        ("makes a mark that gives something", marks_other, held),
+        ("makes one that ends beyond the cap", far(), "at most 12h ahead"),
+        (
+            "makes one that a finalizer holds",
+            json!({"metadata": {"finalizers": ["example.com/mine"]}}),
+            "has no finalizer",
+        ),
+        ("gives access to a group", subject("Group", "devs"), given),
+        (
+            "gives access to everybody",
+            subject("Group", "system:authenticated"),
+            given,
+        ),
+        (
+            "gives access to a component",
+            subject("User", "system:kube-scheduler"),
+            given,
+        ),
+        ("gives access to nobody yet", json!({"subjects": []}), given),
+        (
+            "gives access to itself",
+            account("curfew-system", "curfew"),
+            given,
+        ),
+        (
+            "gives access to an identity",
+            account("curfew-identities", "node-reader"),
+            given,
+        ),
+        (
+            "hands out a role of the cluster itself",
+            to_role("system:aggregate-to-view"),
+            given,
+        ),
+    ] {
+        let mut binding = anew(&ground.binding, &free);
+        binding["metadata"]["ownerReferences"][0]["name"] = json!(free);
+        crate::suite::merge(&mut binding, to_role("view"));
+        crate::suite::merge(&mut binding, edit);
+        attacks.push(Attack {
+            what: what.to_owned(),
+            who: OPERATOR,
+            request: Request::create(ground.at(RBAC, "rolebindings"), binding),
+            holds: Holds::Guard("curfew-binding", words),
+        });
+    }
+    let mallory =
+        json!({"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]});
+    attacks.push(Attack {
+        what: "gives a binding to somebody else".to_owned(),
+        who: OPERATOR,
+        request: Request::merge(ground.binding_at(), mallory),
+        holds: Holds::Guard("curfew-binding", "can only be emptied"),
+    });
+    attacks.push(Attack {
+        what: "widens a Role".to_owned(),
+        who: OPERATOR,
+        request: Request::merge(
+            ground.role_at(),
+            json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}),
+        ),
+        holds: Holds::Guard("curfew-role", "do not change"),
+    });
+    attacks
+}
+
+fn of_the_sweeper(ground: &Ground<'_>) -> Vec<Attack> {
+    let deletes = Holds::Guard(
+        "curfew-own-hands",
+        "the sweeper only deletes: use an account of your own",
+    );
+    let label = json!({"metadata": {"labels": {"team": "a"}}});
+    [
+        ("labels a fuse", Request::merge(ground.fuse_at(""), label.clone())),
+        (
+            "labels a Role of ours",
+            Request::merge(ground.role_at(), label.clone()),
+        ),
+        (
+            "labels a binding of ours",
+            Request::merge(ground.binding_at(), label),
+        ),
+        (
+            "empties a binding of ours",
+            Request::merge(ground.binding_at(), json!({"subjects": []})),
+        ),
+    ]
+    .into_iter()
+    .map(|(what, request)| Attack {
+        what: what.to_owned(),
+        who: Who::Stolen("curfew-sweep"),
+        request,
+        holds: deletes.clone(),
+    })
+    .collect()
+}
