@@ -222,7 +222,8 @@ async fn live_grants_are_counted(suite: &Suite) -> anyhow::Result<()> {
     let counts = async |wanted: u32| {
         eventually(
             &format!("{wanted} live grants are counted"),
-            2 * SOON,
+            // A count follows within 10 s, the grant lasts 30.
+            4 * SOON,
             async || {
                 let policy = policies.get(&policy).await.map_err(|error| error.to_string())?;
                 let counted = policy.status.map(|status| status.live_grants);

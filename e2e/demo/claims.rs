@@ -28,6 +28,8 @@ pub enum Claim {
     TooMuchIsRefused,
     /// Forgery.
     ForgeryIsRefused,
+    /// Souvenirs.
+    SouvenirIsRefused,
     /// Events.
     EventsTellIt,
     /// Artifacts.
@@ -38,7 +40,7 @@ pub enum Claim {
 
 impl Claim {
     /// All of them, in the order in which they are shown.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::NoAccessBefore,
         Self::RequesterIsFilledIn,
         Self::AccessComesAtOnce,
@@ -48,6 +50,7 @@ impl Claim {
         Self::NoAccessAfter,
         Self::TooMuchIsRefused,
         Self::ForgeryIsRefused,
+        Self::SouvenirIsRefused,
         Self::EventsTellIt,
         Self::NothingIsLeft,
         Self::LeavesNoTrace,
@@ -64,6 +67,7 @@ impl Claim {
             Self::NoAccessAfter => "after that she may not list pods any more",
             Self::TooMuchIsRefused => "a request for too much is refused and says what is allowed",
             Self::ForgeryIsRefused => "nobody can ask in the name of somebody else",
+            Self::SouvenirIsRefused => "access for a time makes nothing that outlasts it",
             Self::EventsTellIt => "the Events of the grant tell when access came and went",
             Self::NothingIsLeft => "no Job, Role or RoleBinding is left, only the record",
             Self::LeavesNoTrace => "the demo leaves everything as it was",

@@ -24,6 +24,8 @@ pub enum Installed {
     Curfew,
     /// The sandbox and its policy.
     Sandbox,
+    /// A policy that hands out the role of an administrator.
+    Administrator,
 }
 
 impl Installed {
@@ -37,6 +39,7 @@ impl Installed {
                 "-f",
                 "examples/sandbox/policy.yaml",
             ],
+            Self::Administrator => &["-f", "e2e/demo/administrator.yaml"],
         }
     }
 }
@@ -207,8 +210,13 @@ impl Stage {
             &["-f", "examples/sandbox/namespace.yaml"],
         ];
         let files = [&query[..], &files.concat()].concat();
-        // The rest of policy.yaml is of a kind that only Curfew brings.
-        let role = [&query[..], &["clusterrole", "curfew-grantable-sandbox"]].concat();
+        // The rest of the policies' files is of a kind that only Curfew brings.
+        let roles = [
+            "clusterrole",
+            "curfew-grantable-sandbox",
+            "curfew-grantable-sandbox-administrator",
+        ];
+        let role = [&query[..], &roles].concat();
         let mut there = Vec::new();
         for query in [files, role] {
             let answer = self.ask(Who::Admin, &query).await?;
@@ -225,7 +233,7 @@ impl Stage {
         match &self.cluster {
             Cluster::Embedded(_) => "the control plane ends by itself".to_owned(),
             Cluster::Current { .. } => "to remove what may be left:\n\
-                 kubectl delete --ignore-not-found -f examples/sandbox/\n\
+                 kubectl delete --ignore-not-found -f e2e/demo/administrator.yaml -f examples/sandbox/\n\
                  kubectl delete --ignore-not-found -f manifests/ -f crds/"
                 .to_owned(),
         }

@@ -12,7 +12,7 @@ use crate::harness::eventually;
 use crate::people::Who;
 use crate::screen::Screen;
 use crate::sightings::{Bystander, Happening};
-use crate::stage::{Answer, Stage, without_comments};
+use crate::stage::{Answer, Installed, Stage, without_comments};
 
 /// The namespace in which it happens.
 pub const NAMESPACE: &str = "sandbox";
@@ -24,6 +24,8 @@ const GRANT_FILE: &str = "examples/sandbox/grant.yaml";
 const TOO_LONG: &str = "e2e/demo/too-long.yaml";
 /// A request in the name of somebody else.
 const FORGED: &str = "e2e/demo/forged.yaml";
+/// A request for a role with which lasting access could be made.
+const ADMINISTRATOR: &str = "e2e/demo/souvenir.yaml";
 /// What is promised with an operator alive.
 const PROMISE: Duration = Duration::from_secs(2);
 /// How long the API server may take to act by what was installed, and anything else that has no deadline of its own.
@@ -46,6 +48,7 @@ pub async fn tell(stage: &mut Stage, screen: &mut Screen, claims: &mut Claims) -
     story.wait_for_the_end(&mut bystander, &end).await?;
     story.refuse_too_much().await?;
     story.refuse_a_forgery().await?;
+    story.refuse_a_souvenir().await?;
     story.show_the_events().await?;
     story.look_for_leftovers().await
 }
@@ -231,6 +234,50 @@ impl Story<'_> {
         self.claims.judge(
             self.screen,
             Claim::ForgeryIsRefused,
+            refused,
+            if refused {
+                "refused by the API server"
+            } else {
+                "not refused"
+            },
+        );
+        Ok(())
+    }
+
+    async fn refuse_a_souvenir(&mut self) -> anyhow::Result<()> {
+        self.screen
+            .step("Alice is administrator for a moment, and keeps nothing");
+        self.screen.say(
+            "An administrator of a namespace could bind herself for ever. Another policy hands that role out, for a\n\
+             minute at most, and says that it does so knowingly:",
+        );
+        self.stage.installed.push(Installed::Administrator);
+        let apply = [&["apply", "--server-side"], Installed::Administrator.files()].concat();
+        self.must(Who::Admin, &apply).await?;
+        let policy = "apol/sandbox-administrator";
+        let ready = ["wait", "--for=condition=Ready", policy, "--timeout=60s"];
+        self.must(Who::Admin, &ready).await?;
+        self.must(Who::Alice, &["create", "-f", ADMINISTRATOR]).await?;
+        let grant = ["agrant/administrator", "--namespace", NAMESPACE];
+        let active = ["wait", "--for=condition=Active", "--timeout=30s"];
+        self.must(Who::Alice, &[&active[..], &grant].concat()).await?;
+        let bind = [
+            "create",
+            "rolebinding",
+            "mine-for-ever",
+            "--clusterrole=admin",
+            "--user=alice",
+        ];
+        let bind = [&bind[..], &["--namespace", NAMESPACE]].concat();
+        let answer = self.show(Who::Alice, &bind).await?;
+        let refused = !answer.ok
+            && answer
+                .text
+                .contains("you hold temporary access, and this would outlast it");
+        self.must(Who::Admin, &[&["delete"], &grant[..]].concat()).await?;
+        self.claims.judge(
+            self.screen,
+            Claim::SouvenirIsRefused,
             refused,
             if refused {
                 "refused by the API server"
