@@ -12,10 +12,12 @@ use kube::api::DeleteParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
+use crate::harness::eventually;
 use crate::suite::{SOON, Suite, condition};
 use crate::tests;
 
 tests![
+    a_record_goes_when_it_has_been_kept_long_enough,
     a_request_of_two_fields_becomes_access_and_ends_on_time,
     rules_of_the_policys_own_become_a_role_that_goes_with_the_access,
     the_hard_end_counts_when_it_comes_before_the_duration,
@@ -337,4 +339,20 @@ async fn fifty_requests_at_once_for_one_place_leave_one_granted(suite: &Suite) -
     let bindings: Vec<RoleBinding> = place.bindings().await?;
     ensure!(bindings.len() == 1, "{} bindings", bindings.len());
     Ok(())
+}
+
+async fn a_record_goes_when_it_has_been_kept_long_enough(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({"retention": "5s"})).await?.name_any();
+    let grant = place.active("alice", &policy, json!({"duration": "2s"})).await?;
+    place.in_state(&grant.name_any(), "Expired").await?;
+    eventually("the record is gone", SOON, async || {
+        match place.grants().get_opt(&grant.name_any()).await {
+            Ok(None) => Ok(()),
+            Ok(Some(grant)) => Err(format!("{:?}", grant.status)),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await?;
+    place.nothing_left().await
 }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 use curfew::api::RevocationCause;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
@@ -18,6 +19,7 @@ tests![
     a_binding_given_to_somebody_else_ends_the_access,
     a_role_of_ours_that_was_widened_ends_the_access,
     a_binding_held_back_by_a_finalizer_gives_nothing,
+    a_fuse_and_a_role_held_back_by_finalizers_go_all_the_same,
     what_carries_our_label_and_nobody_recorded_is_removed,
     a_grant_whose_finalizer_somebody_took_off_leaves_nothing,
 ];
@@ -150,4 +152,24 @@ async fn a_grant_whose_finalizer_somebody_took_off_leaves_nothing(suite: &Suite)
     nothing_left(suite, &grant).await?;
     ensure!(!identity.acts("alice").await?, "alice still acts");
     Ok(())
+}
+
+async fn a_fuse_and_a_role_held_back_by_finalizers_go_all_the_same(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let asked = json!({"duration": "14s", "entitlements": [{"name": "read"}]});
+    let grant = place.active("alice", &policy, asked).await?;
+    let name = place.bindings().await?.pop().context("no binding")?.name_any();
+    let held = Patch::Merge(json!({"metadata": {"finalizers": ["example.com/mine-for-ever"]}}));
+    let patch = PatchParams::default();
+    let fuses = Api::<Job>::namespaced(suite.admin.clone(), &place.name);
+    suite
+        .unguarded("curfew-fuse", fuses.patch(&name, &patch, &held))
+        .await?;
+    let roles = Api::<Role>::namespaced(suite.admin.clone(), &place.name);
+    suite
+        .unguarded("curfew-role", roles.patch(&name, &patch, &held))
+        .await?;
+    place.in_state(&grant.name_any(), "Expired").await?;
+    place.nothing_left().await
 }

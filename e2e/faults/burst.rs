@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::ground::{Asked, Ground};
 use super::verdict::{PROMISE, Verdict};
-use crate::harness::eventually;
+use crate::harness::{Operator, OperatorOptions, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
 
@@ -33,6 +33,15 @@ impl Random {
             .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap_or_default() % limit
     }
+}
+
+/// An operator that is not waited for: it makes things before it says that it is ready.
+async fn starting(ground: &Ground<'_>) -> anyhow::Result<Operator> {
+    let options = OperatorOptions {
+        unready: true,
+        ..OperatorOptions::default()
+    };
+    Operator::start(&ground.suite.plane, &ground.suite.binary, options).await
 }
 
 /// How many things stand made when the operators are killed: one moment in each slice of the burst, so that a kill falls
@@ -74,7 +83,7 @@ async fn a_burst_loses_no_request_and_grants_none_twice_though_the_operator_is_k
     let operators = async {
         let (mut moments, mut made) = (moments(seed).into_iter(), Vec::new());
         for _ in 0..KILLS {
-            let operator = ground.operator(None).await?;
+            let operator = starting(&ground).await?;
             let moment = moments.next().context("no moment is left")?;
             eventually(&format!("{moment} things are made"), SOON, async || {
                 let made = made_in(&ground, namespace);
