@@ -20,7 +20,7 @@ use super::{binding as bindings, fuse};
 tests![access_ends_by_its_fuse_whatever_is_tried];
 
 /// How long the access lasts that is attacked here.
-const LASTS: &str = "10s";
+const LASTS: &str = "30s";
 /// What a fuse may burn late by: its grace, whole seconds, and the controllers' way from the Job to the binding.
 const LATE: Duration = Duration::from_secs(6);
 
