@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
@@ -23,6 +23,9 @@ tests![access_ends_by_its_fuse_whatever_is_tried];
 const LASTS: &str = "30s";
 /// What a fuse may burn late by: its grace, whole seconds, and the controllers' way from the Job to the binding.
 const LATE: Duration = Duration::from_secs(6);
+/// When the garbage collector has removed a Role, which gives nobody anything without its binding: it tries again with
+/// growing pauses what did not go at first.
+const COLLECTED: Duration = Duration::from_mins(1);
 
 async fn access_ends_by_its_fuse_whatever_is_tried(suite: &Suite) -> anyhow::Result<()> {
     let operator = Operator::start(&suite.plane, &suite.binary, OperatorOptions::default()).await?;
@@ -71,10 +74,10 @@ async fn access_ends_by_its_fuse_whatever_is_tried(suite: &Suite) -> anyhow::Res
     }
     eventually(
         "the twin ends with the Role it binds",
-        LATE,
+        COLLECTED,
         async || match ground.place.may("dave", "get", "configmaps").await {
             Ok(false) => Ok(()),
-            other => Err(format!("{other:?}")),
+            other => Err(format!("{other:?}; {}", standing(&ground).await)),
         },
     )
     .await?;
@@ -83,6 +86,19 @@ async fn access_ends_by_its_fuse_whatever_is_tried(suite: &Suite) -> anyhow::Res
     let fuses = Api::<Job>::namespaced(suite.admin.clone(), &ground.place.name);
     fuses.delete(&ground.name, &DeleteParams::background()).await?;
     Ok(())
+}
+
+/// The Roles and bindings that stand, for a failure to show.
+async fn standing(ground: &Ground<'_>) -> String {
+    let client = &ground.place.suite.admin;
+    let all = ListParams::default();
+    let roles = Api::<Role>::namespaced(client.clone(), &ground.place.name);
+    let bindings = Api::<RoleBinding>::namespaced(client.clone(), &ground.place.name);
+    format!(
+        "{:#?} {:#?}",
+        roles.list(&all).await.map(|list| list.items),
+        bindings.list(&all).await.map(|list| list.items)
+    )
 }
 
 async fn ends_on_time(ground: &Ground<'_>, access: &Access) -> anyhow::Result<()> {
