@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Plane, eventually, in_repository, install};
 use crate::progress::Teller;
+use crate::readings::percentile;
 
 /// The namespace in which the requests are made.
 const NAMESPACE: &str = "cost";
@@ -272,9 +273,12 @@ fn table(rows: &[Row]) -> anyhow::Result<String> {
         "created", "holders", "without p50", "with p50", "added", "with p99"
     )?;
     for row in rows {
-        let without = percentile(&row.without, 50).context("nothing measured")?;
-        let with = percentile(&row.with_guards, 50).context("nothing measured")?;
-        let high = percentile(&row.with_guards, 99).context("nothing measured")?;
+        let (mut unguarded, mut guarded) = (row.without.clone(), row.with_guards.clone());
+        unguarded.sort_by(f64::total_cmp);
+        guarded.sort_by(f64::total_cmp);
+        let without = percentile(&unguarded, 50).context("nothing measured")?;
+        let with = percentile(&guarded, 50).context("nothing measured")?;
+        let high = percentile(&guarded, 99).context("nothing measured")?;
         let added = (with / without - 1.0) * 100.0;
         writeln!(
             text,
@@ -283,13 +287,4 @@ fn table(rows: &[Row]) -> anyhow::Result<String> {
         )?;
     }
     Ok(text)
-}
-
-/// Nearest-rank percentile.
-fn percentile(values: &[f64], percent: usize) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-        .get((sorted.len() * percent).div_ceil(100).max(1) - 1)
-        .copied()
 }
