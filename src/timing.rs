@@ -18,6 +18,7 @@ fn request(reason: &str, groups: Vec<String>) -> Request {
         entitlements: None,
         reason: reason.to_owned(),
         duration: None,
+        not_before: None,
         not_after: None,
         references: Vec::new(),
     }

@@ -6,6 +6,10 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 pub mod conditions {
     /// The policy admits the request. `False` is final.
     pub const ACCEPTED: &str = "Accepted";
+    /// On a grant: people approved it, as its policy asks. Absent where nobody is asked.
+    pub const APPROVED: &str = "Approved";
+    /// On a decision: it changed something. `False` is final: it changes nothing.
+    pub const COUNTED: &str = "Counted";
     /// The access is in force. Its reason is the state that `kubectl get` prints.
     pub const ACTIVE: &str = "Active";
     /// The grant is over and everything made for it is proven absent. Final.
@@ -25,6 +29,10 @@ pub mod conditions {
 pub mod reasons {
     /// State: not judged yet.
     pub const PENDING: &str = "Pending";
+    /// State: the policy admits it, and people are asked.
+    pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
+    /// State: nothing is missing but its time.
+    pub const SCHEDULED: &str = "Scheduled";
     /// State: judged and recorded, the access is being made.
     pub const ACTIVATING: &str = "Activating";
     /// State: the access is in force.
@@ -93,6 +101,42 @@ pub mod reasons {
     /// The subject has as many live grants of this policy as it allows.
     pub const LIMIT_REACHED: &str = "LimitReached";
 
+    /// The requester has as many requests waiting under this policy as it allows.
+    pub const TOO_MANY_PENDING: &str = "TooManyPending";
+    /// `notBefore` cannot be read, or lies too far ahead or behind `notAfter`.
+    pub const NOT_BEFORE_INVALID: &str = "NotBeforeInvalid";
+    /// Somebody revoked this very request of the same automation before.
+    pub const REVOKED_BEFORE: &str = "RevokedBefore";
+    /// Not enough people approved in time.
+    pub const APPROVAL_TIMED_OUT: &str = "ApprovalTimedOut";
+    /// An approver denied it.
+    pub const DENIED_BY_APPROVER: &str = "DeniedByApprover";
+    /// People approved it.
+    pub const APPROVED: &str = "Approved";
+    /// What was approved is not what would be given now, or whoever approved may not any more.
+    pub const APPROVAL_VOID: &str = "ApprovalVoid";
+
+    /// Decision: it counts.
+    pub const COUNTED: &str = "Counted";
+    /// Decision: it waits for its stage.
+    pub const STAGE_NOT_REACHED: &str = "StageNotReached";
+    /// Decision ignored: there is no grant of that name and uid.
+    pub const GRANT_NOT_FOUND: &str = "GrantNotFound";
+    /// Decision ignored: requester and subject do not decide about their own request; they may revoke it.
+    pub const SELF_DECISION: &str = "SelfDecision";
+    /// Decision ignored: the policy does not list the decider for what is asked.
+    pub const DECIDER_NOT_LISTED: &str = "DeciderNotListed";
+    /// Decision ignored: the decider has approved already.
+    pub const ALREADY_APPROVED: &str = "AlreadyApproved";
+    /// Decision ignored: nobody's approval is asked for (any more).
+    pub const NOT_ASKED: &str = "NotAsked";
+    /// Decision ignored: the grant had been decided or was over before.
+    pub const TOO_LATE: &str = "TooLate";
+    /// Decision ignored: the access is not the one that was approved.
+    pub const ACCESS_CHANGED: &str = "AccessChanged";
+    /// Decision ignored: the decider may not revoke this grant.
+    pub const MAY_NOT_REVOKE: &str = "MayNotRevoke";
+
     /// The end was reached.
     pub const DEADLINE_REACHED: &str = "DeadlineReached";
     /// An artifact of the grant was changed or deleted by somebody else.
@@ -105,6 +149,8 @@ pub mod reasons {
     pub const POLICY_DELETED: &str = "PolicyDeleted";
     /// The grant was deleted.
     pub const GRANT_DELETED: &str = "GrantDeleted";
+    /// Somebody who may decided so.
+    pub const REVOKE_DECISION: &str = "RevokeDecision";
     /// The API server refused to make the access.
     pub const REFUSED_BY_API_SERVER: &str = "RefusedByApiServer";
 

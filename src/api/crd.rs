@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{AccessGrant, AccessPolicy, conditions, reasons};
+use super::{AccessDecision, AccessGrant, AccessPolicy, conditions, reasons};
 
 /// Every CustomResourceDefinition of Curfew, in the order in which to apply them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
@@ -23,7 +23,9 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             wait_for_the_first_pass(status);
         }
     });
-    vec![policy, grant]
+    let mut decision = AccessDecision::crd();
+    roots(&mut decision).for_each(tidy);
+    vec![policy, grant, decision]
 }
 
 fn roots(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSchemaProps> {
@@ -100,6 +102,10 @@ mod tests {
             (
                 "accessgrants.access.curfew.dev",
                 include_str!("../../crds/accessgrants.access.curfew.dev.yaml"),
+            ),
+            (
+                "accessdecisions.access.curfew.dev",
+                include_str!("../../crds/accessdecisions.access.curfew.dev.yaml"),
             ),
         ] {
             assert!(

@@ -1,13 +1,13 @@
 //! `AccessGrant`: one request for access and its whole life.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, RoleKind, Rule, Subject, schema_of_conditions};
+use super::{DurationText, Principal, RoleKind, Rule, Subject, UserInfo, schema_of_conditions};
 
-/// One request for access and its whole life: asked, active, ended. Never edited, never reused.
+/// One request for access and its whole life: asked, approved, active, ended. Never edited, never reused.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -15,7 +15,7 @@ use super::{DurationText, RoleKind, Rule, Subject, schema_of_conditions};
     version = "v1alpha1",
     kind = "AccessGrant",
     namespaced,
-    doc = "AccessGrant is one request for access and its whole life: asked, active, ended. It is never edited and never reused.",
+    doc = "AccessGrant is one request for access and its whole life: asked, approved, active, ended. It is never edited and never reused.",
     status = "AccessGrantStatus",
     derive = "PartialEq",
     shortname = "agrant",
@@ -25,9 +25,15 @@ use super::{DurationText, RoleKind, Rule, Subject, schema_of_conditions};
     printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name"),
     printcolumn(name = "Subject", type_ = "string", json_path = ".status.subject.name"),
     printcolumn(name = "State", type_ = "string", json_path = r#".status.conditions[?(@.type=="Active")].reason"#),
+    printcolumn(
+        name = "Approval",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Approved")].message"#
+    ),
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Requester", type_ = "string", json_path = ".spec.requester.username", priority = "1"),
+    printcolumn(name = "Approvers", type_ = "string", json_path = ".status.approvals[*].username", priority = "1"),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -48,7 +54,7 @@ pub struct AccessGrantSpec {
     /// Who asks. Filled in by the API server where it can (1.36 and newer), checked by it always: it must be
     /// exactly whoever creates the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requester: Option<Requester>,
+    pub requester: Option<UserInfo>,
     /// Who gets the access. Default: the requester. Anybody else must be listed in the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
@@ -60,6 +66,16 @@ pub struct AccessGrantSpec {
     /// How long the access lasts, from its activation. Default: the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<DurationText>,
+    /// Not before this moment (RFC 3339, such as `2026-12-01T08:00:00Z`), at most 30 days ahead. The access starts by
+    /// itself then, if it is approved; what policy and roles say is judged again first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 35),
+        regex(
+            pattern = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$"
+        )
+    )]
+    pub not_before: Option<String>,
     /// Hard end, whatever the duration says (RFC 3339, such as `2026-12-01T18:00:00Z`). Required when a service
     /// account asks, so that a request that automation makes again is dead on arrival.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,20 +102,6 @@ pub struct PolicyRef {
     /// Name of the policy.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-}
-
-/// Who asks, as the API server authenticated them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Requester {
-    /// User name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
-    pub username: String,
-    /// All groups, in the API server's order: hiding one is refused as well.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1024), inner(length(min = 1, max = 253)))]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
-    pub groups: Vec<String>,
 }
 
 /// One entitlement asked for.
@@ -136,8 +138,14 @@ pub struct Reference {
 #[x_kube(
     validation = Rule::new("!has(oldSelf.expiresAt) || (has(self.expiresAt) && self.expiresAt <= oldSelf.expiresAt)")
         .message("expiresAt only moves earlier"),
-    validation = Rule::new("!has(oldSelf.resolved) || (has(self.resolved) && self.resolved == oldSelf.resolved)")
-        .message("the resolved access is written once"),
+    validation = Rule::new(
+        "!has(oldSelf.expiresAt) || (has(self.resolved) == has(oldSelf.resolved) && \
+         (!has(self.resolved) || self.resolved == oldSelf.resolved))")
+        .message("the resolved access stays once it is being made"),
+    validation = Rule::new(
+        "!has(oldSelf.expiresAt) || (has(self.approvals) == has(oldSelf.approvals) && \
+         (!has(self.approvals) || self.approvals == oldSelf.approvals))")
+        .message("the approvals stay once the access is being made"),
     validation = Rule::new("!has(oldSelf.endedAt) || (has(self.endedAt) && self.endedAt == oldSelf.endedAt)")
         .message("an ended grant stays ended"),
     validation = Rule::new(
@@ -156,10 +164,15 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub subject: Option<Subject>,
-    /// The effective access, as rules. Written once.
+    /// The effective access, as rules. While the grant waits it is what approvals are asked for; once the access is
+    /// being made it stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub resolved: Option<ResolvedAccess>,
+    /// Who approved it. Stays once the access is being made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 160), extend("x-kubernetes-list-type" = "atomic"))]
+    pub approvals: Vec<ApprovalRecord>,
     /// Since when the access is in force (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<MicroTime>,
@@ -177,6 +190,35 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub revocation: Option<Revocation>,
+}
+
+/// One person's approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalRecord {
+    /// The stage of the policy it counts in.
+    #[schemars(length(min = 1, max = 63))]
+    pub stage: String,
+    /// Who approved, as the API server authenticated them.
+    #[schemars(length(min = 1, max = 253))]
+    pub username: String,
+    /// The entry of the stage's approvers that made them one: themselves, or a group they were in.
+    pub approver: Principal,
+    /// Hash of the access they approved.
+    #[schemars(length(max = 80))]
+    pub access_hash: String,
+    /// Name of their decision.
+    #[schemars(length(min = 1, max = 253))]
+    pub decision: String,
+    /// Uid of their decision.
+    #[schemars(length(max = 64))]
+    pub decision_uid: String,
+    /// When they decided (UTC).
+    pub decided_at: Time,
+    /// Why it does not count any more, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub void: Option<String>,
 }
 
 /// The effective access.
@@ -286,6 +328,10 @@ pub enum ArtifactKind {
 pub struct Revocation {
     /// Why it ended.
     pub cause: RevocationCause,
+    /// Who ended it, where somebody decided so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub by: Option<String>,
     /// What exactly happened.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
@@ -310,19 +356,22 @@ pub enum RevocationCause {
     PolicyDeleted,
     /// The grant was deleted.
     GrantDeleted,
+    /// Somebody who may decided so.
+    RevokeDecision,
     /// The access could not be made.
     RefusedByApiServer,
 }
 
 impl RevocationCause {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::DeadlineReached,
         Self::ArtifactChanged,
         Self::RoleChanged,
         Self::PolicyChanged,
         Self::PolicyDeleted,
         Self::GrantDeleted,
+        Self::RevokeDecision,
         Self::RefusedByApiServer,
     ];
 }

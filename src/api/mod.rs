@@ -5,6 +5,7 @@
 
 mod condition;
 mod crd;
+mod decision;
 mod duration;
 mod grant;
 mod policy;
@@ -13,18 +14,22 @@ mod rule;
 
 pub use condition::{conditions, reasons, schema_of_conditions};
 pub use crd::crds;
+pub use decision::{
+    AccessDecision, AccessDecisionSpec, AccessDecisionStatus, DecisionKind, GrantRef, StandsAgainst,
+};
 pub use duration::DurationText;
 pub use grant::{
-    AccessGrant, AccessGrantSpec, AccessGrantStatus, ArtifactKind, ArtifactRecord, EntitlementRequest,
-    PolicyRef, Reference, Requester, ResolvedAccess, ResolvedEntitlement, ResolvedIdentity, ResolvedRole,
-    Revocation, RevocationCause,
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, ApprovalRecord, ArtifactKind, ArtifactRecord,
+    EntitlementRequest, PolicyRef, Reference, ResolvedAccess, ResolvedEntitlement, ResolvedIdentity,
+    ResolvedRole, Revocation, RevocationCause,
 };
 pub use policy::{
-    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, ActAsEntitlement, Day, DurationLimits, Entitlement,
-    Escalation, Limits, NamespaceSelector, Narrowing, OnChange, Path, ReasonDemands, RequestCondition,
-    RoleEntitlement, RoleKind, RulesEntitlement, Selection, SelectorOperator, SelectorRequirement, Window,
+    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, ActAsEntitlement, Approval, ApprovalStage, Day,
+    DurationLimits, Entitlement, Escalation, Limits, NamespaceSelector, Narrowing, OnChange, Path,
+    ReasonDemands, RequestCondition, RoleEntitlement, RoleKind, RulesEntitlement, Selection,
+    SelectorOperator, SelectorRequirement, Window,
 };
-pub use principal::{Principal, PrincipalKind, Subject, SubjectKind};
+pub use principal::{Principal, PrincipalKind, Subject, SubjectKind, UserInfo};
 pub use rule::{GrantableRule, Rule};
 
 /// API group of every object of Curfew, and the prefix of its labels and annotations.

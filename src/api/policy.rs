@@ -43,6 +43,13 @@ use super::{DurationText, GrantableRule, Principal, schema_of_conditions};
         priority = "1"
     )
 )]
+#[x_kube(
+    validation = Rule::new("has(self.approval) == (self.path != 'Automatic')")
+        .message("paths SelfServe and Manual need approval, and path Automatic has none"),
+    validation = Rule::new(
+        "!has(self.approval) || has(self.approval.requiredWhen) == (self.path == 'SelfServe')")
+        .message("approval.requiredWhen goes with path SelfServe, which needs it, and with no other")
+)]
 pub struct AccessPolicySpec {
     /// What the policy is for, for those who choose among policies.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -59,7 +66,8 @@ pub struct AccessPolicySpec {
     #[x_kube(validation = Rule::new("self.all(s, s.kind != 'Group')")
         .message("a group cannot receive access: nobody would be accountable"))]
     pub subjects: Vec<Principal>,
-    /// How a request is decided. `Automatic`: this policy suffices.
+    /// How a request is decided. `Automatic`: this policy suffices. `SelfServe`: it suffices unless
+    /// `approval.requiredWhen` asks for people. `Manual`: people approve every request.
     pub path: Path,
     /// Times at which access may exist. None given: always. Access ends when the last open window closes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -72,12 +80,15 @@ pub struct AccessPolicySpec {
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub conditions: Vec<RequestCondition>,
+    /// Who approves requests, with path `Manual`, and with `SelfServe` when `requiredWhen` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
     /// How long access lasts.
     pub duration: DurationLimits,
     /// What the reason of a request must look like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<ReasonDemands>,
-    /// How many grants may be live at once.
+    /// How many grants may be live, and how many may wait, at once.
     #[serde(default)]
     #[schemars(extend("default" = {}))]
     pub limits: Limits,
@@ -152,6 +163,10 @@ pub enum SelectorOperator {
 pub enum Path {
     /// The policy suffices; nobody is asked.
     Automatic,
+    /// The policy suffices, unless its `approval.requiredWhen` asks for people.
+    SelfServe,
+    /// People approve every request.
+    Manual,
 }
 
 /// A weekly recurring time at which access may exist.
@@ -212,6 +227,55 @@ pub struct RequestCondition {
     pub message: String,
 }
 
+/// Who approves requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// When people are asked, in CEL, such as `request.duration > duration('1h')`; it can name what conditions can.
+    /// What cannot be judged asks for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub required_when: Option<String>,
+    /// How long a request waits for people, from its creation; then it is denied.
+    #[serde(default = "Approval::default_timeout")]
+    pub timeout: DurationText,
+    /// Who has to approve, one stage after the other. Over all stages, each person counts once, and neither
+    /// requester nor subject do.
+    #[schemars(length(min = 1, max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub stages: Vec<ApprovalStage>,
+}
+
+impl Approval {
+    fn default_timeout() -> DurationText {
+        DurationText::from("1h")
+    }
+}
+
+/// Some people, of whom some have to approve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalStage {
+    /// Name of the stage, for messages and records.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
+    pub name: String,
+    /// How many of its approvers have to approve.
+    #[serde(default = "ApprovalStage::one")]
+    #[schemars(range(min = 1, max = 16))]
+    pub required: u8,
+    /// Who may approve, deny and revoke: users and groups.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(validation = Rule::new("self.all(a, a.kind != 'ServiceAccount')")
+        .message("approvers are people: whoever may edit a namespace can act as a service account of it"))]
+    pub approvers: Vec<Principal>,
+}
+
+impl ApprovalStage {
+    const fn one() -> u8 {
+        1
+    }
+}
+
 /// How long access lasts, from its activation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -240,7 +304,7 @@ pub struct ReasonDemands {
     pub pattern: Option<String>,
 }
 
-/// How many grants may be live at once.
+/// How many grants may be live, and how many may wait, at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
@@ -248,11 +312,20 @@ pub struct Limits {
     #[serde(default = "Limits::one")]
     #[schemars(range(min = 1, max = 10_000))]
     pub active_per_subject: u16,
+    /// Most requests of one requester under this policy that wait at once, for people or for their time, over all
+    /// namespaces.
+    #[serde(default = "Limits::five")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub pending_per_requester: u16,
 }
 
 impl Limits {
     const fn one() -> u16 {
         1
+    }
+
+    const fn five() -> u16 {
+        5
     }
 }
 
@@ -260,6 +333,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             active_per_subject: Self::one(),
+            pending_per_requester: Self::five(),
         }
     }
 }

@@ -17,10 +17,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{RevocationCause, reasons};
+use crate::api::{DecisionKind, RevocationCause, reasons};
 use crate::cluster::{Outcome, Witness};
 use crate::core::self_test::{Forgery, TrialOutcome};
-use crate::core::{EffectKind, Ending};
+use crate::core::{DecisionStanding, EffectKind, Ending, Judged};
 
 /// Media type of [`Metrics::encode`].
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -59,6 +59,10 @@ label! {
     GrantState {
         /// Not judged yet.
         Pending,
+        /// Its policy admits it, and people are asked.
+        AwaitingApproval,
+        /// Nothing is missing but its time.
+        Scheduled,
         /// Judged and recorded, the access is being made.
         Activating,
         /// The access is in force.
@@ -87,6 +91,18 @@ label! {
 }
 
 label! {
+    /// What was made of a decision.
+    VerdictLabel {
+        /// It counts.
+        Counted,
+        /// It changes nothing.
+        Ignored,
+        /// Its stage has not come yet.
+        Waiting,
+    }
+}
+
+label! {
     /// How a pass over one object ended.
     PassOutcome {
         /// Nothing is left to do before the next change or deadline.
@@ -107,7 +123,14 @@ macro_rules! label_of {
     };
 }
 
-label_of!(EffectKind, Forgery, Outcome, RevocationCause, TrialOutcome);
+label_of!(
+    DecisionKind,
+    EffectKind,
+    Forgery,
+    Outcome,
+    RevocationCause,
+    TrialOutcome
+);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
@@ -143,6 +166,12 @@ struct OfForgery {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDecision {
+    decision: DecisionKind,
+    verdict: VerdictLabel,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfBuild {
     version: &'static str,
 }
@@ -163,6 +192,7 @@ pub struct Metrics {
     revocations: Family<OfCause, Counter>,
     guards_in_force: Level,
     forgeries: Family<OfForgery, Counter>,
+    decisions: Family<OfDecision, Counter>,
 }
 
 impl Default for Metrics {
@@ -186,6 +216,7 @@ impl Metrics {
             revocations: Family::default(),
             guards_in_force: Gauge::default(),
             forgeries: Family::default(),
+            decisions: Family::default(),
         };
         metrics.start_at_zero();
         metrics.registry = Arc::new(metrics.register());
@@ -211,6 +242,11 @@ impl Metrics {
         }
         for cause in RevocationCause::ALL {
             drop(self.revocations.get_or_create(&OfCause { cause }));
+        }
+        for decision in DecisionKind::ALL {
+            for &verdict in VerdictLabel::ALL {
+                drop(self.decisions.get_or_create(&OfDecision { decision, verdict }));
+            }
         }
         for forgery in Forgery::ALL {
             for outcome in TrialOutcome::ALL {
@@ -269,6 +305,11 @@ impl Metrics {
             "self_test_forgeries",
             "Forgeries the self-test tried, by what became of them; all but Refused keep access from being given",
             self.forgeries.clone(),
+        );
+        registry.register(
+            "decisions",
+            "Decisions of people, by what was made of them",
+            self.decisions.clone(),
         );
         registry.register(
             "build",
@@ -346,6 +387,8 @@ impl GrantState {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Pending => reasons::PENDING,
+            Self::AwaitingApproval => reasons::AWAITING_APPROVAL,
+            Self::Scheduled => reasons::SCHEDULED,
             Self::Activating => reasons::ACTIVATING,
             Self::Active => reasons::ACTIVE,
             Self::Expired => reasons::EXPIRED,
@@ -369,6 +412,18 @@ impl Witness for Metrics {
         if let Some(after) = after {
             Self::activated(self, after);
         }
+    }
+
+    fn judged(&self, judged: &Judged) {
+        let verdict = match judged.verdict.standing {
+            DecisionStanding::Counted => VerdictLabel::Counted,
+            DecisionStanding::Ignored => VerdictLabel::Ignored,
+            DecisionStanding::Waiting => VerdictLabel::Waiting,
+        };
+        let decision = judged.decision.kind;
+        self.decisions
+            .get_or_create(&OfDecision { decision, verdict })
+            .inc();
     }
 
     fn ended(&self, ending: &Ending, at: jiff::Timestamp) {
@@ -415,6 +470,7 @@ mod tests {
                 "curfew_revocations counter",
                 "curfew_guards_in_force gauge",
                 "curfew_self_test_forgeries counter",
+                "curfew_decisions counter",
                 "curfew_build info",
             ]
         );
@@ -444,11 +500,12 @@ mod tests {
             assert_line(&text, line);
         }
         let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
-        assert_eq!(series("curfew_grants{"), 7);
-        assert_eq!(series("curfew_effects_total{"), 72);
+        assert_eq!(series("curfew_grants{"), 9);
+        assert_eq!(series("curfew_effects_total{"), 78);
         assert_eq!(series("curfew_passes_total{"), 6);
-        assert_eq!(series("curfew_revocations_total{"), 7);
-        assert_eq!(series("curfew_self_test_forgeries_total{"), 36);
+        assert_eq!(series("curfew_revocations_total{"), 8);
+        assert_eq!(series("curfew_self_test_forgeries_total{"), 48);
+        assert_eq!(series("curfew_decisions_total{"), 9);
     }
 
     #[test]

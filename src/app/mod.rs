@@ -2,6 +2,7 @@
 
 pub mod cli;
 mod deadlines;
+mod decisions;
 mod expiry;
 mod keylock;
 mod lane;

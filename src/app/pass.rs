@@ -13,7 +13,7 @@ use super::self_test::SelfTest;
 use crate::api::{AccessGrant, RevocationCause, Subject};
 use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};
 use crate::core::self_test::Standing;
-use crate::core::{Announcement, Class, Effect, Live, Plan, Precedence, Request, Settings, plan};
+use crate::core::{Announcement, Class, Effect, EffectKind, Live, Plan, Precedence, Request, Settings, plan};
 
 /// Everything a pass needs. Shared by both lanes.
 pub struct Passes {
@@ -30,7 +30,14 @@ pub struct Passes {
     /// Whether every watch has delivered its first list: before that, absence means nothing.
     pub synced: watch::Receiver<bool>,
     grant_locks: KeyLocks<String>,
-    limit_locks: KeyLocks<(String, Subject)>,
+    limit_locks: KeyLocks<(String, Limited)>,
+}
+
+/// What limits count, of one policy: live grants of a subject, and requests of somebody that wait.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Limited {
+    Subject(Subject),
+    Requester(String),
 }
 
 /// Whether a pass is made because access is due to end.
@@ -120,17 +127,13 @@ impl Passes {
         };
         let grant = self.edges.index.newest(grant);
         let guards = self.guards(key, &grant, urgency, &alone).await;
-        let subject = undecided_subject(&grant);
-        let limit = match &subject {
-            Some(subject) => Some(
-                self.limit_locks
-                    .lock((grant.spec.policy_ref.name.clone(), subject.clone()))
-                    .await,
-            ),
-            None => None,
+        let request = undecided(&grant);
+        let limits = match &request {
+            Some(request) => self.lock_limits(&grant, request).await,
+            None => Vec::new(),
         };
-        let (seen, plan) = self.decide(grant, subject.as_ref(), &guards).await?;
-        let result = self.apply(&seen, &plan, limit, &alone).await;
+        let (seen, plan) = self.decide(grant, request.as_ref(), &guards).await?;
+        let result = self.apply(&seen, &plan, limits, &alone).await;
         match result {
             Ok(Applied::Whole) => Ok(plan.wake),
             // Whoever was urgent may have had nothing to do.
@@ -143,6 +146,26 @@ impl Passes {
                 ending: ends(&plan),
             }),
         }
+    }
+
+    /// Locks what the limits of a request's policy count. Whoever only waits is counted by requester, and requests that
+    /// cannot wait do not queue for that. Always in this order, so that no two wait for each other.
+    async fn lock_limits(
+        &self,
+        grant: &AccessGrant,
+        request: &Request,
+    ) -> Vec<KeyGuard<'_, (String, Limited)>> {
+        let policy = &grant.spec.policy_ref.name;
+        let waits = request.not_before.is_some() || self.edges.index.asks_people(policy);
+        let requester = waits.then(|| Limited::Requester(request.requester.username.clone()));
+        let mut locks = Vec::new();
+        for limited in requester
+            .into_iter()
+            .chain([Limited::Subject(request.subject.clone())])
+        {
+            locks.push(self.limit_locks.lock((policy.clone(), limited)).await);
+        }
+        locks
     }
 
     /// Whether the guards stand; asked only where access may be given. Whoever comes to end access does not wait for
@@ -166,12 +189,12 @@ impl Passes {
     async fn decide(
         &self,
         grant: Arc<AccessGrant>,
-        subject: Option<&Subject>,
+        request: Option<&Request>,
         guards: &Standing,
     ) -> Result<(Observation, Plan), Failed> {
         let failed = |error| Failed { error, ending: false };
         let now = Timestamp::now();
-        let seen = observe(&self.edges, grant, subject, now).await.map_err(failed)?;
+        let seen = observe(&self.edges, grant, request, now).await.map_err(failed)?;
         let decided = plan(&seen.input(&self.settings, guards, None), Timestamp::now());
         if !rests_on_watched_facts(&decided) {
             return Ok((seen, decided));
@@ -200,7 +223,7 @@ impl Passes {
             &seen.input(&self.settings, guards, Some(&message)),
             Timestamp::now(),
         );
-        match self.apply(&seen, &plan, None, alone).await {
+        match self.apply(&seen, &plan, Vec::new(), alone).await {
             Ok(Applied::Whole) => Ok(plan.wake),
             // Whoever was urgent may have had nothing to do.
             Ok(Applied::Interrupted) => Ok(Some(Timestamp::now())),
@@ -215,7 +238,7 @@ impl Passes {
         &self,
         seen: &Observation,
         plan: &Plan,
-        mut limit: Option<KeyGuard<'_, (String, Subject)>>,
+        mut limits: Vec<KeyGuard<'_, (String, Limited)>>,
         alone: &KeyGuard<'_, String>,
     ) -> Result<Applied, (Interrupted, Arc<AccessGrant>)> {
         let seen_at = self.edges.index.first_seen(&seen.grant.uid().unwrap_or_default());
@@ -231,8 +254,13 @@ impl Passes {
                     () = alone.urged() => return Ok(Applied::Interrupted),
                 }
             };
-            // The first stage holds the write-ahead, which the next count sees, and the expiry lane.
-            if limit.take().is_some() {
+            // The write-ahead, or the record that it waits, is what the next count sees, and the expiry lane.
+            if !limits.is_empty()
+                && stage
+                    .iter()
+                    .any(|effect| effect.kind() == EffectKind::RecordStatus)
+            {
+                limits.clear();
                 self.deadlines.follow(&application.grant());
             }
             result.map_err(|interrupted| (interrupted, application.grant()))?;
@@ -248,25 +276,23 @@ fn awaits_access(grant: &AccessGrant) -> bool {
         && status.is_none_or(|status| status.ended_at.is_none() && status.activated_at.is_none())
 }
 
-/// Who would get the access of a grant that nobody has decided.
-fn undecided_subject(grant: &AccessGrant) -> Option<Subject> {
+/// The request of a grant that nobody has decided.
+fn undecided(grant: &AccessGrant) -> Option<Request> {
     let decided = grant
         .status
         .as_ref()
         .is_some_and(|status| status.ended_at.is_some() || Live::of(status).is_some());
-    if decided {
-        None
-    } else {
-        Request::parse(grant).ok().map(|request| request.subject)
-    }
+    if decided { None } else { Request::parse(grant).ok() }
 }
 
 /// Whether a plan refuses or ends something because of what watches say of namespace, policy or roles: that is
-/// final, so it is read again first. Deadlines and deletions stand by themselves, and changed artifacts have been
+/// final, so it is read again first. So it is before access that people approved: what they saw must be what they give,
+/// and a watch may lag behind whoever changed it since. Deadlines and deletions stand by themselves, and changed artifacts have been
 /// read live.
 fn rests_on_watched_facts(plan: &Plan) -> bool {
     let rests = |effect: &Effect| match effect {
         Effect::Announce(Announcement::Denied { .. }) => true,
+        Effect::Intend(status) => !status.approvals.is_empty(),
         Effect::RecordEnded(ending) => matches!(
             ending.cause,
             RevocationCause::RoleChanged | RevocationCause::PolicyChanged | RevocationCause::PolicyDeleted

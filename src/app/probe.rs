@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::api::Requester;
+use crate::api::UserInfo;
 use crate::cluster::{Canary, Edges, GrantKey, forge, read_guards};
 use crate::core::self_test::{Reading, Scene, Standing, canary_identity, compare, verdict};
 use crate::core::{Class, Span};
@@ -31,7 +31,7 @@ pub trait Probe: Send + Sync {
 pub struct ApiServer {
     edges: Edges,
     canary: Canary,
-    identity: Requester,
+    identity: UserInfo,
     operator: String,
     cap: Span,
     guards: Vec<Guard>,

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::deadlines::Deadlines;
+use super::decisions;
 use super::expiry;
 use super::lane;
 use super::metrics::{GrantState, Metrics};
@@ -39,8 +40,9 @@ const LAST_PASSES: Duration = Duration::from_secs(15);
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
 /// The watches that must have delivered their first list before anything is decided.
-const WATCHES: [&str; 8] = [
+const WATCHES: [&str; 9] = [
     "grants",
+    "decisions",
     "policies",
     "namespaces",
     "clusterroles",
@@ -137,6 +139,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         grants: triggered_grants,
         policies: triggered_policies,
         orphans: triggered_orphans,
+        decisions: triggered_decisions,
     } = triggered;
 
     let mut tasks = JoinSet::new();
@@ -161,6 +164,11 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         Arc::clone(&passes),
         metrics.clone(),
         triggered_orphans,
+    ));
+    tasks.spawn(decisions::run(
+        Arc::clone(&passes),
+        triggers.clone(),
+        triggered_decisions,
     ));
     tasks.spawn(keep_gauges(Arc::clone(&index), metrics.clone()));
     tasks.spawn(serve(listener, readiness, metrics.clone(), stop.clone()));
@@ -256,6 +264,7 @@ fn watch_the_rest(
         }};
     }
     let client = || client.clone();
+    watch!("decisions", Api::all(client()), all(), decision);
     watch!("namespaces", Api::all(client()), all(), namespace);
     watch!("identities", identities, all(), identity);
     watch!("clusterroles", Api::all(client()), all(), cluster_role);

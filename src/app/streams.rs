@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::orphans::Orphan;
 use super::server::Readiness;
-use crate::cluster::{GrantKey, Touched};
+use crate::cluster::{DecisionKey, GrantKey, Touched};
 
 /// Where watches say what they touch.
 #[derive(Clone, Debug)]
@@ -26,6 +26,7 @@ pub struct Triggers {
     grants: mpsc::UnboundedSender<GrantKey>,
     policies: mpsc::UnboundedSender<String>,
     orphans: mpsc::UnboundedSender<Orphan>,
+    decisions: mpsc::UnboundedSender<DecisionKey>,
 }
 
 /// What is triggered.
@@ -37,6 +38,8 @@ pub struct Triggered {
     pub policies: mpsc::UnboundedReceiver<String>,
     /// Grants that are gone.
     pub orphans: mpsc::UnboundedReceiver<Orphan>,
+    /// Decisions about grants that nobody knows.
+    pub decisions: mpsc::UnboundedReceiver<DecisionKey>,
 }
 
 /// Triggers and what they trigger.
@@ -44,16 +47,19 @@ pub fn triggers() -> (Triggers, Triggered) {
     let (grants, triggered_grants) = mpsc::unbounded_channel();
     let (policies, triggered_policies) = mpsc::unbounded_channel();
     let (orphans, triggered_orphans) = mpsc::unbounded_channel();
+    let (decisions, triggered_decisions) = mpsc::unbounded_channel();
     let triggered = Triggered {
         grants: triggered_grants,
         policies: triggered_policies,
         orphans: triggered_orphans,
+        decisions: triggered_decisions,
     };
     (
         Triggers {
             grants,
             policies,
             orphans,
+            decisions,
         },
         triggered,
     )
@@ -66,6 +72,9 @@ impl Triggers {
         self.fire_grants(touched.grants);
         for policy in touched.policies {
             self.policies.send(policy).unwrap_or_default();
+        }
+        for decision in touched.decisions {
+            self.decisions.send(decision).unwrap_or_default();
         }
         for (uid, key) in touched.orphans {
             self.orphans
@@ -140,7 +149,7 @@ impl Sync {
 }
 
 /// Longest pause of a broken watch. kube's default grows to 30 s: after an API server had restarted, requests were
-/// not seen for as long. Eight watches that try every 2 s are four requests a second against a server that is away.
+/// not seen for as long. Nine watches that try every 2 s are five requests a second against a server that is away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Pauses of a broken watch: doubling from 100 ms, from the start again after a success.

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::edges::{Edges, Outcome, call};
 use super::error::Error;
 use super::observe::read_live;
-use super::{events, objects, read, remove};
+use super::{decisions, events, objects, read, remove};
 use crate::api::{AccessGrant, AccessGrantStatus, CONTROLLER, REVOKE_FINALIZER};
 use crate::core::{
-    Announcement, Artifact, ArtifactKey, Body, Class, Effect, Ending, Found, Target, slim, status,
+    Announcement, Artifact, ArtifactKey, Body, Class, Effect, Ending, EventText, Found, Judged, Target, slim,
+    status,
 };
 
 /// The application of one plan: what it has learnt so far.
@@ -136,6 +138,7 @@ impl<'a> Application<'a> {
             }
             Effect::ProveAbsent(targets) => self.prove_absent(targets).await.map(applied),
             Effect::RecordEnded(ending) => self.record_ended(ending).await.map(applied),
+            Effect::RecordVerdict(judged) => self.record_verdict(judged).await.map(applied),
             Effect::Announce(announcement) => Ok((Done::Nothing, self.announce(announcement).await)),
             Effect::DeleteGrant => self.delete_grant().await.map(applied),
         }
@@ -171,6 +174,12 @@ impl<'a> Application<'a> {
         let done = self.write(&status::ended(&self.grant, ending, at)).await?;
         self.edges.witness.ended(ending, at);
         Ok(done)
+    }
+
+    async fn record_verdict(&self, judged: &Judged) -> Result<Done, Error> {
+        let namespace = self.grant.namespace().unwrap_or_default();
+        decisions::record(self.edges, &namespace, judged).await?;
+        Ok(Done::Nothing)
     }
 
     async fn create(&self, artifact: &Artifact) -> Result<(Done, Outcome), Error> {
@@ -251,12 +260,21 @@ impl<'a> Application<'a> {
         let at = self.proven_at.unwrap_or_else(Timestamp::now);
         events::audit(&announcement.audit(&self.grant, at));
         let event = announcement.event(&self.grant, at);
-        let mut told = events::publish(self.edges, &self.grant, &event, at).await;
+        let outcome = self.tell(self.grant.object_ref(&()), &event, at).await;
+        let Some((decision, event)) = announcement.event_of_decision(at) else {
+            return outcome;
+        };
+        let regarding = decisions::reference(&self.grant.namespace().unwrap_or_default(), decision);
+        self.tell(regarding, &event, at).await
+    }
+
+    async fn tell(&self, regarding: ObjectReference, event: &EventText, at: Timestamp) -> Outcome {
+        let mut told = events::publish(self.edges, regarding.clone(), event, at).await;
         // Once more, since the next pass has no reason to; its name makes that safe.
         if let Err(error) = &told
             && matches!(error.class(), Class::Transient | Class::Throttled)
         {
-            told = events::publish(self.edges, &self.grant, &event, at).await;
+            told = events::publish(self.edges, regarding, event, at).await;
         }
         match told {
             Ok(outcome) => outcome,

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::index::Index;
 use super::slots::Slots;
 use crate::core::self_test::{Forgery, TrialOutcome};
-use crate::core::{EffectKind, Ending};
+use crate::core::{EffectKind, Ending, Judged};
 
 /// How long one call to the API server may take. Its own limit for admission webhooks is 10 s each by default; a
 /// call that takes longer is as good as lost, and is looked after by reading.
@@ -50,6 +50,9 @@ pub trait Witness: Send + Sync {
     /// Access came into force, so many seconds after the operator saw the request; `None` when it was seen by an
     /// earlier process.
     fn activated(&self, after: Option<jiff::SignedDuration>);
+
+    /// Something was made of a decision.
+    fn judged(&self, judged: &Judged);
 
     /// Access ended.
     fn ended(&self, ending: &Ending, at: jiff::Timestamp);

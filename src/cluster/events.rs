@@ -1,14 +1,15 @@
 //! What is told: Kubernetes Events, and the audit log.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::Api;
 use kube::api::PostParams;
-use kube::{Api, Resource as _, ResourceExt as _};
 
 use super::edges::{Edges, Outcome, call};
 use super::error::Error;
-use crate::api::{AccessGrant, CONTROLLER};
+use crate::api::CONTROLLER;
 use crate::core::{AuditRecord, EventText};
 
 /// Target of the audit log: one JSON record for each transition of a grant, in the field `record`.
@@ -18,11 +19,11 @@ pub const AUDIT_TARGET: &str = "curfew::audit";
 /// with each attempt. Here the same transition has the same name, and "exists already" means "told already".
 pub async fn publish(
     edges: &Edges,
-    grant: &AccessGrant,
+    regarding: ObjectReference,
     text: &EventText,
     at: Timestamp,
 ) -> Result<Outcome, Error> {
-    let namespace = grant.namespace().unwrap_or_default();
+    let namespace = regarding.namespace.clone().unwrap_or_default();
     let event = Event {
         action: Some(text.action.to_owned()),
         event_time: Some(MicroTime(at)),
@@ -33,7 +34,7 @@ pub async fn publish(
         },
         note: Some(text.note.clone()),
         reason: Some(text.reason.to_owned()),
-        regarding: Some(grant.object_ref(&())),
+        regarding: Some(regarding),
         reporting_controller: Some(CONTROLLER.to_owned()),
         reporting_instance: Some(edges.instance.to_string()),
         type_: Some(if text.warning { "Warning" } else { "Normal" }.to_owned()),

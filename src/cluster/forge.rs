@@ -55,6 +55,7 @@ fn without_canary(error: &Error) -> Trial {
 async fn attempt(client: Client, forgery: Forgery, scene: &Scene<'_>) -> Result<(), Error> {
     match forgery.attempt(scene) {
         Attempt::Grant(grant) => create(client, scene.namespace, grant.as_ref()).await,
+        Attempt::Decision(decision) => create(client, scene.namespace, decision.as_ref()).await,
         Attempt::Status(patch) => {
             let params = PatchParams {
                 dry_run: true,

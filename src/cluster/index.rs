@@ -11,6 +11,7 @@ use crate::api::{AccessGrant, RoleKind, Subject, reasons};
 use crate::core::{ArtifactKey, Identities, NamespaceFacts, Policy, PolicyFacts, Problem, Roles, Settings};
 use state::{Brief, Judged, PolicyEntry, State};
 
+mod decisions;
 mod events;
 mod state;
 
@@ -124,6 +125,17 @@ impl Index {
             .map(|entry| entry.policy.0.clone())
     }
 
+    /// Whether people may be asked about requests under that policy.
+    pub fn asks_people(&self, name: &str) -> bool {
+        let state = self.read();
+        let policy = state.policies.get(&name.to_owned()).map(|entry| &entry.policy.0);
+        policy.is_some_and(|parsed| {
+            parsed
+                .as_ref()
+                .is_ok_and(|policy| policy.approval.demands().is_some())
+        })
+    }
+
     /// The policy of that name, as decisions see it.
     pub fn policy_facts(&self, name: &str) -> PolicyFacts {
         let state = self.read();
@@ -219,6 +231,17 @@ impl Index {
             .collect()
     }
 
+    /// The grants of a policy and requester that wait for people or for their time, other than `except`, as
+    /// `namespace/name`.
+    pub fn pending(&self, policy: &str, requester: &str, except: &GrantKey) -> Vec<String> {
+        let state = self.read();
+        let key = (policy.to_owned(), requester.to_owned());
+        let keys = state.pending.get(&key).into_iter().flatten();
+        keys.filter(|key| *key != except)
+            .map(|key| format!("{}/{}", key.namespace, key.name))
+            .collect()
+    }
+
     /// How many live grants a policy has.
     pub fn live_grants(&self, policy: &str) -> u32 {
         self.read()
@@ -230,14 +253,18 @@ impl Index {
 
     /// The grants of a namespace whose access is yet to be given.
     pub fn to_be_given(&self, namespace: &str) -> BTreeSet<GrantKey> {
-        let waits = |brief: &Brief| matches!(brief.state, reasons::PENDING | reasons::ACTIVATING);
+        let waits = |brief: &Brief| {
+            brief.pending.is_some() || matches!(brief.state, reasons::PENDING | reasons::ACTIVATING)
+        };
         self.read()
             .grants_where(|key, brief| key.namespace == namespace && waits(brief))
     }
 
     /// The namespaces that have a grant which is live or undecided, each with one of them.
     pub fn open_namespaces(&self) -> BTreeMap<String, String> {
-        let open = |brief: &Brief| brief.live.is_some() || brief.state == reasons::PENDING;
+        let open = |brief: &Brief| {
+            brief.live.is_some() || brief.pending.is_some() || brief.state == reasons::PENDING
+        };
         self.read()
             .grants
             .iter()

@@ -26,6 +26,15 @@ impl GrantKey {
     }
 }
 
+/// Names a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DecisionKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// Something made for a grant, as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -44,6 +53,8 @@ pub struct Touched {
     pub grants: BTreeSet<GrantKey>,
     /// Policies to judge again.
     pub policies: BTreeSet<String>,
+    /// Decisions that nobody has judged, about grants that nobody knows.
+    pub decisions: BTreeSet<DecisionKey>,
     /// Grants that are gone though something made for them is there, or was: uid and last known key.
     pub orphans: BTreeSet<(String, GrantKey)>,
 }

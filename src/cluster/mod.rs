@@ -2,6 +2,7 @@
 
 mod apply;
 mod canary;
+pub mod decisions;
 mod edges;
 mod error;
 mod events;
@@ -21,11 +22,11 @@ pub use apply::{Application, Interrupted};
 pub use canary::Canary;
 pub use edges::{CALL_TIMEOUT, Edges, Outcome, Witness, call, client};
 pub use error::Error;
-pub use events::AUDIT_TARGET;
+pub use events::{AUDIT_TARGET, publish};
 pub use forge::forge;
 pub use guards::read_guards;
 pub use index::Index;
-pub use keys::{GrantKey, Held, Touched};
+pub use keys::{DecisionKey, GrantKey, Held, Touched};
 pub use observe::{Observation, freshen, observe, read_live};
 pub use rights::rights;
 pub use slots::{SlotLimits, Slots};

@@ -11,12 +11,12 @@ use kube::{Api, ResourceExt as _};
 use super::edges::{Edges, call};
 use super::error::Error;
 use super::keys::{GrantKey, Held};
-use super::read;
-use crate::api::{AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, RoleKind, Subject};
+use super::{read, rights};
+use crate::api::{AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, RoleKind};
 use crate::core::self_test::Standing;
 use crate::core::{
-    ArtifactKey, Found, Identities, Input, Live, NamespaceFacts, Policy, PolicyFacts, RoleFacts, Roles,
-    Settings, artifacts,
+    ArtifactKey, Decision, Found, Identities, Input, Live, NamespaceFacts, Objection, Policy, PolicyFacts,
+    Request, RoleFacts, Roles, Settings, artifacts,
 };
 
 /// What a pass has seen.
@@ -30,6 +30,9 @@ pub struct Observation {
     identities: Identities,
     found: Vec<Found>,
     rivals: Vec<String>,
+    pending: Vec<String>,
+    decisions: Vec<Decision>,
+    objections: Vec<Objection>,
     entropy: u128,
 }
 
@@ -54,6 +57,9 @@ impl Observation {
             identities: &self.identities,
             found: &self.found,
             rivals: &self.rivals,
+            pending: &self.pending,
+            decisions: &self.decisions,
+            objections: &self.objections,
             guards,
             refused,
             entropy: self.entropy,
@@ -67,7 +73,7 @@ impl Observation {
 pub async fn observe(
     edges: &Edges,
     grant: Arc<AccessGrant>,
-    subject: Option<&Subject>,
+    undecided: Option<&Request>,
     now: Timestamp,
 ) -> Result<Observation, Error> {
     let key = GrantKey::of(&grant);
@@ -76,9 +82,20 @@ pub async fn observe(
     let roles = edges.index.roles(&key.namespace, role_names(&grant, &policy));
     let identities = edges.index.identities(identity_names(&grant, &policy));
     let found = found(edges, &grant, now).await?;
-    let rivals = subject
-        .map(|subject| edges.index.rivals(policy_name, subject, &key))
+    let rivals = undecided
+        .map(|request| edges.index.rivals(policy_name, &request.subject, &key))
         .unwrap_or_default();
+    let pending = undecided
+        .map(|request| {
+            edges
+                .index
+                .pending(policy_name, &request.requester.username, &key)
+        })
+        .unwrap_or_default();
+    let objections = undecided
+        .map(|_| edges.index.objections(&key))
+        .unwrap_or_default();
+    let decisions = decisions(edges, &grant, &key).await;
     let namespace = match edges.index.namespace_facts(&key.namespace) {
         // A namespace and a grant in it are often made in one go, and their watches are not in step.
         None => namespace_live(edges, &key.namespace).await?,
@@ -91,9 +108,30 @@ pub async fn observe(
         identities,
         found,
         rivals,
+        pending,
+        decisions,
+        objections,
         entropy: entropy()?,
         grant,
     })
+}
+
+/// What people decided about the grant. Who may revoke it by the verb alone is asked of the API server; what it does not
+/// answer stops nothing else.
+async fn decisions(edges: &Edges, grant: &AccessGrant, key: &GrantKey) -> Vec<Decision> {
+    let mut decisions = edges.index.decisions_about(key, &grant.uid().unwrap_or_default());
+    if decisions.is_empty() {
+        return decisions;
+    }
+    let Ok(request) = Request::parse(grant) else {
+        return decisions;
+    };
+    for decision in &mut decisions {
+        if decision.needs_authority(&request) {
+            decision.authority = rights::authority(edges, key, &decision.decider).await;
+        }
+    }
+    decisions
 }
 
 /// Reads again live what a refusal rests on: namespace, policy, roles and service accounts. A refusal is final, so it must not come

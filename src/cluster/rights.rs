@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview,
-    SelfSubjectRulesReviewSpec,
+    SelfSubjectRulesReviewSpec, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 use kube::Api;
 use kube::api::PostParams;
 
 use super::edges::{Edges, call};
 use super::error::Error;
-use crate::api::{RoleKind, Rule};
-use crate::core::Policy;
+use super::keys::GrantKey;
+use crate::api::{GROUP, RoleKind, Rule};
 use crate::core::preflight::Rights;
+use crate::core::{Authority, Identity, Policy};
 
 /// The operator's rights, as far as a policy needs them.
 pub async fn rights(edges: &Edges, policy: &Policy, namespace: &str) -> Result<Rights, Error> {
@@ -29,6 +30,41 @@ pub async fn rights(edges: &Edges, policy: &Policy, namespace: &str) -> Result<R
         Vec::new()
     };
     Ok(Rights { bindable, held })
+}
+
+/// Whether somebody holds the verb `revoke` on a grant. Extra attributes of theirs are not known here, so an authorizer
+/// that goes by those says no.
+pub async fn authority(edges: &Edges, grant: &GrantKey, decider: &Identity) -> Authority {
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(decider.username.clone()),
+            groups: Some(decider.groups.clone()),
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(GROUP.to_owned()),
+                resource: Some("accessgrants".to_owned()),
+                verb: Some("revoke".to_owned()),
+                namespace: Some(grant.namespace.clone()),
+                name: Some(grant.name.clone()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let reviews = Api::<SubjectAccessReview>::all(edges.client.clone());
+    match call(
+        "ask who may revoke",
+        reviews.create(&PostParams::default(), &review),
+    )
+    .await
+    {
+        Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => Authority::Held,
+        Ok(_) => Authority::NotHeld,
+        Err(error) => {
+            tracing::warn!(%error, reason = error.reason(), "nobody can tell who may revoke");
+            Authority::Unclear
+        }
+    }
 }
 
 async fn may_bind(edges: &Edges, kind: RoleKind, name: &str) -> Result<bool, Error> {

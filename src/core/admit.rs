@@ -1,7 +1,7 @@
 //! Whether a policy admits a request at this instant: a chain of named checks, each of which says what was
 //! asked, what would be accepted and in which field.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::condition::unmet;
 use super::policy::{Access, Entitlement};
@@ -25,6 +25,8 @@ pub struct Question<'a> {
     pub settings: &'a Settings,
     /// The instant of judgement.
     pub now: Timestamp,
+    /// When the access would start: now, or when the request asks for it.
+    pub start: Timestamp,
 }
 
 /// An admitted request.
@@ -47,8 +49,8 @@ pub fn admit(question: &Question<'_>) -> Result<Admission, Refusals> {
     admit_where(question, unmet(question))
 }
 
-/// Judges anew a request whose access is in force, but for the conditions of its policy: what must hold while access
-/// lasts is said by windows, whose end a fuse can hold.
+/// Judges anew a request that waits or whose access is in force, but for the conditions of its policy: those are judged
+/// at request and at activation, and what must hold while access lasts is said by windows, whose end a fuse can hold.
 pub fn readmit(question: &Question<'_>) -> Result<Admission, Refusals> {
     admit_where(question, Vec::new())
 }
@@ -77,11 +79,12 @@ fn admit_where(question: &Question<'_>, unmet: Vec<Refusal>) -> Result<Admission
 type Check = fn(&Question<'_>) -> Option<Refusal>;
 
 /// In this order; the first that fails gives the condition its reason.
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     namespace_is_alive,
     namespace_is_selected,
     requester_is_listed,
     automation_names_an_end,
+    start_is_near,
     subject_is_accountable,
     subject_is_listed,
     reason_suffices,
@@ -153,6 +156,27 @@ fn automation_names_an_end(question: &Question<'_>) -> Option<Refusal> {
         "spec.notAfter",
         format!("{end} has passed; name a time that lies ahead"),
     ))
+}
+
+/// How far ahead access may be asked for: the next maintenance window, not the next employee. The longest that a span
+/// can be (32 days) is no more.
+const FARTHEST_START: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+fn start_is_near(question: &Question<'_>) -> Option<Refusal> {
+    let latest = question
+        .now
+        .saturating_add(FARTHEST_START)
+        .unwrap_or(Timestamp::MAX);
+    (question.start > latest).then(|| {
+        Refusal::new(
+            reasons::NOT_BEFORE_INVALID,
+            "spec.notBefore",
+            format!(
+                "{} lies more than 30 days ahead: at most {latest}",
+                question.start
+            ),
+        )
+    })
 }
 
 /// `system:` names are the cluster's own, and a name with characters nobody sees is not the name people read.
@@ -265,7 +289,7 @@ fn duration_is_within_bounds(question: &Question<'_>) -> Option<Refusal> {
 }
 
 fn window_end(question: &Question<'_>) -> Result<Option<Timestamp>, Refusal> {
-    match opening(&question.policy.windows, question.now) {
+    match opening(&question.policy.windows, question.start) {
         Opening::Always => Ok(None),
         Opening::Until(end) => Ok(Some(end)),
         Opening::Closed { next } => {
@@ -275,10 +299,14 @@ fn window_end(question: &Question<'_>) -> Result<Option<Timestamp>, Refusal> {
             );
             Err(Refusal::new(
                 reasons::OUTSIDE_WINDOWS,
-                "metadata.creationTimestamp",
+                if question.start > question.now {
+                    "spec.notBefore"
+                } else {
+                    "metadata.creationTimestamp"
+                },
                 format!(
                     "no window of policy {} is open at {}; {next}",
-                    question.policy.name, question.now
+                    question.policy.name, question.start
                 ),
             ))
         }

@@ -3,12 +3,14 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::decision::{Decision, Judged, Standing};
 use super::ending::Ending;
 use super::facts::Roles;
 use super::kind_name;
+use super::status::state;
 use crate::api::{
-    AccessGrant, Reference, Requester, ResolvedEntitlement, ResolvedIdentity, ResolvedRole, RevocationCause,
-    RoleKind, Rule, Subject, reasons,
+    AccessGrant, ApprovalRecord, DecisionKind, Reference, ResolvedEntitlement, ResolvedIdentity,
+    ResolvedRole, RevocationCause, RoleKind, Rule, Subject, UserInfo, reasons,
 };
 
 /// Longest note of an Event, in bytes: the limit of the events.k8s.io API.
@@ -29,6 +31,22 @@ pub enum Announcement {
         /// All refusals.
         message: String,
     },
+    /// Its policy admits it, and people are asked.
+    Awaiting {
+        /// Which step of that it is: how many approvals count, and how many are void.
+        step: String,
+        /// Who is still missing.
+        message: String,
+    },
+    /// Nothing is missing but its time.
+    Scheduled {
+        /// How many approvals it has.
+        step: String,
+        /// When that is.
+        message: String,
+    },
+    /// Something was made of a decision about it.
+    Judged(Box<Judged>),
     /// Its access is in force.
     Activated {
         /// Who has it.
@@ -117,7 +135,7 @@ pub struct AuditRecord {
     pub policy: String,
     /// Who asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub requester: Option<Requester>,
+    pub requester: Option<UserInfo>,
     /// Who gets the access.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
@@ -135,6 +153,15 @@ pub struct AuditRecord {
     /// The access in full, told once it is in force.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<GivenAccess>,
+    /// Who approved it, told once it is in force.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<ApprovalRecord>,
+    /// The decision that this is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionRecord>,
+    /// Who decided its end, if somebody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
     /// Kinds and names of what was made, with the namespace where it is not the grant's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<String>,
@@ -146,10 +173,65 @@ pub struct AuditRecord {
     pub lag_milliseconds: Option<i64>,
 }
 
+/// A decision, for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionRecord {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// What was decided.
+    pub decision: DecisionKind,
+    /// Who decided.
+    pub decider: UserInfo,
+    /// Why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub because: String,
+    /// Whether it counts; not said while it waits for its stage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted: Option<bool>,
+}
+
+impl From<&Judged> for DecisionRecord {
+    fn from(judged: &Judged) -> Self {
+        let decision = &judged.decision;
+        Self {
+            name: decision.name.clone(),
+            uid: decision.uid.clone(),
+            decision: decision.kind,
+            decider: UserInfo {
+                username: decision.decider.username.clone(),
+                groups: decision.decider.groups.clone(),
+            },
+            because: decision.reason.clone(),
+            counted: match judged.verdict.standing {
+                Standing::Counted => Some(true),
+                Standing::Ignored => Some(false),
+                Standing::Waiting => None,
+            },
+        }
+    }
+}
+
+impl Judged {
+    /// The transition of the decision, for the name of its Event: once when it waits, once when it is final.
+    fn transition(&self) -> String {
+        let step = match self.verdict.standing {
+            Standing::Waiting => "waiting",
+            Standing::Counted | Standing::Ignored => "judged",
+        };
+        format!("{}.{step}", self.decision.uid)
+    }
+}
+
 impl Announcement {
-    fn state(&self) -> &'static str {
+    fn state(&self, grant: &AccessGrant) -> &'static str {
         match self {
             Self::Held { .. } => reasons::PENDING,
+            Self::Awaiting { .. } => reasons::AWAITING_APPROVAL,
+            Self::Scheduled { .. } => reasons::SCHEDULED,
+            Self::Judged(_) => state(grant),
             Self::Denied { .. } => reasons::DENIED,
             Self::Activated { .. } => reasons::ACTIVE,
             Self::Ended(ending) => ending.state(),
@@ -159,6 +241,9 @@ impl Announcement {
     fn reason(&self) -> &'static str {
         match self {
             Self::Held { .. } => reasons::GUARDS_NOT_IN_FORCE,
+            Self::Awaiting { .. } => reasons::AWAITING_APPROVAL,
+            Self::Scheduled { .. } => reasons::SCHEDULED,
+            Self::Judged(judged) => judged.verdict.reason,
             Self::Denied { reason, .. } => reason,
             Self::Activated { .. } => reasons::POLICY_SATISFIED,
             Self::Ended(ending) => ending.reason(),
@@ -168,7 +253,27 @@ impl Announcement {
     /// What happened, told at `at`.
     fn note(&self, at: Timestamp) -> String {
         match self {
-            Self::Held { message } | Self::Denied { message, .. } => message.clone(),
+            Self::Held { message }
+            | Self::Denied { message, .. }
+            | Self::Awaiting { message, .. }
+            | Self::Scheduled { message, .. } => message.clone(),
+            Self::Judged(judged) => {
+                let Judged { decision, verdict } = judged.as_ref();
+                let said = match decision.kind {
+                    DecisionKind::Approve => "Approve",
+                    DecisionKind::Deny => "Deny",
+                    DecisionKind::Revoke => "Revoke",
+                };
+                let effect = match verdict.standing {
+                    Standing::Counted => "counts",
+                    Standing::Ignored => "is ignored",
+                    Standing::Waiting => "waits",
+                };
+                format!(
+                    "{said} by {} {effect}: {}",
+                    decision.decider.username, verdict.message
+                )
+            }
             Self::Activated {
                 subject,
                 access,
@@ -197,27 +302,45 @@ impl Announcement {
     /// The Event that tells it.
     pub fn event(&self, grant: &AccessGrant, at: Timestamp) -> EventText {
         let (transition, action) = match self {
-            Self::Held { .. } => ("held", "Hold"),
-            Self::Denied { .. } => ("denied", "Deny"),
-            Self::Activated { .. } => ("activated", "Activate"),
-            Self::Ended(_) => ("ended", "Revoke"),
+            Self::Held { .. } => ("held".to_owned(), "Hold"),
+            Self::Awaiting { step, .. } => (format!("awaiting-{step}"), "Ask"),
+            Self::Scheduled { step, .. } => (format!("scheduled-{step}"), "Schedule"),
+            Self::Judged(judged) => (judged.transition(), "Judge"),
+            Self::Denied { .. } => ("denied".to_owned(), "Deny"),
+            Self::Activated { .. } => ("activated".to_owned(), "Activate"),
+            Self::Ended(_) => ("ended".to_owned(), "Revoke"),
         };
         let name = grant.metadata.name.as_deref().unwrap_or_default();
         let uid = grant.metadata.uid.as_deref().unwrap_or_default();
         EventText {
             name: format!("{name}.{uid}.{transition}"),
             warning: match self {
-                Self::Activated { .. } => false,
+                Self::Awaiting { .. } | Self::Scheduled { .. } | Self::Activated { .. } => false,
+                Self::Judged(judged) => judged.verdict.standing == Standing::Ignored,
                 Self::Held { .. } | Self::Denied { .. } => true,
                 Self::Ended(ending) => ending.cause != RevocationCause::DeadlineReached,
             },
             reason: match self {
-                Self::Held { .. } => self.reason(),
-                _ => self.state(),
+                Self::Held { .. } | Self::Judged(_) => self.reason(),
+                _ => self.state(grant),
             },
             action,
             note: clipped(self.note(at)),
         }
+    }
+
+    /// The same about the decision that it concerns, if it does.
+    pub fn event_of_decision(&self, at: Timestamp) -> Option<(&Decision, EventText)> {
+        let Self::Judged(judged) = self else { return None };
+        let name = &judged.decision.name;
+        let text = EventText {
+            name: format!("{name}.{}", judged.transition()),
+            warning: judged.verdict.standing == Standing::Ignored,
+            reason: self.reason(),
+            action: "Judge",
+            note: clipped(self.note(at)),
+        };
+        Some((&judged.decision, text))
     }
 
     /// The audit record that stays.
@@ -225,7 +348,7 @@ impl Announcement {
         let status = grant.status.clone().unwrap_or_default();
         AuditRecord {
             time: at,
-            state: self.state(),
+            state: self.state(grant),
             reason: self.reason(),
             message: self.note(at),
             namespace: grant.metadata.namespace.clone().unwrap_or_default(),
@@ -251,7 +374,19 @@ impl Announcement {
                 .collect(),
             access: match self {
                 Self::Activated { access, .. } => access.clone(),
-                Self::Held { .. } | Self::Denied { .. } | Self::Ended(_) => Vec::new(),
+                _ => Vec::new(),
+            },
+            approvals: match self {
+                Self::Activated { .. } => status.approvals,
+                _ => Vec::new(),
+            },
+            decision: match self {
+                Self::Judged(judged) => Some(DecisionRecord::from(judged.as_ref())),
+                _ => None,
+            },
+            ended_by: match self {
+                Self::Ended(ending) => ending.by.clone(),
+                _ => None,
             },
             artifacts: status
                 .artifacts

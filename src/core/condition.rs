@@ -1,7 +1,7 @@
 //! Conditions of a policy: what has to be true of a request besides what its other fields say.
 
 use super::admit::{Question, duration};
-use super::{Evidence, Expression, Problem, Refusal};
+use super::{Evidence, Expression, NamespaceFacts, Problem, Refusal};
 use crate::api::{RequestCondition, reasons};
 
 /// A condition whose expression is known to be good.
@@ -37,16 +37,7 @@ pub(super) fn unmet(question: &Question<'_>) -> Vec<Refusal> {
     let (Some(namespace), false) = (question.namespace, policy.conditions.is_empty()) else {
         return Vec::new();
     };
-    let evidence = Evidence {
-        request: question.request,
-        duration: duration(question),
-        entitlements: entitlements(question),
-        namespace_name: question.namespace_name,
-        namespace_labels: &namespace.labels,
-        policy_name: &policy.name,
-        policy_labels: &policy.labels,
-        now: question.now,
-    };
+    let evidence = evidence(question, namespace);
     let refusal = |condition: &Condition| {
         let (name, policy) = (&condition.name, &policy.name);
         let message = match condition.expression.holds(&evidence) {
@@ -64,6 +55,27 @@ pub(super) fn unmet(question: &Question<'_>) -> Vec<Refusal> {
         Some(Refusal::new(reasons::CONDITION_NOT_MET, "spec", message))
     };
     policy.conditions.iter().filter_map(refusal).collect()
+}
+
+/// Whether people are asked about a request: what the expression says, and if it cannot be judged, yes.
+pub(super) fn asks_people(question: &Question<'_>, expression: &Expression) -> bool {
+    question
+        .namespace
+        .is_none_or(|namespace| expression.holds(&evidence(question, namespace)).unwrap_or(true))
+}
+
+/// What expressions are judged on.
+fn evidence<'a>(question: &Question<'a>, namespace: &'a NamespaceFacts) -> Evidence<'a> {
+    Evidence {
+        request: question.request,
+        duration: duration(question),
+        entitlements: entitlements(question),
+        namespace_name: question.namespace_name,
+        namespace_labels: &namespace.labels,
+        policy_name: &question.policy.name,
+        policy_labels: &question.policy.labels,
+        now: question.now,
+    }
 }
 
 /// Names of what is asked for, else of what is given by default.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::announce::Announcement;
 use super::artifact::{Artifact, ArtifactKey, is_marker};
+use super::decision::Judged;
 use super::ending::Ending;
 use crate::api::{AccessGrantStatus, ArtifactKind};
 
@@ -30,6 +31,8 @@ pub enum Effect {
     RemoveFinalizer,
     /// Record a state that involves no artifact.
     Record(Box<AccessGrantStatus>),
+    /// Record what was made of a decision. Of a decision that is gone nothing is recorded.
+    RecordVerdict(Box<Judged>),
     /// Tell: a Kubernetes Event and an audit record. Comes before the status that says the same, so that a crash
     /// between them repeats the telling (same Event name) and never loses it.
     Announce(Announcement),
@@ -111,6 +114,7 @@ impl Effect {
             | Self::RecordEnded(_)
             | Self::RemoveFinalizer
             | Self::Record(_)
+            | Self::RecordVerdict(_)
             | Self::Announce(_)
             | Self::DeleteGrant => Precedence::Record,
         }
@@ -122,6 +126,7 @@ impl Effect {
 #[allow(missing_docs, reason = "each names its effect")]
 pub enum EffectKind {
     RecordStatus,
+    RecordVerdict,
     AddFinalizer,
     RemoveFinalizer,
     CreateFuse,
@@ -137,8 +142,9 @@ pub enum EffectKind {
 
 impl EffectKind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RecordStatus,
+        Self::RecordVerdict,
         Self::AddFinalizer,
         Self::RemoveFinalizer,
         Self::CreateFuse,
@@ -160,6 +166,7 @@ impl Effect {
             Self::Intend(_) | Self::RecordActive | Self::RecordEnded(_) | Self::Record(_) => {
                 EffectKind::RecordStatus
             }
+            Self::RecordVerdict(_) => EffectKind::RecordVerdict,
             Self::AddFinalizer => EffectKind::AddFinalizer,
             Self::RemoveFinalizer => EffectKind::RemoveFinalizer,
             Self::Create(artifact) => match artifact.kind() {

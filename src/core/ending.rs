@@ -11,6 +11,8 @@ pub struct Ending {
     pub cause: RevocationCause,
     /// What exactly happened, for people.
     pub message: String,
+    /// Who decided so, if somebody did.
+    pub by: Option<String>,
     /// The moment from which no access should have been: the recorded end, or when the cause was seen.
     pub due: Timestamp,
     /// Whether the access ever was in force.
@@ -23,6 +25,7 @@ impl Ending {
         match self.cause {
             RevocationCause::DeadlineReached => reasons::EXPIRED,
             RevocationCause::RefusedByApiServer => reasons::FAILED,
+            RevocationCause::RevokeDecision => reasons::REVOKED,
             _ if !self.was_active => reasons::FAILED,
             _ => reasons::REVOKED,
         }
@@ -37,6 +40,7 @@ impl Ending {
             RevocationCause::PolicyChanged => reasons::POLICY_CHANGED,
             RevocationCause::PolicyDeleted => reasons::POLICY_DELETED,
             RevocationCause::GrantDeleted => reasons::GRANT_DELETED,
+            RevocationCause::RevokeDecision => reasons::REVOKE_DECISION,
             RevocationCause::RefusedByApiServer => reasons::REFUSED_BY_API_SERVER,
         }
     }

@@ -9,7 +9,7 @@ use super::artifact::ArtifactKey;
 use super::resolve::sha256;
 use super::rules::canonical;
 use super::self_test::Standing;
-use super::{Policy, Question, Request, Span};
+use super::{Decision, Objection, Policy, Question, Request, Span};
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, Rule, Subject};
 
 /// Everything a decision rests on.
@@ -29,6 +29,12 @@ pub struct Input<'a> {
     pub found: &'a [Found],
     /// Names of the other live grants of this policy and subject.
     pub rivals: &'a [String],
+    /// Names of the other requests of this policy and requester that wait for people or for their time.
+    pub pending: &'a [String],
+    /// What people decided about this grant.
+    pub decisions: &'a [Decision],
+    /// What people decided about earlier grants of its name, and still stands.
+    pub objections: &'a [Objection],
     /// Whether the admission guards stand in the grant's namespace.
     pub guards: &'a Standing,
     /// What the API server refused when this pass tried to make the access.
@@ -49,6 +55,7 @@ impl<'a> Input<'a> {
             namespace: self.namespace,
             settings: self.settings,
             now,
+            start: request.not_before.map_or(now, |not_before| not_before.max(now)),
         }
     }
 }

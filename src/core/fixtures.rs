@@ -12,13 +12,15 @@ use super::facts::{
 };
 use super::self_test::Standing;
 use super::status::{self, Uids};
-use super::{Announcement, Artifact, ArtifactKey, Body, Effect, Plan, Policy, Span, plan};
+use super::{
+    Announcement, Artifact, ArtifactKey, Body, Decision, Effect, Objection, Plan, Policy, Span, plan,
+};
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ActAsEntitlement,
     ArtifactKind, DurationLimits, DurationText, Entitlement, EntitlementRequest, Escalation, GrantableRule,
     Limits, NamespaceSelector, Narrowing, OnChange, Path, PolicyRef, Principal, PrincipalKind,
-    REVOKE_FINALIZER, ReasonDemands, RequestCondition, Requester, RoleEntitlement, RoleKind, Rule,
-    RulesEntitlement, Selection, Subject, Window, conditions,
+    REVOKE_FINALIZER, ReasonDemands, RequestCondition, RoleEntitlement, RoleKind, Rule, RulesEntitlement,
+    Selection, Subject, UserInfo, Window, conditions,
 };
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -76,6 +78,7 @@ pub(crate) fn grant(name: &str) -> AccessGrant {
             subject: None,
             entitlements: None,
             duration: None,
+            not_before: None,
             not_after: None,
             references: Vec::new(),
         },
@@ -97,7 +100,7 @@ impl AccessGrant {
 
     pub(crate) fn asked_by(self, username: &str, groups: &[&str]) -> Self {
         self.with(|spec| {
-            spec.requester = Some(Requester {
+            spec.requester = Some(UserInfo {
                 username: username.to_owned(),
                 groups: strings(groups),
             });
@@ -208,6 +211,7 @@ pub(crate) fn policy() -> AccessPolicy {
             path: Path::Automatic,
             windows: Vec::new(),
             conditions: Vec::new(),
+            approval: None,
             duration: DurationLimits {
                 default: Some(DurationText::from("30m")),
                 max: DurationText::from("4h"),
@@ -351,6 +355,9 @@ pub(crate) struct Situation {
     pub(crate) identities: Identities,
     pub(crate) found: Vec<Found>,
     pub(crate) rivals: Vec<String>,
+    pub(crate) pending: Vec<String>,
+    pub(crate) decisions: Vec<Decision>,
+    pub(crate) objections: Vec<Objection>,
     pub(crate) guards: Standing,
     pub(crate) refused: Option<String>,
     pub(crate) entropy: u128,
@@ -378,6 +385,9 @@ impl Situation {
             identities: identities(),
             found: Vec::new(),
             rivals: Vec::new(),
+            pending: Vec::new(),
+            decisions: Vec::new(),
+            objections: Vec::new(),
             guards: Standing::InForce,
             refused: None,
             entropy: 7,
@@ -410,6 +420,9 @@ impl Situation {
             identities: &self.identities,
             found: &self.found,
             rivals: &self.rivals,
+            pending: &self.pending,
+            decisions: &self.decisions,
+            objections: &self.objections,
             guards: &self.guards,
             refused: self.refused.as_deref(),
             entropy: self.entropy,
@@ -462,6 +475,15 @@ impl Situation {
             }
             Effect::Announce(announcement) => {
                 self.told.push(announcement.clone());
+                Ok(())
+            }
+            Effect::RecordVerdict(judged) => {
+                let judged = judged.as_ref();
+                for decision in &mut self.decisions {
+                    if decision.uid == judged.decision.uid {
+                        decision.recorded = Some(judged.verdict.standing);
+                    }
+                }
                 Ok(())
             }
             Effect::DeleteGrant => {
@@ -537,8 +559,11 @@ impl Situation {
         if old.expires_at.is_some() && (new.expires_at.is_none() || new.expires_at > old.expires_at) {
             return Err("expiresAt only moves earlier".to_owned());
         }
-        if old.resolved.is_some() && new.resolved != old.resolved {
-            return Err("the resolved access is written once".to_owned());
+        if old.expires_at.is_some() && new.resolved != old.resolved {
+            return Err("the resolved access stays once it is being made".to_owned());
+        }
+        if old.expires_at.is_some() && new.approvals != old.approvals {
+            return Err("the approvals stay once the access is being made".to_owned());
         }
         if old.ended_at.is_some() && new.ended_at != old.ended_at {
             return Err("an ended grant stays ended".to_owned());

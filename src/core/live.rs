@@ -3,18 +3,20 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::act_as::allows_exactly;
-use super::admit::{admit, readmit};
+use super::admit::{Question, admit, readmit};
+use super::approval::standing;
 use super::artifact::{ArtifactKey, artifacts, is_marker};
 use super::effect::Target;
 use super::ending::Ending;
 use super::facts::{Found, Identities, Input, PolicyFacts, RoleFacts};
+use super::judge::{demanded, revoking};
 use super::policy::{Access, Policy};
 use super::rules::{covers, escalating, outlasting};
 use super::window::{Opening, opening};
 use super::{Request, Span, kind_name};
 use crate::api::{
-    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, Escalation, OnChange, ResolvedEntitlement,
-    ResolvedRole, RevocationCause,
+    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, Escalation, OnChange, ResolvedAccess,
+    ResolvedEntitlement, ResolvedRole, RevocationCause,
 };
 
 /// How long live access outlasts its policy. GitOps tools replace objects by deleting and creating them; without
@@ -108,9 +110,13 @@ pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<Endi
         return Some(Ending {
             cause: RevocationCause::DeadlineReached,
             message: format!("the end was reached at {}", live.expires_at),
+            by: None,
             due: live.expires_at,
             was_active: live.active,
         });
+    }
+    if let Some(decision) = revoking(input) {
+        return Some(Ending::decided(decision, now, live.active));
     }
     let (cause, message) = if input.grant.metadata.deletion_timestamp.is_some() {
         (RevocationCause::GrantDeleted, "the grant was deleted".to_owned())
@@ -131,6 +137,7 @@ pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<Endi
     Some(Ending {
         cause,
         message,
+        by: None,
         due: now,
         was_active: live.active,
     })
@@ -320,10 +327,29 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
     if let Err(refusals) = judged {
         return Some(refusals.to_string());
     }
-    resolved
-        .entitlements
-        .iter()
-        .find_map(|entitlement| beyond(policy, input, entitlement))
+    unapproved(input.grant, &question, resolved).or_else(|| {
+        resolved
+            .entitlements
+            .iter()
+            .find_map(|entitlement| beyond(policy, input, entitlement))
+    })
+}
+
+/// Whose approval a policy that was edited since asks for, and the access does not have.
+fn unapproved(grant: &AccessGrant, question: &Question<'_>, resolved: &ResolvedAccess) -> Option<String> {
+    // The policy that the access was approved under was satisfied, at that instant: what its expression says of another
+    // instant ends nothing.
+    if question.policy.generation == resolved.policy_generation {
+        return None;
+    }
+    let demands = demanded(question)?;
+    let recorded = grant.status.as_ref().map_or(&[][..], |status| &status.approvals);
+    let approvals = standing(demands, question.request, &resolved.hash, recorded);
+    let missing = demands.missing(&approvals)?;
+    Some(format!(
+        "it asks for {} approvals from {} now, of which this has {}",
+        missing.required, missing.stage, missing.counted
+    ))
 }
 
 /// The request with the duration it was granted: what the policy gives by default may have changed since.

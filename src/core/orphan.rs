@@ -25,6 +25,7 @@ pub fn plan_orphan(last: Option<&AccessGrant>, found: &[Found], now: Timestamp) 
         Effect::Announce(Announcement::Ended(Ending {
             cause: RevocationCause::GrantDeleted,
             message: "the grant was deleted".to_owned(),
+            by: None,
             due: now.min(live.expires_at),
             was_active: live.active,
         }))

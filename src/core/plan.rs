@@ -1,22 +1,35 @@
 //! What to do about one grant now.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::admit::admit;
 use super::announce::{Announcement, GivenAccess};
 use super::artifact::{GrantIdentity, artifacts, intended, is_marker, reaches_beyond};
 use super::effect::{Effect, Plan, Target, removal};
-use super::facts::{Found, Input, NamespaceFacts, PolicyFacts};
-use super::live::{Live, POLICY_GRACE, ending, next_look};
-use super::resolve::{Resolved, resolve};
+use super::facts::{Found, Input, PolicyFacts};
+use super::judge::{
+    Answer, Judgement, Waiting, judge, judged_of_live, too_late, was_denied, was_held_in_a_breach,
+};
+use super::live::{Live, ending, next_look};
 use super::retention::deletable_at;
 use super::self_test::Standing;
-use super::status;
-use super::{Artifact, Ending, Policy, Refusal, Refusals, Request};
-use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, REVOKE_FINALIZER, conditions, reasons};
+use super::status::{self, Waits};
+use super::{Artifact, Authority, Decision, Ending, Judged, Refusals, Request};
+use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, REVOKE_FINALIZER, reasons};
 
 /// Decides. Total: every input has a plan. Applying the plan and planning again gives a plan without effects.
 pub fn plan(input: &Input<'_>, now: Timestamp) -> Plan {
+    let plan = planned(input, now);
+    let unclear = |decision: &&Decision| decision.is_open() && decision.authority == Authority::Unclear;
+    match input.decisions.iter().find(unclear) {
+        None => plan,
+        Some(_) => plan.waking(now.saturating_add(ASK_AGAIN).unwrap_or(Timestamp::MAX)),
+    }
+}
+
+/// How soon to ask again whether somebody holds the verb `revoke`, when nobody could tell.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+fn planned(input: &Input<'_>, now: Timestamp) -> Plan {
     let status = input.grant.status.clone().unwrap_or_default();
     if let Some(ended_at) = status.ended_at.as_ref() {
         return after_the_end(input, &status, ended_at.0, now);
@@ -35,116 +48,100 @@ fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
     if input.grant.metadata.deletion_timestamp.is_some() {
         return remove_everything(input);
     }
-    let plan = match judge(input, now) {
-        Judgement::Hold {
+    let Judgement { answer, judged } = judge(input, now);
+    let plan = match answer {
+        Answer::Hold {
             reason,
             message,
             until,
         } => hold(input, reason, &message, now).waking(until),
-        Judgement::HoldForGuards(reason, why) => hold_for_guards(input, reason, why, now),
-        Judgement::Deny(refusals) => deny(input, &refusals, now),
-        Judgement::Grant(resolved) => grant_access(input, &resolved, now),
+        Answer::HoldForGuards(reason, why) => hold_for_guards(input, reason, why, now),
+        Answer::Stay => Plan::default(),
+        Answer::Deny(refusals) => return deny(input, &refusals, judged, now),
+        Answer::Withdraw(ending) => return withdraw(input, ending, judged),
+        Answer::Await(waiting) => wait_for_people(input, *waiting, now),
+        Answer::Schedule(waiting) => wait_for_its_time(input, *waiting, now),
+        Answer::Grant(waiting) => grant_access(input, *waiting, now),
     };
     // Left by a pass that died between a fuse and the record of it; a fuse alone gives nobody anything.
     plan.then_each(removals(input, |_| true))
+        .then_each(tell_verdicts(judged))
 }
 
-enum Judgement<'a> {
-    Hold {
-        reason: &'static str,
-        message: String,
-        until: Timestamp,
-    },
-    HoldForGuards(&'static str, &'a str),
-    Deny(Refusals),
-    Grant(Box<Resolved>),
+/// Tells what was made of decisions, and then records it on them.
+fn tell_verdicts(judged: Vec<Judged>) -> [Vec<Effect>; 2] {
+    let news: Vec<Judged> = judged
+        .into_iter()
+        .filter(|judged| judged.decision.recorded != Some(judged.verdict.standing))
+        .collect();
+    let tell = |judged: &Judged| Effect::Announce(Announcement::Judged(Box::new(judged.clone())));
+    [
+        news.iter().map(tell).collect(),
+        news.into_iter()
+            .map(|judged| Effect::RecordVerdict(Box::new(judged)))
+            .collect(),
+    ]
 }
 
-fn judge<'a>(input: &Input<'a>, now: Timestamp) -> Judgement<'a> {
-    // Who asks is not known, so there is nothing to judge: a refusal would stand in the name of somebody who may never
-    // have asked.
-    let unattested = held_in_a_breach(input);
-    match input.guards {
-        Standing::Breached(why) => return Judgement::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why),
-        // What was seen in a breach stays marked by it.
-        Standing::Unproven(why) if unattested => {
-            return Judgement::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why);
-        }
-        Standing::Unproven(why) => return Judgement::HoldForGuards(reasons::GUARDS_UNPROVEN, why),
-        Standing::InForce if unattested => return Judgement::Deny(not_attested().into()),
-        Standing::InForce => {}
-    }
-    let name = &input.grant.spec.policy_ref.name;
-    let created = input
-        .grant
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map_or(Timestamp::MIN, |time| time.0);
-    let hold = |reason, since: Timestamp, why: &str| {
-        let until = since
-            .max(created)
-            .saturating_add(POLICY_GRACE)
-            .unwrap_or(Timestamp::MAX);
-        let refusal = Refusal::new(reason, "spec.policyRef.name", format!("policy {name} {why}"));
-        if now < until {
-            Judgement::Hold {
-                reason,
-                message: format!("{refusal}; waiting for it until {until}"),
-                until,
-            }
-        } else {
-            Judgement::Deny(refusal.into())
-        }
+/// Admitted, and people have to approve it.
+fn wait_for_people(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
+    let Waiting {
+        resolved,
+        approvals,
+        message,
+        until,
+        ..
+    } = waiting;
+    let counted = approvals.iter().filter(|record| record.void.is_none()).count();
+    let announcement = Announcement::Awaiting {
+        step: format!("{counted}-{}", approvals.len() - counted),
+        message: message.clone(),
     };
-    let policy = match input.policy {
-        PolicyFacts::Absent { since, why } => return hold(reasons::POLICY_NOT_FOUND, *since, why),
-        PolicyFacts::Unready { since, why, .. } => {
-            return hold(
-                reasons::POLICY_NOT_READY,
-                *since,
-                &format!("cannot be used: {why}"),
-            );
-        }
-        PolicyFacts::Ready(policy) => policy,
+    let waits = Waits::ForPeople(&message);
+    let status = status::waiting(input.grant, &resolved, approvals, &waits, now);
+    record_waiting(input, status, announcement).waking(until)
+}
+
+/// Admitted and approved, as far as people are asked; its time has to come.
+fn wait_for_its_time(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
+    let Waiting {
+        resolved,
+        approvals,
+        asked,
+        message,
+        until,
+    } = waiting;
+    let announcement = Announcement::Scheduled {
+        step: approvals.len().to_string(),
+        message: message.clone(),
     };
-    match grantable(input, policy, now) {
-        Ok(resolved) => Judgement::Grant(Box::new(resolved)),
-        Err(refusals) => Judgement::Deny(refusals),
-    }
+    let waits = Waits::ForItsTime {
+        message: &message,
+        asked,
+    };
+    let status = status::waiting(input.grant, &resolved, approvals, &waits, now);
+    record_waiting(input, status, announcement).waking(until)
 }
 
-fn grantable(input: &Input<'_>, policy: &Policy, now: Timestamp) -> Result<Resolved, Refusals> {
-    let request = Request::parse(input.grant)?;
-    let admission = admit(&input.question(&request, policy, now))?;
-    let nothing = NamespaceFacts::default();
-    let resolved = resolve(
-        admission,
-        policy,
-        input.namespace.unwrap_or(&nothing),
-        input.roles,
-        input.identities,
-    )?;
-    within_limits(policy, &resolved, input.rivals)?;
-    Ok(resolved)
+/// Told and recorded, unless that was done before.
+fn record_waiting(input: &Input<'_>, status: AccessGrantStatus, announcement: Announcement) -> Plan {
+    let present = input.grant.status.as_ref();
+    if present.is_some_and(|present| status::says_the_same(present, &status)) {
+        return Plan::default();
+    }
+    Plan::default()
+        .then([Effect::Announce(announcement)])
+        .then([Effect::Record(Box::new(status))])
 }
 
-fn within_limits(policy: &Policy, resolved: &Resolved, rivals: &[String]) -> Result<(), Refusal> {
-    if rivals.len() < usize::from(policy.active_per_subject) {
-        return Ok(());
-    }
-    Err(Refusal::new(
-        reasons::LIMIT_REACHED,
-        "spec.policyRef.name",
-        format!(
-            "{} has {} live grants under policy {} ({}), at most {} allowed; end one first",
-            resolved.subject,
-            rivals.len(),
-            policy.name,
-            rivals.join(", "),
-            policy.active_per_subject
-        ),
-    ))
+/// Somebody took it back before there was access. What the decision stands against is recorded before the grant is
+/// over: whoever would make the grant again may be quick.
+fn withdraw(input: &Input<'_>, ending: Ending, judged: Vec<Judged>) -> Plan {
+    Plan::default()
+        .then_each(removals(input, |_| true))
+        .then_each(tell_verdicts(judged))
+        .then([Effect::Announce(Announcement::Ended(ending.clone()))])
+        .then([Effect::RecordEnded(ending)])
 }
 
 fn hold(input: &Input<'_>, reason: &'static str, message: &str, now: Timestamp) -> Plan {
@@ -158,29 +155,10 @@ fn hold(input: &Input<'_>, reason: &'static str, message: &str, now: Timestamp) 
     Plan::default().then(record)
 }
 
-/// Whether the grant was seen while the guards were in breach. It may have been made then, by anybody, in any name: what
-/// is recorded outlasts this process and the breach.
-fn held_in_a_breach(input: &Input<'_>) -> bool {
-    input
-        .grant
-        .status
-        .iter()
-        .flat_map(|status| &status.conditions)
-        .any(|condition| condition.reason == reasons::GUARDS_NOT_IN_FORCE)
-}
-
-fn not_attested() -> Refusal {
-    Refusal::new(
-        reasons::NOT_ATTESTED,
-        "spec.requester",
-        "the admission guards were not in force when this was asked, so nobody can vouch for who asked; ask again",
-    )
-}
-
 /// For as long as it takes; whoever tries the guards looks at the grant again when they stand.
 fn hold_for_guards(input: &Input<'_>, reason: &'static str, why: &str, now: Timestamp) -> Plan {
     let message = format!("nothing is given until the admission guards stand: {why}");
-    let tells = reason == reasons::GUARDS_NOT_IN_FORCE && !held_in_a_breach(input);
+    let tells = reason == reasons::GUARDS_NOT_IN_FORCE && !was_held_in_a_breach(input.grant.status.as_ref());
     let record = hold(input, reason, &message, now);
     let announcement = tells.then_some(Effect::Announce(Announcement::Held { message }));
     record
@@ -189,9 +167,10 @@ fn hold_for_guards(input: &Input<'_>, reason: &'static str, why: &str, now: Time
         .fold(Plan::default().then(announcement), Plan::then)
 }
 
-fn deny(input: &Input<'_>, refusals: &Refusals, now: Timestamp) -> Plan {
+fn deny(input: &Input<'_>, refusals: &Refusals, judged: Vec<Judged>, now: Timestamp) -> Plan {
     let subject = Request::parse(input.grant).ok().map(|request| request.subject);
     Plan::default()
+        .then_each(tell_verdicts(judged))
         .then([Effect::Announce(Announcement::Denied {
             reason: refusals.reason(),
             message: refusals.to_string(),
@@ -202,13 +181,17 @@ fn deny(input: &Input<'_>, refusals: &Refusals, now: Timestamp) -> Plan {
             refusals,
             now,
         )))])
+        .then_each(removals(input, |_| true))
 }
 
-fn grant_access(input: &Input<'_>, resolved: &Resolved, now: Timestamp) -> Plan {
+fn grant_access(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
+    let Waiting {
+        resolved, approvals, ..
+    } = waiting;
     let expires_at = status::micro_time(resolved.expires_at(now, input.settings));
     let identity = GrantIdentity::from(input.grant);
-    let records = intended(&identity, resolved, input.entropy);
-    let intent = status::activating(input.grant, resolved, expires_at.0, records, now);
+    let records = intended(&identity, &resolved, input.entropy);
+    let intent = status::activating(input.grant, &resolved, approvals, expires_at.0, records, now);
     let live = Live {
         status: &intent,
         expires_at: expires_at.0,
@@ -244,6 +227,7 @@ fn carry_on(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
         make_missing(input, live, input.found, now)
     };
     plan.then_each(removals(input, |found| !live.records(found)))
+        .then_each(tell_verdicts(judged_of_live(input)))
         .waking(next_look(input, live, now))
 }
 
@@ -316,13 +300,16 @@ fn proof(targets: impl Iterator<Item = Target>) -> Option<Effect> {
     (!targets.is_empty()).then_some(Effect::ProveAbsent(targets))
 }
 
-/// Ends access: bindings first, then what held them, then the proof, the telling, the record and the finalizer.
+/// Ends access: bindings first, then what held them, then the proof, what was made of decisions, the telling, the record
+/// and the finalizer. What a Revoke stands against is recorded before the grant is over: whoever would make the grant
+/// again may be quick.
 fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending) -> Plan {
     let targets = live.targets(input.found);
     let proof = proof(targets.iter().cloned());
     Plan::default()
         .then_each(removal(targets))
         .then(proof)
+        .then_each(tell_verdicts(judged_of_live(input)))
         .then([Effect::Announce(Announcement::Ended(ending.clone()))])
         .then([Effect::RecordEnded(ending)])
         .then(release(input))
@@ -330,11 +317,8 @@ fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending) -> Plan {
 
 /// An ended grant: nothing of it may stand, and its record goes when it has been kept long enough.
 fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timestamp, now: Timestamp) -> Plan {
-    let denied = status
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == conditions::ACCEPTED && condition.status == "False");
-    let leftovers = remove_everything(input);
+    let denied = was_denied(status);
+    let leftovers = remove_everything(input).then_each(tell_verdicts(too_late(input.decisions, &[])));
     if input.grant.metadata.deletion_timestamp.is_some() {
         return leftovers;
     }

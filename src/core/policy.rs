@@ -9,10 +9,10 @@ use regex::{Regex, RegexBuilder};
 use super::act_as;
 use super::rules::{NotNarrowable, canonical, escalating, narrow};
 use super::window::Window;
-use super::{Condition, Identity, Settings, Span, SpanError};
+use super::{Approval, Condition, Identity, Settings, Span, SpanError};
 use crate::api::{
-    self, AccessPolicy, Escalation, Narrowing, OnChange, Path, Principal, PrincipalKind, RoleKind, Rule,
-    Selection, SelectorOperator, Subject, SubjectKind,
+    self, AccessPolicy, Escalation, Narrowing, OnChange, Principal, PrincipalKind, RoleKind, Rule, Selection,
+    SelectorOperator, Subject, SubjectKind,
 };
 
 /// Bytes a compiled `reason.pattern` may take: some thousand times what patterns in use need, and small enough
@@ -28,8 +28,8 @@ pub struct Policy {
     pub uid: String,
     /// Its generation.
     pub generation: i64,
-    /// How requests are decided.
-    pub path: Path,
+    /// When people are asked, and whom it takes.
+    pub approval: Approval,
     selector: Selector,
     requesters: Vec<Principal>,
     subjects: Vec<Principal>,
@@ -47,6 +47,8 @@ pub struct Policy {
     pub reason: ReasonRule,
     /// Most live grants of one subject.
     pub active_per_subject: u16,
+    /// Most requests of one requester that wait.
+    pub pending_per_requester: u16,
     /// What happens to live grants this policy would refuse.
     pub on_policy_change: OnChange,
     /// How long ended grants stay.
@@ -188,6 +190,10 @@ impl Policy {
                 Err(problem) => problems.push(problem),
             }
         }
+        let approval = Approval::parse(spec.approval.as_ref(), spec.path).unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            Approval::Never
+        });
         let reason = parse_reason(spec.reason.as_ref(), &mut problems);
         let entitlements = spec
             .entitlements
@@ -206,7 +212,7 @@ impl Policy {
             name: policy.metadata.name.clone().unwrap_or_default(),
             uid: policy.metadata.uid.clone().unwrap_or_default(),
             generation: policy.metadata.generation.unwrap_or_default(),
-            path: spec.path,
+            approval,
             selector: parse_selector(&spec.namespace_selector),
             requesters: spec.requesters.clone(),
             subjects: spec.subjects.clone(),
@@ -217,6 +223,7 @@ impl Policy {
             max_duration,
             reason,
             active_per_subject: spec.limits.active_per_subject,
+            pending_per_requester: spec.limits.pending_per_requester,
             on_policy_change: spec.on_policy_change,
             retention,
             entitlements,
@@ -239,19 +246,7 @@ impl Policy {
 
     /// Whether this identity may ask.
     pub fn lists_requester(&self, identity: &Identity) -> bool {
-        self.requesters.iter().any(|principal| match principal.kind {
-            PrincipalKind::User => {
-                identity.service_account().is_none() && principal.name == identity.username
-            }
-            PrincipalKind::Group => identity.groups.contains(&principal.name),
-            PrincipalKind::ServiceAccount => {
-                identity.service_account()
-                    == Some((
-                        principal.namespace.as_deref().unwrap_or_default(),
-                        principal.name.as_str(),
-                    ))
-            }
-        })
+        lists(&self.requesters, identity).is_some()
     }
 
     /// Whether this subject, not being the requester, may receive access.
@@ -310,6 +305,21 @@ impl Policy {
             .iter()
             .find(|entitlement| entitlement.name == name)
     }
+}
+
+/// The first of these that is this identity, or a group it is in.
+pub(super) fn lists<'a>(principals: &'a [Principal], identity: &Identity) -> Option<&'a Principal> {
+    principals.iter().find(|principal| match principal.kind {
+        PrincipalKind::User => identity.service_account().is_none() && principal.name == identity.username,
+        PrincipalKind::Group => identity.groups.contains(&principal.name),
+        PrincipalKind::ServiceAccount => {
+            identity.service_account()
+                == Some((
+                    principal.namespace.as_deref().unwrap_or_default(),
+                    principal.name.as_str(),
+                ))
+        }
+    })
 }
 
 fn listed(principals: &[Principal]) -> String {

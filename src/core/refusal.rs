@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Refusal {
     /// Condition reason, one of [`crate::api::reasons`].
     pub reason: &'static str,
-    /// Field of the grant that was refused, as a path.
+    /// Field of the grant that was refused, as a path; empty where it is not for what the grant says.
     pub field: String,
     /// What was asked and what would be accepted, as a sentence.
     pub message: String,
@@ -26,6 +26,9 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() {
+            return f.write_str(&self.message);
+        }
         write!(f, "{}: {}", self.field, self.message)
     }
 }

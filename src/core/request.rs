@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::status::micro_time;
 use super::{Refusal, Refusals, Span};
-use crate::api::{AccessGrant, EntitlementRequest, Reference, Subject, reasons};
+use crate::api::{AccessGrant, EntitlementRequest, Reference, Subject, UserInfo, reasons};
 
 /// Prefix by which the API server names service accounts as users.
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
@@ -16,6 +16,15 @@ pub struct Identity {
     pub username: String,
     /// All groups.
     pub groups: Vec<String>,
+}
+
+impl From<&UserInfo> for Identity {
+    fn from(user: &UserInfo) -> Self {
+        Self {
+            username: user.username.clone(),
+            groups: user.groups.clone(),
+        }
+    }
 }
 
 impl Identity {
@@ -50,6 +59,8 @@ pub struct Request {
     pub reason: String,
     /// For how long; `None` means the policy's default.
     pub duration: Option<Span>,
+    /// Not before.
+    pub not_before: Option<Timestamp>,
     /// Hard end.
     pub not_after: Option<Timestamp>,
     /// What it belongs to outside the cluster.
@@ -61,10 +72,7 @@ impl Request {
     pub fn parse(grant: &AccessGrant) -> Result<Self, Refusals> {
         let spec = &grant.spec;
         let mut refusals = Vec::new();
-        let requester = spec.requester.as_ref().map(|requester| Identity {
-            username: requester.username.clone(),
-            groups: requester.groups.clone(),
-        });
+        let requester = spec.requester.as_ref().map(Identity::from);
         if requester.is_none() {
             refusals.push(Refusal::new(
                 reasons::REQUESTER_UNKNOWN,
@@ -87,21 +95,22 @@ impl Request {
                     None
                 }
             });
-        let not_after = spec
-            .not_after
-            .as_ref()
-            .and_then(|text| match text.parse::<Timestamp>() {
+        let mut time = |field: &str, reason: &'static str, text: &Option<String>| {
+            let text = text.as_ref()?;
+            match text.parse::<Timestamp>() {
                 // As it will be recorded: an end within the present microsecond has passed.
                 Ok(timestamp) => Some(micro_time(timestamp).0),
                 Err(error) => {
-                    refusals.push(Refusal::new(
-                        reasons::NOT_AFTER_INVALID,
-                        "spec.notAfter",
-                        format!("{text:?} is not a time: write it as 2026-12-01T18:00:00Z ({error})"),
-                    ));
+                    let message =
+                        format!("{text:?} is not a time: write it as 2026-12-01T18:00:00Z ({error})");
+                    refusals.push(Refusal::new(reason, field, message));
                     None
                 }
-            });
+            }
+        };
+        let not_before = time("spec.notBefore", reasons::NOT_BEFORE_INVALID, &spec.not_before);
+        let not_after = time("spec.notAfter", reasons::NOT_AFTER_INVALID, &spec.not_after);
+        refusals.extend(out_of_order(not_before, not_after));
         Refusals::from_list(refusals)?;
         // Both hold a value here: an absent requester was refused above.
         let requester = requester.unwrap_or(Identity {
@@ -116,8 +125,20 @@ impl Request {
             entitlements: spec.entitlements.clone(),
             reason: spec.reason.clone(),
             duration,
+            not_before,
             not_after,
             references: spec.references.clone(),
         })
     }
+}
+
+fn out_of_order(not_before: Option<Timestamp>, not_after: Option<Timestamp>) -> Option<Refusal> {
+    let (start, end) = (not_before?, not_after?);
+    (start >= end).then(|| {
+        Refusal::new(
+            reasons::NOT_BEFORE_INVALID,
+            "spec.notBefore",
+            format!("{start} is not before spec.notAfter: name a time before {end}"),
+        )
+    })
 }

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 
+use super::approval::describe_approvals;
 use super::artifact::ArtifactKey;
 use super::ending::Ending;
 use super::{Refusals, Resolved};
 use crate::api::{
-    AccessGrant, AccessGrantStatus, ArtifactRecord, Revocation, RevocationCause, Subject, conditions, reasons,
+    AccessGrant, AccessGrantStatus, ApprovalRecord, ArtifactRecord, Revocation, RevocationCause, Subject,
+    conditions, reasons,
 };
 
 /// Longest message put into a status; the schema allows more, people read less.
@@ -46,13 +48,22 @@ pub fn denied(
     at: Timestamp,
 ) -> AccessGrantStatus {
     let message = shortened(&refusals.to_string());
-    let wanted = [
+    let mut wanted: Vec<Wanted<'_>> = vec![
         (conditions::ACCEPTED, "False", refusals.reason(), message.as_str()),
         (conditions::ACTIVE, "False", reasons::DENIED, message.as_str()),
         (conditions::ENDED, "True", reasons::DENIED, "never was in force"),
         (conditions::READY, "False", reasons::DENIED, message.as_str()),
         (conditions::STALLED, "True", refusals.reason(), message.as_str()),
     ];
+    let asked = |status: &AccessGrantStatus| {
+        status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == conditions::APPROVED)
+    };
+    if grant.status.as_ref().is_some_and(asked) {
+        wanted.push((conditions::APPROVED, "False", refusals.reason(), message.as_str()));
+    }
     AccessGrantStatus {
         subject,
         ended_at: Some(micro_time(at)),
@@ -60,11 +71,68 @@ pub fn denied(
     }
 }
 
+/// Admitted; people are asked, or its time has to come. `waiting` says which.
+pub fn waiting(
+    grant: &AccessGrant,
+    resolved: &Resolved,
+    approvals: Vec<ApprovalRecord>,
+    waits: &Waits<'_>,
+    at: Timestamp,
+) -> AccessGrantStatus {
+    let void = approvals.iter().any(|record| record.void.is_some());
+    let (state, message, approval) = match waits {
+        Waits::ForPeople(message) => {
+            let reason = if void {
+                reasons::APPROVAL_VOID
+            } else {
+                reasons::AWAITING_APPROVAL
+            };
+            let message = shortened(message);
+            let approval = Some(("Unknown", reason, message.clone()));
+            (reasons::AWAITING_APPROVAL, message, approval)
+        }
+        Waits::ForItsTime { message, asked } => {
+            let approval = asked.then(|| ("True", reasons::APPROVED, describe_approvals(&approvals)));
+            (reasons::SCHEDULED, shortened(message), approval)
+        }
+    };
+    let mut wanted: Vec<Wanted<'_>> = vec![
+        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ADMITTED),
+        (conditions::ACTIVE, "False", state, &message),
+        (conditions::READY, "False", state, &message),
+        (conditions::RECONCILING, "True", state, &message),
+    ];
+    if let Some((status, reason, message)) = &approval {
+        wanted.insert(1, (conditions::APPROVED, status, reason, message));
+    }
+    AccessGrantStatus {
+        subject: Some(resolved.subject.clone()),
+        resolved: Some(resolved.access.clone()),
+        approvals,
+        ..with_conditions(grant, &wanted, at)
+    }
+}
+
+/// What an admitted request waits for, and how that is said.
+#[derive(Clone, Copy, Debug)]
+pub enum Waits<'a> {
+    /// Approvals.
+    ForPeople(&'a str),
+    /// Its start.
+    ForItsTime {
+        /// When that is.
+        message: &'a str,
+        /// Whether people were asked.
+        asked: bool,
+    },
+}
+
 /// Admitted; what will be made and its end are recorded, nothing is made yet. Access waits for this write, so it says
 /// no more than it must: each condition costs the API server half a millisecond.
 pub fn activating(
     grant: &AccessGrant,
     resolved: &Resolved,
+    approvals: Vec<ApprovalRecord>,
     expires_at: Timestamp,
     artifacts: Vec<ArtifactRecord>,
     at: Timestamp,
@@ -86,6 +154,7 @@ pub fn activating(
     AccessGrantStatus {
         subject: Some(resolved.subject.clone()),
         resolved: Some(resolved.access.clone()),
+        approvals,
         expires_at: Some(micro_time(expires_at)),
         artifacts,
         ..with_conditions(grant, &wanted, at)
@@ -99,11 +168,15 @@ pub fn active(grant: &AccessGrant, uids: &Uids, at: Timestamp) -> AccessGrantSta
         .as_ref()
         .and_then(|status| status.expires_at.as_ref())
         .map_or_else(String::new, |end| format!("until {}", end.0));
-    let wanted = [
+    let approved = approved(grant);
+    let mut wanted: Vec<Wanted<'_>> = vec![
         (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ADMITTED),
         (conditions::ACTIVE, "True", reasons::ACTIVE, until.as_str()),
         (conditions::READY, "True", reasons::ACTIVE, until.as_str()),
     ];
+    if let Some(approved) = &approved {
+        wanted.push((conditions::APPROVED, "True", reasons::APPROVED, approved));
+    }
     let mut status = with_conditions(grant, &wanted, at);
     for record in &mut status.artifacts {
         if let Some(uid) = uids.get(&ArtifactKey::from(&*record)) {
@@ -121,10 +194,22 @@ pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrant
     let message = shortened(&ending.message);
     let (state, reason) = (ending.state(), ending.reason());
     let mut wanted: Vec<Wanted<'_>> = vec![
-        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ADMITTED),
         (conditions::ACTIVE, "False", state, message.as_str()),
         (conditions::ENDED, "True", reason, message.as_str()),
     ];
+    // A request may be taken back before its policy was there.
+    let status = grant.status.as_ref();
+    if status.is_some_and(|status| status.resolved.is_some()) {
+        wanted.insert(
+            0,
+            (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ADMITTED),
+        );
+    }
+    let granted = status.is_some_and(|status| status.expires_at.is_some());
+    let approved = approved(grant).filter(|_| granted);
+    if let Some(approved) = &approved {
+        wanted.push((conditions::APPROVED, "True", reasons::APPROVED, approved));
+    }
     if ending.cause == RevocationCause::ArtifactChanged {
         wanted.push((conditions::DRIFTED, "True", reason, message.as_str()));
     }
@@ -136,11 +221,18 @@ pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrant
         ended_at: Some(micro_time(at)),
         revocation: Some(Revocation {
             cause: ending.cause,
+            by: ending.by.clone(),
             message: message.clone(),
             lag_milliseconds: Some(ending.lag_milliseconds(at)),
         }),
         ..with_conditions(grant, &wanted, at)
     }
+}
+
+/// Who approved, if anybody was asked.
+fn approved(grant: &AccessGrant) -> Option<String> {
+    let approvals = &grant.status.as_ref()?.approvals;
+    (!approvals.is_empty()).then(|| describe_approvals(approvals))
 }
 
 /// The present status with these conditions and no others.
@@ -183,8 +275,10 @@ pub(super) fn condition(
 
 /// The state of a grant: the reason of its condition `Active`.
 pub fn state(grant: &AccessGrant) -> &'static str {
-    const STATES: [&str; 7] = [
+    const STATES: [&str; 9] = [
         reasons::PENDING,
+        reasons::AWAITING_APPROVAL,
+        reasons::SCHEDULED,
         reasons::ACTIVATING,
         reasons::ACTIVE,
         reasons::EXPIRED,

@@ -1,13 +1,15 @@
 //! What the index holds, and how one thing in it leads to another.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
+use super::decisions::DecisionEntry;
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, Subject, reasons};
-use crate::cluster::keys::{GrantKey, Held, Touched};
+use crate::cluster::keys::{DecisionKey, GrantKey, Held, Touched};
 use crate::cluster::mirror::{Change, Mirror};
 use crate::core::{ArtifactKey, Live, NamespaceFacts, Policy, Problem, RoleFacts, status};
 
@@ -19,6 +21,8 @@ pub(super) struct Brief {
     pub(super) policy: String,
     pub(super) state: &'static str,
     pub(super) live: Option<(Option<Subject>, Timestamp)>,
+    /// User name of whoever asked, while it waits for people or for its time.
+    pub(super) pending: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +66,9 @@ pub(super) struct State {
     pub(super) grants: Mirror<GrantKey, Brief>,
     pub(super) grant_keys: HashMap<String, GrantKey>,
     pub(super) live: HashMap<(String, Subject), BTreeSet<GrantKey>>,
+    pub(super) pending: HashMap<(String, String), BTreeSet<GrantKey>>,
+    pub(super) decisions: Mirror<DecisionKey, DecisionEntry>,
+    pub(super) decisions_by_grant: HashMap<GrantKey, BTreeSet<DecisionKey>>,
     pub(super) live_by_policy: HashMap<String, u32>,
     pub(super) written: HashMap<GrantKey, Arc<AccessGrant>>,
     pub(super) seen: HashMap<String, Timestamp>,
@@ -174,6 +181,12 @@ impl State {
                 self.seen.remove(&brief.uid);
             }
         }
+        if let Some(requester) = brief.pending {
+            self.pending
+                .entry((brief.policy.clone(), requester))
+                .or_default()
+                .insert(key.clone());
+        }
         let Some((subject, _)) = brief.live else { return };
         *self.live_by_policy.entry(brief.policy.clone()).or_default() += 1;
         if let Some(subject) = subject {
@@ -186,18 +199,15 @@ impl State {
 
     pub(super) fn unindex(&mut self, key: &GrantKey, brief: &Brief) {
         self.grant_keys.remove(&brief.uid);
+        if let Some(requester) = &brief.pending {
+            remove_from(&mut self.pending, (brief.policy.clone(), requester.clone()), key);
+        }
         let Some((subject, _)) = &brief.live else { return };
         if let Some(count) = self.live_by_policy.get_mut(&brief.policy) {
             *count = count.saturating_sub(1);
         }
         let Some(subject) = subject else { return };
-        let place = (brief.policy.clone(), subject.clone());
-        if let Some(keys) = self.live.get_mut(&place) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.live.remove(&place);
-            }
-        }
+        remove_from(&mut self.live, (brief.policy.clone(), subject.clone()), key);
     }
 
     pub(super) fn forget_written(&mut self, key: &GrantKey, watched: &AccessGrant) {
@@ -217,12 +227,28 @@ impl Brief {
         let live = status
             .and_then(Live::of)
             .map(|live| (live.status.subject.clone(), live.expires_at));
+        let state = status::state(grant);
+        let requester = grant
+            .spec
+            .requester
+            .as_ref()
+            .map(|requester| requester.username.clone());
         Self {
             uid: grant.uid().unwrap_or_default(),
             version: version(grant),
             policy: grant.spec.policy_ref.name.clone(),
-            state: status::state(grant),
+            pending: requester.filter(|_| matches!(state, reasons::AWAITING_APPROVAL | reasons::SCHEDULED)),
+            state,
             live,
+        }
+    }
+}
+
+fn remove_from<P: Eq + Hash>(places: &mut HashMap<P, BTreeSet<GrantKey>>, place: P, key: &GrantKey) {
+    if let Some(keys) = places.get_mut(&place) {
+        keys.remove(key);
+        if keys.is_empty() {
+            places.remove(&place);
         }
     }
 }

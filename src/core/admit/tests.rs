@@ -25,6 +25,7 @@ fn in_namespace(
         namespace,
         settings: &settings(),
         now: at("2026-12-01T09:15:00Z"),
+        start: at("2026-12-01T09:15:00Z"),
     })
 }
 
@@ -653,6 +654,7 @@ fn the_clusters_cap_bounds_what_an_older_policy_still_allows() {
             namespace: Some(&prod()),
             settings: &settings,
             now: now(),
+            start: now(),
         })
     };
     assert!(asked("1h").is_ok());

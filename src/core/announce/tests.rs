@@ -18,6 +18,7 @@ fn ended(cause: RevocationCause, was_active: bool) -> Announcement {
     Announcement::Ended(Ending {
         cause,
         message: "somebody did something".to_owned(),
+        by: None,
         due: now(),
         was_active,
     })

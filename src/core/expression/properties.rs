@@ -80,6 +80,7 @@ fn request() -> Request {
         entitlements: None,
         reason: "PAY-123".to_owned(),
         duration: None,
+        not_before: None,
         not_after: None,
         references: Vec::new(),
     }

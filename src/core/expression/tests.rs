@@ -26,6 +26,7 @@ impl Asked {
                 entitlements: None,
                 reason: "PAY-123 checkout returns 500".to_owned(),
                 duration: None,
+                not_before: None,
                 not_after: None,
                 references: vec![Reference {
                     kind: "Ticket".to_owned(),

@@ -36,7 +36,7 @@ pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
     .guards()
 }
 
-/// No request for access, no Secret, nothing in or through pods, and a token only for the canary. What the operator
+/// No request for access, no decision about one, no Secret, nothing in or through pods, and a token only for the canary. What the operator
 /// may hand out it holds itself, and this is what of it does most harm.
 pub(super) fn limits(settings: &GuardSettings) -> [Guard; 2] {
     Validating {
@@ -51,7 +51,7 @@ pub(super) fn limits(settings: &GuardSettings) -> [Guard; 2] {
                 quoted(CANARY),
                 operator_asks(settings)
             ),
-            "Curfew's own accounts ask for no access, make no token, Secret or pod, and enter none: use an account of \
+            "Curfew's own accounts ask for no access and decide nothing, make no token, Secret or pod, and enter none: use an account of \
              your own",
         )],
         ..Validating::default()
@@ -61,7 +61,12 @@ pub(super) fn limits(settings: &GuardSettings) -> [Guard; 2] {
 
 fn limited() -> Vec<Value> {
     vec![
-        requests("access.curfew.dev", "v1alpha1", &["CREATE"], &["accessgrants"]),
+        requests(
+            "access.curfew.dev",
+            "v1alpha1",
+            &["CREATE"],
+            &["accessgrants", "accessdecisions"],
+        ),
         requests("", "v1", &["CREATE"], &["serviceaccounts/token"]),
         requests("", "v1", &["CREATE", "UPDATE", "DELETE"], &["secrets"]),
         requests("", "v1", &["CREATE"], &["pods"]),

@@ -9,11 +9,13 @@
 mod authors;
 mod binding;
 mod canary;
+mod decision;
 mod expression;
 mod fuse;
 mod grant;
 mod hands;
 mod identities;
+mod identity;
 mod manifest;
 mod names;
 mod pods;
@@ -115,10 +117,12 @@ pub struct Guard {
 
 /// Every guard, in an order that does not change, a policy before its binding.
 pub fn guards(settings: &GuardSettings) -> Vec<Guard> {
-    let [fills, fills_binding] = requester::fills_in();
+    let filling = [requester::fills_in(), decision::fills_in()];
     let validating = [
         requester::states_themselves(),
         grant::metadata(settings),
+        decision::states_themselves(),
+        decision::metadata(),
         status::by_the_operator(settings),
         fuse::only_burns(settings),
         pods::none_of_a_fuse(),
@@ -133,10 +137,7 @@ pub fn guards(settings: &GuardSettings) -> Vec<Guard> {
         identities::nothing_lives_there(settings),
         canary::dry_runs_only(settings),
     ];
-    [fills, fills_binding]
-        .into_iter()
-        .chain(validating.into_iter().flatten())
-        .collect()
+    filling.into_iter().chain(validating).flatten().collect()
 }
 
 /// Every guard is called so; what follows says which.

@@ -1,4 +1,4 @@
-//! What Curfew says about grants and policies is said by Curfew.
+//! What Curfew says about grants, decisions and policies is said by Curfew.
 
 use crate::api::{GROUP, VERSION};
 
@@ -14,12 +14,16 @@ pub(super) fn by_the_operator(settings: &GuardSettings) -> [Guard; 2] {
             GROUP,
             VERSION,
             &["UPDATE"],
-            &["accessgrants/status", "accesspolicies/status"],
+            &[
+                "accessgrants/status",
+                "accessdecisions/status",
+                "accesspolicies/status",
+            ],
         )],
         validations: vec![demand(
             operator_asks(settings),
-            "status is what Curfew observed, and only Curfew writes it: to end a grant, delete it; to have other \
-             access, make a new one",
+            "status is what Curfew observed, and only Curfew writes it: to end a grant, decide Revoke; to have \
+             other access, make a new one",
         )],
         ..Validating::default()
     }

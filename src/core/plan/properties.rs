@@ -634,7 +634,7 @@ impl World {
                 let status = self.it.grant.at_present();
                 assert!(status.ended_at.is_some() || status.expires_at.is_none());
             }
-            Effect::ProveAbsent(_) | Effect::Announce(_) => {}
+            Effect::ProveAbsent(_) | Effect::Announce(_) | Effect::RecordVerdict(_) => {}
         }
         match self.it.apply(effect) {
             Ok(()) => {}

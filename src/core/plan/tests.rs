@@ -9,7 +9,7 @@ use crate::core::facts::{Content, RoleFacts};
 use crate::core::fixtures::{
     Situation, at, condition, grant, named, now, policy, role_entitlement, rule, seconds,
 };
-use crate::core::{Artifact, Body};
+use crate::core::{Artifact, Body, Policy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::sync::Arc;
 
@@ -155,6 +155,7 @@ fn ended_as(cause: RevocationCause, message: &str, due: Timestamp) -> Ending {
     Ending {
         cause,
         message: message.to_owned(),
+        by: None,
         due,
         was_active: true,
     }
@@ -247,6 +248,7 @@ fn a_role_is_given_by_an_intent_beside_a_fuse_then_a_binding() {
                 duration: "30m".to_owned(),
                 entitlements: vec![look_resolved()],
             }),
+            approvals: Vec::new(),
             activated_at: None,
             expires_at: Some(MicroTime(end())),
             ended_at: None,

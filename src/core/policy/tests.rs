@@ -31,7 +31,7 @@ fn a_policy_is_read_as_it_is_written() {
         (parsed.active_per_subject, parsed.on_policy_change),
         (7, OnChange::Keep)
     );
-    assert_eq!(parsed.path, Path::Automatic);
+    assert!(matches!(parsed.approval, Approval::Never));
     assert!(parsed.windows.is_empty());
     assert_eq!(
         (parsed.reason.min_length, parsed.reason.pattern.is_none()),

@@ -13,6 +13,7 @@ fn resolved(situation: &Situation, policy: &Policy) -> Resolved {
         namespace: situation.namespace.as_ref(),
         settings: &situation.settings,
         now: situation.now,
+        start: situation.now,
     })
     .unwrap();
     resolve(

@@ -4,12 +4,12 @@
 //! The canary holds the rights that bring a forgery as far as admission, and a guard of its own lets it make dry runs
 //! only.
 
-use crate::api::Requester;
+use crate::api::UserInfo;
 use crate::core::guard::GuardSettings;
 
 /// The canary as the API server knows it.
-pub fn canary_identity(settings: &GuardSettings) -> Requester {
-    Requester {
+pub fn canary_identity(settings: &GuardSettings) -> UserInfo {
+    UserInfo {
         username: settings.canary_username(),
         groups: vec![
             "system:serviceaccounts".to_owned(),

@@ -8,7 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use crate::api::{
-    AccessGrant, AccessGrantSpec, GRANT_UID_LABEL, NAME_PREFIX, PolicyRef, Requester, RoleKind, Subject,
+    AccessDecision, AccessDecisionSpec, AccessGrant, AccessGrantSpec, DecisionKind, GRANT_UID_LABEL,
+    GrantRef, NAME_PREFIX, PolicyRef, RoleKind, Subject, UserInfo,
 };
 use crate::core::guard::CANARY;
 use crate::core::{Artifact, Body, GrantIdentity, Span};
@@ -24,6 +25,12 @@ pub enum Forgery {
     ReservedLabel,
     /// A grant that somebody owns: the garbage collector would end it without a word.
     OwnedGrant,
+    /// A decision that names somebody else as its decider.
+    AnotherDecider,
+    /// An approval by a service account.
+    ApprovalByServiceAccount,
+    /// A decision that somebody owns.
+    OwnedDecision,
     /// A status that the operator did not write.
     Status,
     /// A fuse that the operator did not make.
@@ -53,7 +60,7 @@ pub struct Scene<'a> {
     /// Name of a grant that is there.
     pub grant: &'a str,
     /// The canary.
-    pub canary: &'a Requester,
+    pub canary: &'a UserInfo,
     /// The longest any access may last.
     pub cap: Span,
     /// When.
@@ -65,6 +72,8 @@ pub struct Scene<'a> {
 pub enum Attempt {
     /// Create this grant.
     Grant(Box<AccessGrant>),
+    /// Create this decision.
+    Decision(Box<AccessDecision>),
     /// Patch the status of the scene's grant (a merge patch).
     Status(Value),
     /// Create this, just as Curfew would.
@@ -81,11 +90,14 @@ const LASTING: Duration = Duration::from_mins(1);
 
 impl Forgery {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::AnotherRequester,
         Self::HiddenGroup,
         Self::ReservedLabel,
         Self::OwnedGrant,
+        Self::AnotherDecider,
+        Self::ApprovalByServiceAccount,
+        Self::OwnedDecision,
         Self::Status,
         Self::Fuse,
         Self::Role,
@@ -98,6 +110,8 @@ impl Forgery {
         match self {
             Self::AnotherRequester | Self::HiddenGroup => "curfew-requester",
             Self::ReservedLabel | Self::OwnedGrant => "curfew-grant",
+            Self::AnotherDecider | Self::ApprovalByServiceAccount => "curfew-decider",
+            Self::OwnedDecision => "curfew-decision",
             Self::Status => "curfew-status",
             Self::Fuse => "curfew-fuse",
             Self::Role => "curfew-role",
@@ -121,6 +135,9 @@ impl Forgery {
             Self::HiddenGroup => "a grant that hides a group",
             Self::ReservedLabel => "a grant with a reserved label",
             Self::OwnedGrant => "a grant with an owner",
+            Self::AnotherDecider => "a decision in somebody else's name",
+            Self::ApprovalByServiceAccount => "an approval by a service account",
+            Self::OwnedDecision => "a decision with an owner",
             Self::Status => "a status that Curfew did not write",
             Self::Fuse => "a fuse as if made by Curfew",
             Self::Role => "a Role as if made by Curfew",
@@ -136,6 +153,11 @@ impl Forgery {
             edit(&mut grant);
             Attempt::Grant(Box::new(grant))
         };
+        let decision = |edit: fn(&mut AccessDecision)| {
+            let mut decision = honest_decision(scene);
+            edit(&mut decision);
+            Attempt::Decision(Box::new(decision))
+        };
         match self {
             Self::AnotherRequester => grant(|grant| {
                 "somebody-else".clone_into(&mut requester(grant).username);
@@ -148,13 +170,17 @@ impl Forgery {
                 grant.metadata.labels = Some(BTreeMap::from([label]));
             }),
             Self::OwnedGrant => grant(|grant| {
-                grant.metadata.owner_references = Some(vec![OwnerReference {
-                    api_version: "v1".to_owned(),
-                    kind: "ConfigMap".to_owned(),
-                    name: "nothing".to_owned(),
-                    uid: NO_UID.to_owned(),
-                    ..OwnerReference::default()
-                }]);
+                grant.metadata.owner_references = Some(vec![nothing()]);
+            }),
+            Self::AnotherDecider => decision(|decision| {
+                "somebody-else".clone_into(&mut decision.spec.decider.get_or_insert_default().username);
+            }),
+            Self::ApprovalByServiceAccount => decision(|decision| {
+                decision.spec.decision = DecisionKind::Approve;
+                decision.spec.access_hash = Some(format!("sha256:{:064}", 0));
+            }),
+            Self::OwnedDecision => decision(|decision| {
+                decision.metadata.owner_references = Some(vec![nothing()]);
             }),
             // A generation that no grant reaches: its spec never changes.
             Self::Status => Attempt::Status(json!({"status": {"observedGeneration": 1_000_000}})),
@@ -194,7 +220,37 @@ fn honest_grant(scene: &Scene<'_>) -> AccessGrant {
     grant
 }
 
-fn requester(grant: &mut AccessGrant) -> &mut Requester {
+/// The canary would end access, which is open to service accounts.
+fn honest_decision(scene: &Scene<'_>) -> AccessDecision {
+    let mut decision = AccessDecision::new(
+        "canary",
+        AccessDecisionSpec {
+            grant_ref: GrantRef {
+                name: scene.grant.to_owned(),
+                uid: NO_UID.to_owned(),
+            },
+            decision: DecisionKind::Revoke,
+            access_hash: None,
+            decider: Some(scene.canary.clone()),
+            reason: Some("a forgery that has to be refused".to_owned()),
+        },
+    );
+    decision.metadata.namespace = Some(scene.namespace.to_owned());
+    decision
+}
+
+/// An owner that is not there.
+fn nothing() -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "ConfigMap".to_owned(),
+        name: "nothing".to_owned(),
+        uid: NO_UID.to_owned(),
+        ..OwnerReference::default()
+    }
+}
+
+fn requester(grant: &mut AccessGrant) -> &mut UserInfo {
     grant.spec.requester.get_or_insert_default()
 }
 
@@ -228,7 +284,7 @@ mod tests {
     use crate::core::guard::{Guard, GuardKind, GuardSettings, guards};
     use crate::core::self_test::canary_identity;
 
-    fn scene(canary: &Requester) -> Scene<'_> {
+    fn scene(canary: &UserInfo) -> Scene<'_> {
         Scene {
             namespace: "prod",
             grant: "pay-123",
@@ -278,6 +334,36 @@ mod tests {
                 "{forgery:?}: {lies:?}"
             );
             assert!(requester.groups.iter().all(|group| own.groups.contains(group)));
+        }
+    }
+
+    #[test]
+    fn a_forged_decision_is_honest_but_for_one_thing() {
+        let canary = canary_identity(&settings());
+        let scene = scene(&canary);
+        for forgery in [
+            Forgery::AnotherDecider,
+            Forgery::ApprovalByServiceAccount,
+            Forgery::OwnedDecision,
+        ] {
+            let Attempt::Decision(forged) = forgery.attempt(&scene) else {
+                panic!("{forgery:?} is no decision");
+            };
+            let decider = forged.spec.decider.as_ref().unwrap();
+            let lies = [
+                *decider != canary,
+                forged.spec.decision != DecisionKind::Revoke,
+                forged.metadata.owner_references.is_some(),
+            ];
+            assert_eq!(
+                lies.iter().filter(|lie| **lie).count(),
+                1,
+                "{forgery:?}: {lies:?}"
+            );
+            assert_eq!(
+                forged.spec.access_hash.is_some(),
+                forged.spec.decision == DecisionKind::Approve
+            );
         }
     }
 

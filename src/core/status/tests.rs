@@ -58,6 +58,7 @@ fn ending(cause: RevocationCause, was_active: bool) -> Ending {
     Ending {
         cause,
         message: "somebody did something".to_owned(),
+        by: None,
         due: now(),
         was_active,
     }
@@ -281,6 +282,7 @@ fn the_end_keeps_everything_recorded_and_says_how_late_it_came() {
             ended_at: Some(MicroTime(later())),
             revocation: Some(Revocation {
                 cause: RevocationCause::RoleChanged,
+                by: None,
                 message: "somebody did something".to_owned(),
                 lag_milliseconds: Some(7000),
             }),

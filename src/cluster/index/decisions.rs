@@ -1,0 +1,175 @@
+//! What people decided, as far as the index knows.
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::runtime::watcher::Event;
+
+use super::Index;
+use super::state::State;
+use crate::api::{AccessDecision, StandsAgainst};
+use crate::cluster::keys::{DecisionKey, GrantKey, Touched};
+use crate::cluster::mirror::Change;
+use crate::core::{Decision, Judged, Objection, keeper};
+
+/// A decision and what it stands against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DecisionEntry {
+    pub(super) decision: Decision,
+    against: Option<StandsAgainst>,
+    kept: bool,
+}
+
+impl Index {
+    /// Takes in an event about decisions.
+    pub fn decision(&self, event: &Event<AccessDecision>) -> Touched {
+        let mut state = self.write();
+        let changes = state.decisions.take(event, |decision| {
+            let key = DecisionKey {
+                namespace: decision.namespace().unwrap_or_default(),
+                name: decision.name_any(),
+            };
+            let entry = DecisionEntry {
+                decision: Decision::from(decision),
+                against: decision
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.stands_against.clone()),
+                kept: keeper(&decision.metadata).is_some(),
+            };
+            (key, entry)
+        });
+        let mut touched = Touched::default();
+        for change in changes {
+            let (key, before) = match change {
+                Change::Set(key, before) => (key, before),
+                Change::Removed(key, before) => (key, Some(before)),
+            };
+            if let Some(before) = before {
+                state.forget_decision(&key, &before);
+            }
+            let Some(entry) = state.decisions.get(&key).cloned() else {
+                continue;
+            };
+            state.note_decision(&key, &entry);
+            if !entry.decision.is_open() {
+                continue;
+            }
+            match state.grant_keys.get(&entry.decision.grant_uid) {
+                // Its own words may not make it touch a grant of another namespace.
+                Some(grant) if grant.namespace == key.namespace && grant.name == entry.decision.grant => {
+                    // A decision that waits is looked at when another one counts.
+                    if entry.decision.recorded.is_none() {
+                        touched.grants.insert(grant.clone());
+                    }
+                }
+                _ => {
+                    touched.decisions.insert(key);
+                }
+            }
+        }
+        touched
+    }
+
+    /// What people decided about a grant, oldest first.
+    pub fn decisions_about(&self, grant: &GrantKey, uid: &str) -> Vec<Decision> {
+        let state = self.read();
+        let mut decisions: Vec<_> = state
+            .decisions_by_grant
+            .get(grant)
+            .into_iter()
+            .flatten()
+            .filter_map(|key| state.decisions.get(key))
+            .filter(|entry| entry.decision.grant_uid == uid)
+            .map(|entry| entry.decision.clone())
+            .collect();
+        decisions.sort_by(|one, other| (one.made_at, &one.uid).cmp(&(other.made_at, &other.uid)));
+        decisions
+    }
+
+    /// What people decided about earlier grants of that name, and still stands.
+    pub fn objections(&self, grant: &GrantKey) -> Vec<Objection> {
+        let state = self.read();
+        let keys = state.decisions_by_grant.get(grant).into_iter().flatten();
+        keys.filter_map(|key| state.decisions.get(key))
+            .filter_map(|entry| {
+                Some(Objection {
+                    decision: entry.decision.name.clone(),
+                    decider: entry.decision.decider.username.clone(),
+                    against: entry.against.clone()?,
+                })
+            })
+            .collect()
+    }
+
+    /// A decision that nobody has judged yet.
+    pub fn open_decision(&self, key: &DecisionKey) -> Option<Decision> {
+        let state = self.read();
+        let entry = state.decisions.get(key)?;
+        entry.decision.is_open().then(|| entry.decision.clone())
+    }
+
+    /// Notes what this process has just recorded of a decision, until the watch delivers it.
+    pub fn judged(&self, namespace: &str, judged: &Judged) {
+        let mut state = self.write();
+        let key = DecisionKey {
+            namespace: namespace.to_owned(),
+            name: judged.decision.name.clone(),
+        };
+        let Some(mut entry) = state.decisions.get(&key).cloned() else {
+            return;
+        };
+        if entry.decision.uid != judged.decision.uid {
+            return;
+        }
+        entry.decision.recorded = Some(judged.verdict.standing);
+        entry.against.clone_from(&judged.verdict.stands_against);
+        state.decisions.put(key, entry);
+    }
+
+    /// Decisions that are records of nothing any more: made before `made_before`, about grants that are gone, and
+    /// standing against nothing at `now`. Those that a tool would only make again are none of them.
+    pub fn stale_decisions(&self, made_before: Timestamp, now: Timestamp) -> Vec<(DecisionKey, String)> {
+        let state = self.read();
+        let stale = |entry: &DecisionEntry| {
+            entry.decision.made_at < made_before
+                && !entry.kept
+                && !state.grant_keys.contains_key(&entry.decision.grant_uid)
+                && entry
+                    .against
+                    .as_ref()
+                    .is_none_or(|against| against.until.0 <= now)
+        };
+        state
+            .decisions
+            .iter()
+            .filter(|(_, entry)| stale(entry))
+            .map(|(key, entry)| (key.clone(), entry.decision.uid.clone()))
+            .collect()
+    }
+}
+
+impl State {
+    fn note_decision(&mut self, key: &DecisionKey, entry: &DecisionEntry) {
+        self.decisions_by_grant
+            .entry(about(key, entry))
+            .or_default()
+            .insert(key.clone());
+    }
+
+    fn forget_decision(&mut self, key: &DecisionKey, entry: &DecisionEntry) {
+        let grant = about(key, entry);
+        if let Some(keys) = self.decisions_by_grant.get_mut(&grant) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.decisions_by_grant.remove(&grant);
+            }
+        }
+    }
+}
+
+fn about(key: &DecisionKey, entry: &DecisionEntry) -> GrantKey {
+    GrantKey {
+        namespace: key.namespace.clone(),
+        name: entry.decision.grant.clone(),
+    }
+}
