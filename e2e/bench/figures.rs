@@ -27,6 +27,8 @@ pub enum Limit {
     AtMostTimesBare(f64),
     /// At least so many times what the bare client did in the same run.
     AtLeastTimesBare(f64),
+    /// At most so many times another reading of Curfew in the same run.
+    AtMostTimes(f64, &'static str),
 }
 
 const fn figure(name: &'static str, reading: &'static str, unit: &'static str, limit: Limit) -> Figure {
@@ -39,7 +41,7 @@ const fn figure(name: &'static str, reading: &'static str, unit: &'static str, l
 }
 
 /// All of them.
-pub const FIGURES: [Figure; 14] = [
+pub const FIGURES: [Figure; 17] = [
     figure(
         "revocation lag, idle, p99",
         "lag_ms.single.p99",
@@ -95,6 +97,24 @@ pub const FIGURES: [Figure; 14] = [
         Limit::Below(1.0),
     ),
     figure(
+        "approval to access, p50",
+        "approval_ms.single.p50",
+        "ms",
+        Limit::AtMostTimes(1.3, "activation_ms.single.p50"),
+    ),
+    figure(
+        "writes while idle, 1,000 awaiting approval",
+        "idle_writes.awaiting1000",
+        "",
+        Limit::AtMost(0.0),
+    ),
+    figure(
+        "requests while idle, 1,000 awaiting approval",
+        "idle_requests_per_second.awaiting1000",
+        "/s",
+        Limit::Below(1.0),
+    ),
+    figure(
         "operator CPU a grant",
         "cpu_ms_per_grant.burst1000",
         "ms",
@@ -145,9 +165,13 @@ impl Figure {
         let (limit, ratio) = match self.limit {
             Limit::AtMost(limit) | Limit::Below(limit) => (limit, None),
             Limit::AtMostTimesBare(times) | Limit::AtLeastTimesBare(times) => times_bare(times)?,
+            Limit::AtMostTimes(times, reading) => {
+                let other = readings.get(Contender::Curfew, reading)?;
+                (times * other, Some(value / other))
+            }
         };
         let reached = match self.limit {
-            Limit::AtMost(_) | Limit::AtMostTimesBare(_) => value <= limit,
+            Limit::AtMost(_) | Limit::AtMostTimesBare(_) | Limit::AtMostTimes(..) => value <= limit,
             Limit::Below(_) => value < limit,
             Limit::AtLeastTimesBare(_) => value >= limit,
         };
@@ -167,6 +191,7 @@ impl Figure {
             Limit::Below(limit) => format!("< {limit} {unit}"),
             Limit::AtMostTimesBare(times) => format!("≤ {times} × bare"),
             Limit::AtLeastTimesBare(times) => format!("≥ {times} × bare"),
+            Limit::AtMostTimes(times, reading) => format!("≤ {times} × {reading}"),
         }
         .trim_end()
         .to_owned()

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use curfew::api::{AccessGrant, AccessGrantStatus, GROUP, VERSION};
+use curfew::api::{AccessDecision, AccessGrant, AccessGrantStatus, GROUP, VERSION};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, rbac::v1::RoleBinding};
@@ -20,6 +20,8 @@ use crate::harness::eventually;
 pub const NAMESPACE: &str = "bench";
 /// The policy that is asked under.
 pub const POLICY: &str = "bench";
+/// The policy under which somebody has to approve.
+const MANUAL_POLICY: &str = "bench-manual";
 /// How many ask at once.
 pub const CREATORS: usize = 50;
 /// How long the cluster may take to be empty again.
@@ -32,6 +34,8 @@ pub enum Wish {
     Role,
     /// Rules of the policy's own, which become a Role.
     Rules,
+    /// An existing role, if somebody approves.
+    Approval,
 }
 
 /// A grant that was made.
@@ -71,7 +75,7 @@ impl Load {
     pub async fn one(&self, wish: Wish, end: Timestamp) -> anyhow::Result<Made> {
         let person = format!("bench-{}", self.people.fetch_add(1, Ordering::Relaxed));
         let mut spec = json!({
-            "policyRef": {"name": POLICY},
+            "policyRef": {"name": if wish == Wish::Approval { MANUAL_POLICY } else { POLICY }},
             "reason": "BENCH-1 how fast does access come and go",
             "notAfter": end.to_string(),
         });
@@ -140,6 +144,31 @@ impl Load {
         making.buffer_unordered(CREATORS).try_collect().await
     }
 
+    /// Somebody new approves what that grant asks for now. Answers when that was answered.
+    pub async fn approve(&self, made: &Made) -> anyhow::Result<Timestamp> {
+        let status = self.grants().get(&made.name).await?.status;
+        let access = status.and_then(|status| status.resolved);
+        let hash = access.context("nothing is asked for yet")?.hash;
+        let decision = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": "AccessDecision",
+            "metadata": {"name": format!("{}-yes", made.name)},
+            "spec": {
+                "grantRef": {"name": made.name, "uid": made.uid},
+                "decision": "Approve",
+                "accessHash": hash,
+            },
+        });
+        let path = AccessDecision::url_path(&(), Some(NAMESPACE));
+        let mut request =
+            Request::new(path).create(&PostParams::default(), serde_json::to_vec(&decision)?)?;
+        let headers = request.headers_mut();
+        headers.insert("Impersonate-User", "bench-lead".parse()?);
+        headers.insert("Impersonate-Group", "bench-leads".parse()?);
+        self.client.request::<Value>(request).await?;
+        Ok(Timestamp::now())
+    }
+
     /// The grants.
     pub fn grants(&self) -> Api<AccessGrant> {
         Api::namespaced(self.client.clone(), NAMESPACE)
@@ -149,6 +178,8 @@ impl Load {
     pub async fn clear(&self) -> anyhow::Result<()> {
         let (delete, all) = (DeleteParams::background(), ListParams::default());
         self.grants().delete_collection(&delete, &all).await?;
+        let decisions = Api::<AccessDecision>::namespaced(self.client.clone(), NAMESPACE);
+        decisions.delete_collection(&delete, &all).await?;
         self.bindings_left_by_bare(&delete, &all).await?;
         eventually("nothing is left of the grants", EMPTY, async || {
             self.none_of::<AccessGrant>().await?;

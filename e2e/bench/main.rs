@@ -8,6 +8,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod approvals;
 mod bare;
 mod contender;
 mod figures;
@@ -27,7 +28,7 @@ use clap::Parser;
 use contender::{Contender, Running};
 use harness::{Plane, in_repository, install};
 use jiff::Timestamp;
-use load::{Load, NAMESPACE, POLICY};
+use load::{Load, NAMESPACE};
 use progress::Teller;
 use readings::Readings;
 use report::{Report, Setting};
@@ -130,14 +131,19 @@ async fn measure(
     Ok(report.text()?)
 }
 
-/// Installs Curfew and the policy, and waits until the operator finds the policy usable.
+/// Installs Curfew and the policies, and waits until the operator finds the policies usable.
 async fn prepare(plane: &Plane, operator: &Path) -> anyhow::Result<()> {
     install(plane).await?;
     plane.apply(&in_repository("e2e/bench/policy.yaml")).await?;
     let running = Running::start(plane, Contender::Curfew, operator).await?;
-    let policy = format!("accesspolicy/{POLICY}");
     plane
-        .run_kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", &policy])
+        .run_kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            "--timeout=60s",
+            "accesspolicies",
+            "--all",
+        ])
         .await?;
     running.stop().await
 }

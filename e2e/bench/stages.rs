@@ -23,7 +23,7 @@ use crate::watch::{Sighting, Sightings};
 use crate::writes::{Writes, requests};
 
 /// Time between two grants of those that come alone: long enough for the bookkeeping of one to be done.
-const PACE: Duration = Duration::from_millis(150);
+pub(crate) const PACE: Duration = Duration::from_millis(150);
 /// How long a grant stands beyond the time that making it may take.
 const STANDING: Duration = Duration::from_secs(3);
 /// How long ending so many may take at most, before the benchmark gives up.
@@ -73,7 +73,7 @@ impl Scale {
     /// How many phases the teller tells.
     pub fn phases(&self) -> usize {
         let starts = if self.ended > 0 { 2 } else { 0 };
-        1 + 2 * (1 + self.bursts.len()) + 1 + 2 + starts
+        1 + 2 * (1 + self.bursts.len()) + 1 + 2 + 2 + starts
     }
 }
 
@@ -145,6 +145,7 @@ impl Bench<'_> {
             }
         }
         self.rules(scale.rules).await?;
+        self.approvals(scale).await?;
         self.standing(scale).await
     }
 
@@ -277,7 +278,7 @@ impl Bench<'_> {
             made.len(),
         )
         .await?;
-        self.idle(&running, scale).await?;
+        self.idle(&running, &format!("live{live}"), scale.idle).await?;
         if scale.ended == 0 {
             return self.stop(running).await;
         }
@@ -292,12 +293,15 @@ impl Bench<'_> {
         self.starts(live + ended).await
     }
 
-    async fn idle(&mut self, running: &Running, scale: &Scale) -> anyhow::Result<()> {
-        let (live, window) = (scale.live, scale.idle);
-        self.teller.phase(format_args!(
-            "curfew: idle with {live} live grants, {} s",
-            window.as_secs()
-        ));
+    /// What doing nothing costs.
+    pub(crate) async fn idle(
+        &mut self,
+        running: &Running,
+        what: &str,
+        window: Duration,
+    ) -> anyhow::Result<()> {
+        self.teller
+            .phase(format_args!("curfew: idle, {what}, {} s", window.as_secs()));
         // The policy's count of live grants is written ten seconds after the last change at most.
         sleep(Duration::from_secs(12)).await;
         let from = self.plane.audit_mark()?;
@@ -309,17 +313,17 @@ impl Bench<'_> {
         #[expect(clippy::cast_precision_loss, reason = "hundreds")]
         let (writes, requests) = (Writes::of(&events).number() as f64, requests(&events) as f64);
         let who = Contender::Curfew;
-        self.readings.put(who, &format!("idle_writes.live{live}"), writes);
+        self.readings.put(who, &format!("idle_writes.{what}"), writes);
         self.readings.put(
             who,
-            &format!("idle_requests_per_second.live{live}"),
+            &format!("idle_requests_per_second.{what}"),
             requests / seconds,
         );
         let cpu = (usage.cpu_seconds - cpu) * 1000.0 / seconds;
         self.readings
-            .put(who, &format!("idle_cpu_ms_per_second.live{live}"), cpu);
+            .put(who, &format!("idle_cpu_ms_per_second.{what}"), cpu);
         self.readings
-            .put(who, &format!("resident_mib.live{live}"), usage.resident_mib);
+            .put(who, &format!("resident_mib.{what}"), usage.resident_mib);
         Ok(())
     }
 
@@ -351,17 +355,17 @@ impl Bench<'_> {
         Ok(())
     }
 
-    async fn start(&self, who: Contender) -> anyhow::Result<Running> {
+    pub(crate) async fn start(&self, who: Contender) -> anyhow::Result<Running> {
         Running::start(self.plane, who, self.operator).await
     }
 
-    async fn stop(&self, running: Running) -> anyhow::Result<()> {
+    pub(crate) async fn stop(&self, running: Running) -> anyhow::Result<()> {
         running.stop().await?;
         self.load.clear().await
     }
 
     /// Some grants before anything counts: connections are open, caches filled. Answers how one of them ended.
-    async fn warm_up(&self, running: &Running) -> anyhow::Result<Option<AccessGrantStatus>> {
+    pub(crate) async fn warm_up(&self, running: &Running) -> anyhow::Result<Option<AccessGrantStatus>> {
         let life = self.burst(running, CREATORS, Wish::Role).await?;
         let Some(one) = life.made.first() else {
             return Ok(None);
@@ -431,7 +435,7 @@ impl Bench<'_> {
     }
 
     /// Waits until the watch has seen it of all of them.
-    async fn until_seen(
+    pub(crate) async fn until_seen(
         &self,
         what: &str,
         running: &Running,
@@ -509,7 +513,7 @@ fn lead(who: Contender, number: usize) -> Duration {
 }
 
 /// Then, to the millisecond: what is compared must be what a status can hold.
-fn in_so_long(duration: Duration) -> anyhow::Result<Timestamp> {
+pub(crate) fn in_so_long(duration: Duration) -> anyhow::Result<Timestamp> {
     let then = Timestamp::now().saturating_add(duration)?;
     Ok(Timestamp::from_millisecond(then.as_millisecond())?)
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::future::try_join_all;
+use futures::try_join;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -144,10 +146,31 @@ pub async fn freshen(
     now: Timestamp,
 ) -> Result<Observation, Error> {
     let key = GrantKey::of(&seen.grant);
-    seen.namespace = namespace_live(edges, &key.namespace).await?;
     let name = seen.grant.spec.policy_ref.name.clone();
     let policies = Api::<AccessPolicy>::all(edges.client.clone());
-    let live = call("read policy", policies.get_metadata_opt(&name)).await?;
+    let accounts = Api::<ServiceAccount>::namespaced(edges.client.clone(), &settings.identities);
+    let roles = role_names(&seen.grant, &seen.policy)
+        .into_iter()
+        .map(async |(kind, role)| {
+            let facts = role_live(edges, &key.namespace, kind, &role).await?;
+            Ok::<_, Error>(facts.map(|facts| ((kind, role), Arc::new(facts))))
+        });
+    let identities = identity_names(&seen.grant, &seen.policy)
+        .into_iter()
+        .map(async |name| {
+            let live = call("read ServiceAccount", accounts.get_metadata_opt(&name)).await?;
+            Ok::<_, Error>(live.map(|account| (name, account.uid().unwrap_or_default())))
+        });
+    // Side by side: access that people approved waits for the answers.
+    let (namespace, live, roles, identities) = try_join!(
+        namespace_live(edges, &key.namespace),
+        call("read policy", policies.get_metadata_opt(&name)),
+        try_join_all(roles.collect::<Vec<_>>()),
+        try_join_all(identities.collect::<Vec<_>>()),
+    )?;
+    seen.namespace = namespace;
+    seen.roles = roles.into_iter().flatten().collect();
+    seen.identities = identities.into_iter().flatten().collect();
     let version = |uid: Option<&str>, generation: i64| (uid.unwrap_or_default().to_owned(), generation);
     let there = live.map(|live| {
         version(
@@ -164,20 +187,6 @@ pub async fn freshen(
             since: now,
             why: "has not been judged yet".to_owned(),
         };
-    }
-    seen.roles = Roles::new();
-    for (kind, role) in role_names(&seen.grant, &seen.policy) {
-        if let Some(facts) = role_live(edges, &key.namespace, kind, &role).await? {
-            seen.roles.insert((kind, role), Arc::new(facts));
-        }
-    }
-    seen.identities = Identities::new();
-    let accounts = Api::<ServiceAccount>::namespaced(edges.client.clone(), &settings.identities);
-    for name in identity_names(&seen.grant, &seen.policy) {
-        let live = call("read ServiceAccount", accounts.get_metadata_opt(&name)).await?;
-        if let Some(account) = live {
-            seen.identities.insert(name, account.uid().unwrap_or_default());
-        }
     }
     Ok(seen)
 }

@@ -13,14 +13,15 @@ use super::facts::{
 use super::self_test::Standing;
 use super::status::{self, Uids};
 use super::{
-    Announcement, Artifact, ArtifactKey, Body, Decision, Effect, Objection, Plan, Policy, Span, plan,
+    Announcement, Artifact, ArtifactKey, Authority, Body, Decision, Effect, Identity, Objection, Plan,
+    Policy, Span, plan,
 };
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ActAsEntitlement,
-    ArtifactKind, DurationLimits, DurationText, Entitlement, EntitlementRequest, Escalation, GrantableRule,
-    Limits, NamespaceSelector, Narrowing, OnChange, Path, PolicyRef, Principal, PrincipalKind,
-    REVOKE_FINALIZER, ReasonDemands, RequestCondition, RoleEntitlement, RoleKind, Rule, RulesEntitlement,
-    Selection, Subject, UserInfo, Window, conditions,
+    Approval, ApprovalStage, ArtifactKind, DecisionKind, DurationLimits, DurationText, Entitlement,
+    EntitlementRequest, Escalation, GrantableRule, Limits, NamespaceSelector, Narrowing, OnChange, Path,
+    PolicyRef, Principal, PrincipalKind, REVOKE_FINALIZER, ReasonDemands, RequestCondition, RoleEntitlement,
+    RoleKind, Rule, RulesEntitlement, Selection, Subject, UserInfo, Window, conditions,
 };
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -160,6 +161,10 @@ impl AccessGrant {
 
     pub(crate) fn until(self, not_after: &str) -> Self {
         self.with(|spec| spec.not_after = Some(not_after.to_owned()))
+    }
+
+    pub(crate) fn starting(self, not_before: &str) -> Self {
+        self.with(|spec| spec.not_before = Some(not_before.to_owned()))
     }
 
     pub(crate) fn given_to(self, subject: Subject) -> Self {
@@ -311,6 +316,35 @@ impl AccessPolicy {
         })
     }
 
+    /// People of these groups have to approve: name of the stage, how many, the group.
+    pub(crate) fn approved_by(self, stages: &[(&str, u8, &str)]) -> Self {
+        self.with(|spec| {
+            spec.path = Path::Manual;
+            spec.approval = Some(Approval {
+                required_when: None,
+                timeout: DurationText::from("30m"),
+                stages: stages
+                    .iter()
+                    .map(|(name, required, group)| ApprovalStage {
+                        name: (*name).to_owned(),
+                        required: *required,
+                        approvers: vec![principal(PrincipalKind::Group, group)],
+                    })
+                    .collect(),
+            });
+        })
+    }
+
+    /// The same, but only when the expression says so.
+    pub(crate) fn when(self, expression: &str) -> Self {
+        self.with(|spec| {
+            spec.path = Path::SelfServe;
+            if let Some(approval) = &mut spec.approval {
+                approval.required_when = Some(expression.to_owned());
+            }
+        })
+    }
+
     pub(crate) fn parsed(&self) -> Policy {
         Policy::parse(self, &settings()).unwrap()
     }
@@ -368,6 +402,8 @@ pub(crate) struct Situation {
     pub(crate) gone: bool,
     /// How many things have been made, for their uids.
     pub(crate) made: u32,
+    /// How many decisions have been made, for theirs.
+    pub(crate) decided: usize,
 }
 
 impl Situation {
@@ -396,6 +432,7 @@ impl Situation {
             told: Vec::new(),
             gone: false,
             made: 0,
+            decided: 0,
         }
     }
 
@@ -432,6 +469,30 @@ impl Situation {
 
     pub(crate) fn plan(&self) -> Plan {
         plan(&self.input(), self.now)
+    }
+
+    /// Somebody of that group decides. An approval is of what is asked for now.
+    pub(crate) fn decided(mut self, kind: DecisionKind, username: &str, group: &str) -> Self {
+        let hash = self.grant.at_present().resolved.map(|access| access.hash);
+        self.decided += 1;
+        let number = self.decided;
+        self.decisions.push(Decision {
+            name: format!("decision-{number}"),
+            uid: format!("uid-of-decision-{number}"),
+            grant: self.grant.metadata.name.clone().unwrap_or_default(),
+            grant_uid: self.grant.metadata.uid.clone().unwrap_or_default(),
+            made_at: self.now,
+            kind,
+            access_hash: hash.filter(|_| kind == DecisionKind::Approve),
+            decider: Identity {
+                username: username.to_owned(),
+                groups: strings(&[group, "system:authenticated"]),
+            },
+            reason: format!("so says {username}"),
+            recorded: None,
+            authority: Authority::NotHeld,
+        });
+        self
     }
 
     /// One pass: everything planned is done.

@@ -6,12 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::admit::{Question, admit, readmit};
 use super::approval::{Demands, Missing, describe_void, tally};
 use super::condition::{asks_people, unmet};
-use super::decision::{Decision, Judged, Verdict};
+use super::decision::Judged;
 use super::facts::{Input, NamespaceFacts, PolicyFacts};
 use super::live::{POLICY_GONE_GRACE, POLICY_GRACE};
 use super::self_test::Standing;
-use super::{Approval, Ending, Policy, Refusal, Refusals, Request, Resolved, resolve};
-use crate::api::{AccessGrantStatus, ApprovalRecord, DecisionKind, RevocationCause, conditions, reasons};
+use super::verdict::{denied, known_demands, too_late, unattested_decisions, without_effect};
+use super::{Approval, Decision, Ending, Policy, Refusal, Refusals, Request, Resolved, resolve};
+use crate::api::{AccessGrantStatus, ApprovalRecord, RevocationCause, conditions, reasons};
 
 /// The answer.
 #[derive(Debug)]
@@ -100,31 +101,6 @@ fn concluded<'a>(input: &Input<'a>, answer: Answer<'a>) -> Judgement<'a> {
     Judgement { answer, judged }
 }
 
-/// Open decisions about a grant that is decided, but for those of which something was made already.
-pub(super) fn too_late(decisions: &[Decision], made: &[Judged]) -> Vec<Judged> {
-    decisions
-        .iter()
-        .filter(|decision| {
-            decision.is_open() && !made.iter().any(|judged| judged.decision.uid == decision.uid)
-        })
-        .map(|decision| Judged {
-            decision: decision.clone(),
-            verdict: Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"),
-        })
-        .collect()
-}
-
-/// What the policy that is known demands of people.
-pub(super) fn known_demands<'a>(input: &Input<'a>) -> Option<&'a Demands> {
-    match input.policy {
-        PolicyFacts::Ready(policy)
-        | PolicyFacts::Unready {
-            policy: Some(policy), ..
-        } => policy.approval.demands(),
-        PolicyFacts::Absent { .. } | PolicyFacts::Unready { policy: None, .. } => None,
-    }
-}
-
 /// A Revoke takes a request back, whatever it waits for.
 fn withdrawn<'a>(input: &Input<'a>, now: Timestamp) -> Option<Judgement<'a>> {
     let request = Request::parse(input.grant).ok()?;
@@ -173,21 +149,6 @@ fn held_for_guards<'a>(input: &Input<'a>) -> Option<Judgement<'a>> {
         )),
         Standing::InForce => None,
     }
-}
-
-fn unattested_decisions(decisions: &[Decision]) -> Vec<Judged> {
-    let open = decisions
-        .iter()
-        .filter(|decision| decision.is_open() && decision.kind != DecisionKind::Revoke);
-    open.map(|decision| Judged {
-        decision: decision.clone(),
-        verdict: Verdict::ignored(
-            reasons::NOT_ATTESTED,
-            "the admission guards were not in force when this was decided, so nobody can vouch for who decided; \
-             decide again",
-        ),
-    })
-    .collect()
 }
 
 fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a Policy, Answer<'a>> {
@@ -335,71 +296,6 @@ fn revoked_before(input: &Input<'_>, request: &Request, now: Timestamp) -> Resul
     ))
 }
 
-/// One Deny of an approver suffices.
-fn denied(
-    decisions: &[Decision],
-    request: &Request,
-    demands: Option<&Demands>,
-    judged: &mut Vec<Judged>,
-) -> Result<(), Refusal> {
-    let denials = decisions
-        .iter()
-        .filter(|decision| decision.kind == DecisionKind::Deny);
-    for decision in denials {
-        let counted = decision.recorded == Some(super::decision::Standing::Counted);
-        if !counted && !decision.is_open() {
-            continue;
-        }
-        let ignored = if counted {
-            None
-        } else {
-            decision.about_oneself(request).or_else(|| match demands {
-                Some(demands) if demands.lists(decision) => None,
-                Some(demands) => Some(decision.not_listed(demands)),
-                None => Some(Verdict::ignored(
-                    reasons::NOT_ASKED,
-                    "nobody is asked under this policy",
-                )),
-            })
-        };
-        let denies = ignored.is_none();
-        judged.push(Judged {
-            decision: decision.clone(),
-            verdict: ignored.unwrap_or_else(|| Verdict::counted("denies the request")),
-        });
-        if denies {
-            return Err(Refusal::new(
-                reasons::DENIED_BY_APPROVER,
-                "",
-                format!("{} denied it: {}", decision.decider.username, decision.reason),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// What is left open: approvals that nobody asked for, and revocations by those who may not.
-fn without_effect(decisions: &[Decision], judged: &[Judged]) -> Vec<Judged> {
-    decisions
-        .iter()
-        .filter(|decision| {
-            decision.is_open() && !judged.iter().any(|judged| judged.decision.uid == decision.uid)
-        })
-        .filter_map(|decision| {
-            let verdict = match decision.kind {
-                DecisionKind::Revoke => decision.may_not_revoke()?,
-                DecisionKind::Approve | DecisionKind::Deny => {
-                    Verdict::ignored(reasons::NOT_ASKED, "nobody's approval is asked for")
-                }
-            };
-            Some(Judged {
-                decision: decision.clone(),
-                verdict,
-            })
-        })
-        .collect()
-}
-
 /// Until when people are asked: the policy's timeout, and no longer than the access could be.
 fn awaited_until(input: &Input<'_>, request: &Request, demands: &Demands, resolved: &Resolved) -> Timestamp {
     [
@@ -486,54 +382,6 @@ fn within_limits(policy: &Policy, resolved: &Resolved, rivals: &[String]) -> Res
             policy.active_per_subject
         ),
     ))
-}
-
-/// What was made of the open decisions about a live grant.
-pub(super) fn judged_of_live(input: &Input<'_>) -> Vec<Judged> {
-    let request = Request::parse(input.grant).ok();
-    let demands = known_demands(input);
-    let recorded = |decision: &Decision| {
-        let mut approvals = input.grant.status.iter().flat_map(|status| &status.approvals);
-        approvals.find(|record| record.decision_uid == decision.uid)
-    };
-    let verdict = |decision: &Decision| match (decision.kind, &request) {
-        (DecisionKind::Approve, _) => Some(match recorded(decision) {
-            Some(record) => Verdict::counted(format!("approves in stage {}", record.stage)),
-            None => Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"),
-        }),
-        (DecisionKind::Revoke, Some(request)) if decision.revokes(request, demands) => {
-            Some(decision.counts_against(input.grant, request))
-        }
-        (DecisionKind::Revoke, _) => decision.may_not_revoke(),
-        (DecisionKind::Deny, _) => Some(Verdict::ignored(
-            reasons::TOO_LATE,
-            "the access had been given before; to end it, decide Revoke",
-        )),
-    };
-    input
-        .decisions
-        .iter()
-        .filter(|decision| decision.is_open())
-        .filter_map(|decision| {
-            Some(Judged {
-                verdict: verdict(decision)?,
-                decision: decision.clone(),
-            })
-        })
-        .collect()
-}
-
-/// The decision that ends a live grant, if there is one.
-pub(super) fn revoking<'a>(input: &Input<'a>) -> Option<&'a Decision> {
-    if input.decisions.is_empty() {
-        return None;
-    }
-    let request = Request::parse(input.grant).ok()?;
-    let demands = known_demands(input);
-    input
-        .decisions
-        .iter()
-        .find(|decision| decision.revokes(&request, demands))
 }
 
 /// Whether the grant was denied.

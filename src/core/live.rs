@@ -9,9 +9,10 @@ use super::artifact::{ArtifactKey, artifacts, is_marker};
 use super::effect::Target;
 use super::ending::Ending;
 use super::facts::{Found, Identities, Input, PolicyFacts, RoleFacts};
-use super::judge::{demanded, revoking};
+use super::judge::demanded;
 use super::policy::{Access, Policy};
 use super::rules::{covers, escalating, outlasting};
+use super::verdict::revoking;
 use super::window::{Opening, opening};
 use super::{Request, Span, kind_name};
 use crate::api::{

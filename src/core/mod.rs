@@ -40,6 +40,7 @@ mod rules;
 pub mod self_test;
 mod span;
 pub mod status;
+mod verdict;
 mod window;
 
 pub use admit::{Admission, Question, admit};

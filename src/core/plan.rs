@@ -6,13 +6,12 @@ use super::announce::{Announcement, GivenAccess};
 use super::artifact::{GrantIdentity, artifacts, intended, is_marker, reaches_beyond};
 use super::effect::{Effect, Plan, Target, removal};
 use super::facts::{Found, Input, PolicyFacts};
-use super::judge::{
-    Answer, Judgement, Waiting, judge, judged_of_live, too_late, was_denied, was_held_in_a_breach,
-};
+use super::judge::{Answer, Judgement, Waiting, judge, was_denied, was_held_in_a_breach};
 use super::live::{Live, ending, next_look};
 use super::retention::deletable_at;
 use super::self_test::Standing;
 use super::status::{self, Waits};
+use super::verdict::{judged_of_live, too_late};
 use super::{Artifact, Authority, Decision, Ending, Judged, Refusals, Request};
 use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, REVOKE_FINALIZER, reasons};
 
@@ -347,6 +346,8 @@ fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> [Vec<Effect
     removal(unwanted.map(Target::from))
 }
 
+#[cfg(test)]
+mod approvals;
 #[cfg(test)]
 mod guarded;
 #[cfg(test)]

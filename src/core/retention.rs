@@ -58,6 +58,7 @@ pub fn slim(grant: &mut AccessGrant) {
         return;
     };
     status.resolved = None;
+    status.approvals = Vec::new();
     status.artifacts = Vec::new();
     status.revocation = None;
     status

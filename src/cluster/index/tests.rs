@@ -4,8 +4,13 @@ use jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
 use super::*;
-use crate::api::{AccessGrantSpec, AccessGrantStatus, PolicyRef};
-use crate::core::{Span, status::micro_time};
+use crate::api::{
+    AccessDecision, AccessDecisionSpec, AccessDecisionStatus, AccessGrantSpec, AccessGrantStatus,
+    DecisionKind, GrantRef, PolicyRef, StandsAgainst, UserInfo,
+};
+use crate::cluster::keys::Touched;
+use crate::core::{Objection, Span, status::micro_time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 fn index() -> Index {
     let settings = Settings {
@@ -61,4 +66,145 @@ fn what_this_process_wrote_counts_until_the_watch_has_caught_up() {
     let newest = index.newest(Arc::new(grant("13", Some(8), true)));
     assert_eq!(newest.metadata.resource_version.as_deref(), Some("13"));
     assert_eq!(index.live_grants("p"), 0);
+}
+
+fn decision(name: &str, about: (&str, &str), standing: Option<&str>) -> AccessDecision {
+    let mut decision = AccessDecision::new(
+        name,
+        AccessDecisionSpec {
+            grant_ref: GrantRef {
+                name: about.0.to_owned(),
+                uid: about.1.to_owned(),
+            },
+            decision: DecisionKind::Revoke,
+            access_hash: None,
+            decider: Some(UserInfo {
+                username: "bob".to_owned(),
+                groups: Vec::new(),
+            }),
+            reason: Some("enough".to_owned()),
+        },
+    );
+    decision.metadata.namespace = Some("prod".to_owned());
+    decision.metadata.uid = Some(format!("uid-of-{name}"));
+    decision.metadata.creation_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    decision.status = standing.map(|status| AccessDecisionStatus {
+        conditions: vec![Condition {
+            type_: "Counted".to_owned(),
+            status: status.to_owned(),
+            reason: "Counted".to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        }],
+        ..AccessDecisionStatus::default()
+    });
+    decision
+}
+
+fn key() -> GrantKey {
+    GrantKey {
+        namespace: "prod".to_owned(),
+        name: "pay-123".to_owned(),
+    }
+}
+
+#[test]
+fn a_decision_touches_the_grant_of_its_name_and_uid_and_no_other() {
+    let index = index();
+    let unknown = |touched: &Touched| {
+        touched
+            .decisions
+            .iter()
+            .map(|key| key.name.clone())
+            .collect::<Vec<_>>()
+    };
+    let early = index.decision(&Event::Apply(decision("early", ("pay-123", "uid-1"), None)));
+    assert!(early.grants.is_empty());
+    assert_eq!(unknown(&early), ["early"]);
+
+    index.grant(&Event::Apply(grant("10", None, false)), Timestamp::UNIX_EPOCH);
+    let known = index.decision(&Event::Apply(decision("known", ("pay-123", "uid-1"), None)));
+    assert_eq!(known.grants, [key()].into());
+    assert!(known.decisions.is_empty());
+    for about in [("pay-123", "uid-of-namesake"), ("another", "uid-1")] {
+        let wrong = index.decision(&Event::Apply(decision("wrong", about, None)));
+        assert!(wrong.grants.is_empty());
+        assert_eq!(unknown(&wrong), ["wrong"]);
+    }
+    let mut elsewhere = decision("elsewhere", ("pay-123", "uid-1"), None);
+    elsewhere.metadata.namespace = Some("other".to_owned());
+    let elsewhere = index.decision(&Event::Apply(elsewhere));
+    assert!(elsewhere.grants.is_empty());
+    assert_eq!(unknown(&elsewhere), ["elsewhere"]);
+
+    let names = index.decisions_about(&key(), "uid-1");
+    let names: Vec<_> = names.iter().map(|decision| decision.name.as_str()).collect();
+    assert_eq!(names, ["early", "known"]);
+}
+
+#[test]
+fn a_decision_that_was_judged_touches_nothing_and_one_that_is_deleted_is_forgotten() {
+    let index = index();
+    index.grant(&Event::Apply(grant("10", None, false)), Timestamp::UNIX_EPOCH);
+    for standing in ["True", "False", "Unknown"] {
+        let judged = decision("judged", ("pay-123", "uid-1"), Some(standing));
+        assert_eq!(
+            index.decision(&Event::Apply(judged)),
+            Touched::default(),
+            "{standing}"
+        );
+    }
+    let gone = index.decision(&Event::Delete(decision("judged", ("pay-123", "uid-1"), None)));
+    assert_eq!(gone, Touched::default());
+    assert!(index.decisions_about(&key(), "uid-1").is_empty());
+}
+
+#[test]
+fn a_decision_goes_when_its_grant_is_gone_and_it_stands_against_nothing_any_more() {
+    let index = index();
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let mut stands = decision("stands", ("gone", "uid-of-gone"), Some("True"));
+    let against = StandsAgainst {
+        requester: "system:serviceaccount:ci:deployer".to_owned(),
+        spec_hash: "sha256:0".to_owned(),
+        until: micro_time(at(1_000)),
+    };
+    stands.status.as_mut().unwrap().stands_against = Some(against.clone());
+    let gone = GrantKey {
+        name: "gone".to_owned(),
+        ..key()
+    };
+    index.decision(&Event::Apply(stands));
+    index.decision(&Event::Apply(decision(
+        "over",
+        ("gone", "uid-of-gone"),
+        Some("True"),
+    )));
+    index.decision(&Event::Apply(decision(
+        "needed",
+        ("pay-123", "uid-1"),
+        Some("True"),
+    )));
+    index.grant(&Event::Apply(grant("10", None, false)), Timestamp::UNIX_EPOCH);
+    assert_eq!(
+        index.objections(&gone),
+        [Objection {
+            decision: "stands".to_owned(),
+            decider: "bob".to_owned(),
+            against,
+        }]
+    );
+    let stale = |made_before: i64, now: i64| {
+        let mut names: Vec<_> = index
+            .stale_decisions(at(made_before), at(now))
+            .into_iter()
+            .map(|(key, _)| key.name)
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(stale(0, 2_000), [""; 0]);
+    assert_eq!(stale(1, 999), ["over"]);
+    assert_eq!(stale(1, 1_000), ["over", "stands"]);
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::DurationText;
-use crate::core::fixtures::{named, policy, rule, rules_entitlement, settings, strings};
+use crate::core::fixtures::{named, policy, principal, rule, rules_entitlement, settings, strings};
 
 fn problems(policy: &AccessPolicy) -> Vec<String> {
     let problems = Policy::parse(policy, &settings()).map(|_| ()).unwrap_err();
@@ -315,4 +315,88 @@ fn a_pattern_matches_the_whole_reason_or_not_at_all() {
         assert_eq!(written, pattern);
         assert_eq!(regex.is_match(text), matches, "{pattern:?} {text:?}");
     }
+}
+
+fn approval(stages: Vec<api::ApprovalStage>, required_when: Option<&str>) -> api::Approval {
+    api::Approval {
+        required_when: required_when.map(str::to_owned),
+        timeout: DurationText::from("1h"),
+        stages,
+    }
+}
+
+fn stage(name: &str, required: u8, approvers: &[(PrincipalKind, &str)]) -> api::ApprovalStage {
+    api::ApprovalStage {
+        name: name.to_owned(),
+        required,
+        approvers: approvers
+            .iter()
+            .map(|(kind, name)| principal(*kind, name))
+            .collect(),
+    }
+}
+
+#[test]
+fn approval_that_nobody_could_ever_give_is_a_problem_of_the_policy() {
+    use PrincipalKind::{Group, User};
+    let asking = |stages: Vec<api::ApprovalStage>| {
+        let policy = policy().with(|spec| {
+            spec.path = api::Path::Manual;
+            spec.approval = Some(approval(stages, None));
+        });
+        Policy::parse(&policy, &settings()).map_or_else(
+            |problems| problems.iter().map(ToString::to_string).collect(),
+            |_| String::new(),
+        )
+    };
+    assert_eq!(
+        asking(vec![stage(
+            "leads",
+            3,
+            &[(User, "bob"), (User, "dave"), (User, "bob")]
+        )]),
+        "spec.approval.stages[leads].required: 3 required, but 2 listed: at most 2"
+    );
+    assert_eq!(
+        asking(vec![
+            stage("team", 1, &[(User, "bob")]),
+            stage("security", 1, &[(User, "bob")])
+        ]),
+        "spec.approval.stages: over all stages 2 different people are required, but 1 listed: each counts once"
+    );
+    // A group may have as many as it takes.
+    assert_eq!(asking(vec![stage("leads", 9, &[(Group, "leads")])]), "");
+    assert_eq!(
+        asking(vec![
+            stage("team", 1, &[(User, "bob")]),
+            stage("security", 1, &[(User, "bob"), (Group, "security")])
+        ]),
+        ""
+    );
+}
+
+#[test]
+fn a_wrong_expression_of_when_people_are_asked_says_where_it_is_wrong() {
+    let policy = policy().with(|spec| {
+        spec.path = api::Path::SelfServe;
+        spec.approval = Some(approval(
+            vec![stage("team", 1, &[(PrincipalKind::Group, "leads")])],
+            Some("request.duration >\n  request.age"),
+        ));
+    });
+    let problems = problems(&policy);
+    assert_eq!(problems.len(), 1);
+    assert!(
+        problems[0].starts_with("spec.approval.requiredWhen: line 2, column "),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn a_path_on_which_people_are_asked_says_whom() {
+    let policy = policy().with(|spec| spec.path = api::Path::Manual);
+    assert_eq!(
+        problems(&policy),
+        ["spec.approval: paths SelfServe and Manual need it: name stages with approvers"]
+    );
 }

@@ -1,0 +1,846 @@
+//! Requests that people decide: what waits, what counts, what is void, and what ends it.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::DecisionKind::{Approve, Deny, Revoke};
+use crate::api::{AccessPolicy, DecisionKind, OnChange, PrincipalKind, RoleKind, Subject, conditions};
+use crate::core::facts::RoleFacts;
+use crate::core::fixtures::{Situation, at, grant, now, policy, principal, rule, seconds};
+use crate::core::{Authority, DecisionStanding, Objection, Verdict};
+
+const ALICE: &str = "alice@example.com";
+const BOB: &str = "bob@example.com";
+const DAVE: &str = "dave@example.com";
+const ERIN: &str = "erin@example.com";
+
+/// One of the team, then two of security.
+fn manual() -> AccessPolicy {
+    policy().approved_by(&[("team", 1, "leads"), ("security", 2, "security")])
+}
+
+/// One lead suffices.
+fn one_lead() -> AccessPolicy {
+    policy().approved_by(&[("team", 1, "leads")])
+}
+
+/// Asked, looked at, and waiting for people.
+fn awaiting(policy: &AccessPolicy) -> Situation {
+    Situation::of(grant("pay-123"), policy).pass()
+}
+
+/// The state, and who is still missing or has approved.
+fn stands(situation: &Situation) -> (&'static str, String) {
+    let approved = situation
+        .grant
+        .at_present()
+        .conditions
+        .into_iter()
+        .find(|condition| condition.type_ == conditions::APPROVED)
+        .map_or_else(String::new, |condition| condition.message);
+    (status::state(&situation.grant), approved)
+}
+
+/// What was made of the decision of that number.
+fn verdict(situation: &Situation, number: usize) -> Verdict {
+    let uid = format!("uid-of-decision-{number}");
+    let told = situation.told.iter().rev().find_map(|told| match told {
+        Announcement::Judged(judged) if judged.decision.uid == uid => Some(judged.verdict.clone()),
+        _ => None,
+    });
+    told.unwrap_or_else(|| panic!("nothing was told of {uid} in {:#?}", situation.told))
+}
+
+fn reason(situation: &Situation) -> String {
+    let status = situation.grant.at_present();
+    let accepted = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == conditions::ACCEPTED);
+    accepted.map_or_else(String::new, |condition| {
+        format!("{}: {}", condition.reason, condition.message)
+    })
+}
+
+fn with_role_changed(mut situation: Situation) -> Situation {
+    let facts = RoleFacts::new("uid-of-view", &[rule(&["get"], &["secrets"])]);
+    let key = (RoleKind::ClusterRole, "view".to_owned());
+    situation.roles.insert(key, facts.into());
+    situation
+}
+
+fn under(mut situation: Situation, policy: &AccessPolicy) -> Situation {
+    let mut edited = policy.clone();
+    edited.metadata.generation = Some(4);
+    situation.policy = edited.ready();
+    situation
+}
+
+// Waiting.
+
+#[test]
+fn a_request_waits_for_its_first_stage_says_so_once_and_makes_nothing() {
+    let waiting = awaiting(&manual());
+    assert_eq!(
+        stands(&waiting),
+        (
+            "AwaitingApproval",
+            "0 of 1 from team, until 2026-12-01T09:30:00Z".to_owned()
+        )
+    );
+    assert!(waiting.found.is_empty());
+    assert!(waiting.grant.at_present().resolved.is_some());
+    assert_eq!(waiting.plan(), Plan::wait_until(at("2026-12-01T09:30:00Z")));
+}
+
+#[test]
+fn stage_after_stage_says_yes_and_the_last_yes_gives_the_access() {
+    let first = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
+    assert_eq!(
+        stands(&first),
+        (
+            "AwaitingApproval",
+            "0 of 2 from security, until 2026-12-01T09:30:00Z".to_owned()
+        )
+    );
+    assert_eq!(
+        verdict(&first, 1),
+        Verdict::counted("approves as group leads: 1 of 1 from team")
+    );
+    let second = first.decided(Approve, DAVE, "security").pass();
+    assert_eq!(
+        stands(&second),
+        (
+            "AwaitingApproval",
+            "1 of 2 from security, until 2026-12-01T09:30:00Z".to_owned()
+        )
+    );
+    assert!(second.found.is_empty());
+    let active = second.decided(Approve, ERIN, "security").pass();
+    assert_eq!(
+        stands(&active),
+        (
+            "Active",
+            format!("approved by {BOB} (team), {DAVE} (security), {ERIN} (security)")
+        )
+    );
+    assert_eq!(active.found.len(), 2, "{:?}", active.found);
+    assert!(active.plan().stages.is_empty());
+}
+
+#[test]
+fn the_yes_is_written_down_with_the_intent_before_anything_is_made() {
+    let plan = awaiting(&one_lead()).decided(Approve, BOB, "leads").plan();
+    let Some(Effect::Intend(status)) = plan.stages[0].first() else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(status.approvals.len(), 1);
+    assert_eq!(status.approvals[0].username, BOB);
+    assert_eq!(
+        status.approvals[0].access_hash,
+        status.resolved.as_ref().unwrap().hash
+    );
+    assert!(matches!(
+        plan.stages.last().unwrap()[..],
+        [Effect::RecordVerdict(_)]
+    ));
+}
+
+#[test]
+fn who_dies_before_the_verdict_is_recorded_tells_it_later() {
+    let situation = awaiting(&one_lead()).decided(Approve, BOB, "leads");
+    let plan = situation.plan();
+    let mut died = situation;
+    for effect in plan.stages[..plan.stages.len() - 1].iter().flatten() {
+        died.apply(effect).unwrap();
+    }
+    assert!(died.decisions[0].recorded.is_none());
+    let after = died.pass();
+    assert_eq!(after.decisions[0].recorded, Some(DecisionStanding::Counted));
+    assert!(after.plan().stages.is_empty());
+}
+
+#[test]
+fn a_yes_of_a_later_stage_waits_for_it_and_then_counts() {
+    let early = awaiting(&manual()).decided(Approve, DAVE, "security").pass();
+    assert_eq!(
+        verdict(&early, 1),
+        Verdict::waiting("counts when stage security is asked")
+    );
+    assert!(early.plan().stages.is_empty(), "told twice");
+    let later = early.decided(Approve, BOB, "leads").pass();
+    assert_eq!(
+        stands(&later).1,
+        "1 of 2 from security, until 2026-12-01T09:30:00Z"
+    );
+    assert_eq!(later.decisions[0].recorded, Some(DecisionStanding::Counted));
+}
+
+#[test]
+fn decisions_of_the_same_moment_count_in_whatever_order_they_are_seen() {
+    let all = awaiting(&manual())
+        .decided(Approve, ERIN, "security")
+        .decided(Approve, DAVE, "security")
+        .decided(Approve, BOB, "leads")
+        .pass();
+    assert_eq!(stands(&all).0, "Active");
+}
+
+#[test]
+fn what_does_not_count_changes_nothing_and_says_why() {
+    let table: [(&str, &str, &str, &str); 4] = [
+        (
+            ALICE,
+            "leads",
+            "SelfDecision",
+            "others decide; to withdraw it, decide Revoke",
+        ),
+        (
+            "mallory@example.com",
+            "devs",
+            "DeciderNotListed",
+            "mallory@example.com is no approver of this policy: stage team lists group leads; stage security lists \
+             group security",
+        ),
+        // One of the group, and yet nobody accountable.
+        (
+            "system:serviceaccount:prod:robot",
+            "leads",
+            "DeciderNotListed",
+            "is no approver of this policy",
+        ),
+        (
+            BOB,
+            "leads",
+            "AccessChanged",
+            "look at the grant again and approve that",
+        ),
+    ];
+    for (username, group, reason, message) in table {
+        let mut situation = awaiting(&manual()).decided(Approve, username, group);
+        if reason == "AccessChanged" {
+            situation.decisions[0].access_hash = Some("sha256:0".to_owned());
+        }
+        let before = situation.grant.status.clone();
+        let after = situation.pass();
+        assert_eq!(after.grant.status, before, "{username}");
+        let verdict = verdict(&after, 1);
+        assert_eq!(
+            (verdict.standing, verdict.reason),
+            (DecisionStanding::Ignored, reason)
+        );
+        assert!(verdict.message.contains(message), "{}", verdict.message);
+        assert!(after.plan().stages.is_empty());
+    }
+}
+
+#[test]
+fn nobody_counts_twice_and_nobody_is_asked_for_more_than_enough() {
+    let policy = policy().approved_by(&[("first", 1, "leads"), ("second", 1, "leads")]);
+    let twice = awaiting(&policy)
+        .decided(Approve, BOB, "leads")
+        .decided(Approve, BOB, "leads")
+        .pass();
+    assert_eq!(stands(&twice).0, "AwaitingApproval");
+    assert_eq!(verdict(&twice, 2).reason, "AlreadyApproved");
+    let enough = twice
+        .decided(Approve, DAVE, "leads")
+        .decided(Approve, ERIN, "leads")
+        .pass();
+    assert_eq!(stands(&enough).0, "Active");
+    assert_eq!(verdict(&enough, 4).reason, "NotAsked");
+}
+
+#[test]
+fn whoever_receives_the_access_does_not_approve_it() {
+    let for_dave = grant("pay-123").given_to(Subject::user(DAVE));
+    let situation = Situation::of(for_dave, &one_lead())
+        .pass()
+        .decided(Approve, DAVE, "leads");
+    assert_eq!(verdict(&situation.pass(), 1).reason, "SelfDecision");
+}
+
+#[test]
+fn a_decision_that_is_deleted_has_counted() {
+    let mut first = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
+    first.decisions.clear();
+    assert_eq!(
+        stands(&first.pass()).1,
+        "0 of 2 from security, until 2026-12-01T09:30:00Z"
+    );
+}
+
+// No.
+
+#[test]
+fn one_no_of_an_approver_ends_it_whoever_said_yes() {
+    let denied = awaiting(&manual())
+        .decided(Approve, BOB, "leads")
+        .pass()
+        .decided(Approve, DAVE, "security")
+        .decided(Deny, ERIN, "security")
+        .pass();
+    assert_eq!(stands(&denied).0, "Denied");
+    assert_eq!(
+        reason(&denied),
+        format!("DeniedByApprover: {ERIN} denied it: so says {ERIN}")
+    );
+    assert_eq!(verdict(&denied, 3), Verdict::counted("denies the request"));
+    assert_eq!(verdict(&denied, 2).reason, "TooLate");
+}
+
+#[test]
+fn a_no_of_anybody_else_is_ignored() {
+    for (username, group, reason) in [
+        (ALICE, "leads", "SelfDecision"),
+        ("mallory@example.com", "devs", "DeciderNotListed"),
+    ] {
+        let after = awaiting(&manual()).decided(Deny, username, group).pass();
+        assert_eq!(stands(&after).0, "AwaitingApproval");
+        assert_eq!(verdict(&after, 1).reason, reason);
+    }
+}
+
+#[test]
+fn a_request_that_nobody_answers_is_denied_at_its_timeout_and_not_before() {
+    let waiting = awaiting(&manual());
+    assert!(waiting.clone().after(seconds(1799)).plan().stages.is_empty());
+    let late = waiting.after(seconds(1800)).pass();
+    assert_eq!(
+        reason(&late),
+        "ApprovalTimedOut: not approved in time, 0 of 1 from team, until 2026-12-01T09:30:00Z; ask again"
+    );
+    let condition = late.grant.at_present().conditions;
+    assert!(
+        condition
+            .iter()
+            .any(|condition| condition.type_ == "Approved" && condition.status == "False")
+    );
+}
+
+#[test]
+fn nobody_is_asked_for_longer_than_the_access_could_last() {
+    let until = |situation: Situation| stands(&situation.pass()).1;
+    let asked = grant("pay-123").until("2026-12-01T09:10:00Z");
+    assert_eq!(
+        until(Situation::of(asked, &one_lead())),
+        "0 of 1 from team, until 2026-12-01T09:10:00Z"
+    );
+    let window = one_lead().open(&[], "08:00", "09:20");
+    assert_eq!(
+        until(Situation::of(grant("pay-123"), &window)),
+        "0 of 1 from team, until 2026-12-01T09:20:00Z"
+    );
+}
+
+// Void.
+
+#[test]
+fn a_yes_to_other_access_is_void_and_the_same_person_may_say_yes_to_the_new_one() {
+    let approved = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
+    let void = with_role_changed(approved).pass();
+    let why = format!("{BOB}'s approval is void: the access is not the one that was approved");
+    assert_eq!(
+        stands(&void).1,
+        format!("0 of 1 from team, until 2026-12-01T09:30:00Z; {why}")
+    );
+    let conditions = void.grant.at_present().conditions;
+    assert!(
+        conditions
+            .iter()
+            .any(|condition| condition.reason == "ApprovalVoid")
+    );
+    assert!(void.plan().stages.is_empty(), "told twice");
+    let again = void.decided(Approve, BOB, "leads").pass();
+    assert!(
+        stands(&again).1.starts_with("0 of 2 from security"),
+        "{:?}",
+        stands(&again)
+    );
+    let late = again.after(seconds(1800)).pass();
+    assert!(reason(&late).starts_with("ApprovalVoid: "), "{}", reason(&late));
+}
+
+#[test]
+fn a_yes_of_somebody_the_policy_no_longer_lists_is_void() {
+    let approved = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
+    let others = policy().approved_by(&[("team", 1, "owners"), ("security", 2, "security")]);
+    let void = under(approved, &others).pass();
+    let said = stands(&void).1;
+    assert!(
+        said.ends_with(&format!(
+            "{BOB}'s approval is void: stage team does not list group leads any more"
+        )),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_policy_that_asks_for_more_waits_for_more_and_one_that_asks_for_less_gives() {
+    let approved = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
+    let more = policy().approved_by(&[("team", 2, "leads"), ("security", 2, "security")]);
+    assert_eq!(
+        stands(&under(approved.clone(), &more).pass()).1,
+        "1 of 2 from team, until 2026-12-01T09:30:00Z"
+    );
+    assert_eq!(stands(&under(approved.clone(), &one_lead()).pass()).0, "Active");
+    assert_eq!(stands(&under(approved, &policy()).pass()).0, "Active");
+}
+
+#[test]
+fn a_policy_that_would_refuse_a_waiting_request_denies_it() {
+    let narrowed = manual().with(|spec| spec.requesters = vec![principal(PrincipalKind::Group, "others")]);
+    let denied = under(awaiting(&manual()), &narrowed).pass();
+    assert!(
+        reason(&denied).starts_with("RequesterNotListed"),
+        "{}",
+        reason(&denied)
+    );
+}
+
+#[test]
+fn access_that_a_policy_would_ask_more_people_about_ends_unless_it_says_to_keep_it() {
+    let active = awaiting(&one_lead()).decided(Approve, BOB, "leads").pass();
+    let ended = under(active.clone(), &manual()).pass();
+    assert_eq!(stands(&ended).0, "Revoked");
+    let revocation = ended.grant.at_present().revocation.unwrap();
+    assert_eq!(
+        revocation.message,
+        "policy prod-debug would refuse it now: it asks for 2 approvals from security now, of which this has 0"
+    );
+    let keeping = manual().with(|spec| spec.on_policy_change = OnChange::Keep);
+    assert_eq!(stands(&under(active, &keeping).pass()).0, "Active");
+}
+
+// SelfServe.
+
+#[test]
+fn a_self_serve_request_waits_for_people_only_when_the_expression_says_so() {
+    let policy = one_lead().when("request.duration > duration('1h')");
+    let short = Situation::of(grant("pay-123").lasting("1h"), &policy).pass();
+    assert_eq!(stands(&short), ("Active", String::new()));
+    let long = Situation::of(grant("pay-123").lasting("2h"), &policy).pass();
+    assert_eq!(stands(&long).0, "AwaitingApproval");
+    assert_eq!(stands(&long.decided(Approve, BOB, "leads").pass()).0, "Active");
+}
+
+#[test]
+fn what_cannot_be_judged_asks_people() {
+    let policy = one_lead().when("namespaceObject.labels['tier'] == 'high'");
+    assert_eq!(stands(&awaiting(&policy)).0, "AwaitingApproval");
+}
+
+#[test]
+fn a_yes_that_nobody_asked_for_is_ignored() {
+    let later = Situation::of(grant("pay-123").starting("2026-12-01T10:00:00Z"), &policy()).pass();
+    let ignored = later.decided(Approve, BOB, "leads").pass();
+    assert_eq!(verdict(&ignored, 1).reason, "NotAsked");
+    let active = Situation::of(grant("pay-123"), &policy()).pass();
+    assert_eq!(
+        verdict(&active.decided(Deny, BOB, "leads").pass(), 1).reason,
+        "TooLate"
+    );
+}
+
+// Later.
+
+#[test]
+fn approved_access_starts_by_itself_at_its_time() {
+    let asked = grant("pay-123").starting("2026-12-01T09:20:00Z");
+    let approved = Situation::of(asked, &one_lead())
+        .pass()
+        .decided(Approve, BOB, "leads")
+        .pass();
+    assert_eq!(
+        stands(&approved),
+        ("Scheduled", format!("approved by {BOB} (team)"))
+    );
+    assert!(approved.found.is_empty());
+    assert_eq!(approved.plan(), Plan::wait_until(at("2026-12-01T09:20:00Z")));
+    let started = approved.after(seconds(1200)).pass();
+    assert_eq!(stands(&started).0, "Active");
+    assert_eq!(
+        started.grant.at_present().expires_at.unwrap().0,
+        at("2026-12-01T09:50:00Z"),
+        "its length runs from its start"
+    );
+}
+
+#[test]
+fn what_changed_before_the_start_voids_the_yes() {
+    let asked = grant("pay-123").starting("2026-12-01T09:20:00Z");
+    let approved = Situation::of(asked, &one_lead())
+        .pass()
+        .decided(Approve, BOB, "leads")
+        .pass();
+    let void = with_role_changed(approved.after(seconds(1200))).pass();
+    assert_eq!(stands(&void).0, "AwaitingApproval");
+    assert!(void.found.is_empty());
+}
+
+#[test]
+fn conditions_are_judged_at_request_and_at_the_start_and_not_between() {
+    let policy = one_lead().demanding("early", "now < timestamp('2026-12-01T09:10:00Z')", "come early");
+    let asked = grant("pay-123").starting("2026-12-01T09:20:00Z");
+    let waiting = Situation::of(asked, &policy).pass();
+    let approved = waiting.after(seconds(900)).decided(Approve, BOB, "leads").pass();
+    assert_eq!(stands(&approved).0, "Scheduled");
+    let denied = approved.after(seconds(300)).pass();
+    assert!(
+        reason(&denied).starts_with("ConditionNotMet"),
+        "{}",
+        reason(&denied)
+    );
+}
+
+#[test]
+fn a_window_has_to_be_open_at_the_start_and_need_not_be_before() {
+    let policy = policy().open(&[], "10:00", "11:00");
+    let ask = |start| Situation::of(grant("pay-123").starting(start), &policy).pass();
+    assert_eq!(stands(&ask("2026-12-01T10:30:00Z")).0, "Scheduled");
+    let denied = ask("2026-12-01T12:00:00Z");
+    assert!(
+        reason(&denied).starts_with("OutsideWindows: spec.notBefore"),
+        "{}",
+        reason(&denied)
+    );
+}
+
+#[test]
+fn a_start_lies_within_thirty_days_and_before_the_end() {
+    let ask = |grant: AccessGrant| reason(&Situation::of(grant, &policy()).pass());
+    assert!(ask(grant("g").starting("2026-12-31T09:00:00Z")).starts_with("PolicySatisfied"));
+    assert!(ask(grant("g").starting("2026-12-31T09:00:01Z")).starts_with("NotBeforeInvalid"));
+    let backwards = grant("g")
+        .starting("2026-12-02T09:00:00Z")
+        .until("2026-12-02T09:00:00Z");
+    assert!(ask(backwards).starts_with("NotBeforeInvalid"));
+}
+
+// Limits.
+
+#[test]
+fn so_many_requests_of_one_person_wait_and_no_more() {
+    let full: Vec<_> = (1..=5).map(|number| format!("prod/g{number}")).collect();
+    let crowded = |policy: &AccessPolicy| {
+        Situation::of(grant("pay-123"), policy).but(|it| it.pending.clone_from(&full))
+    };
+    let denied = crowded(&manual()).pass();
+    assert!(
+        reason(&denied)
+            .contains("alice@example.com has 5 requests waiting under policy prod-debug (prod/g1, prod/g2,"),
+        "{}",
+        reason(&denied)
+    );
+    assert_eq!(stands(&crowded(&policy()).pass()).0, "Active", "does not wait");
+    let waiting = awaiting(&manual()).but(|it| it.pending = full.clone());
+    assert!(waiting.plan().stages.is_empty(), "was there before");
+}
+
+#[test]
+fn what_starts_later_does_not_compete_with_what_is_live_now() {
+    let busy = |grant| Situation::of(grant, &policy()).but(|it| it.rivals = vec!["prod/other".to_owned()]);
+    let later = busy(grant("pay-123").starting("2026-12-01T10:00:00Z")).pass();
+    assert_eq!(stands(&later).0, "Scheduled");
+    assert!(reason(&later.after(seconds(3600)).pass()).starts_with("LimitReached"));
+    assert!(reason(&busy(grant("pay-123")).pass()).starts_with("LimitReached"));
+}
+
+// Revoke.
+
+#[test]
+fn whoever_may_takes_a_request_back_whatever_it_waits_for() {
+    let later = || Situation::of(grant("pay-123").starting("2026-12-01T10:00:00Z"), &manual()).pass();
+    let held = || {
+        Situation::of(grant("pay-123"), &manual()).but(|it| {
+            it.policy = PolicyFacts::Absent {
+                since: now(),
+                why: "does not exist".to_owned(),
+            };
+        })
+    };
+    for situation in [awaiting(&manual()), later(), held().pass()] {
+        let ended = situation.decided(Revoke, ALICE, "payments-devs").pass();
+        assert_eq!(stands(&ended).0, "Revoked");
+        let revocation = ended.grant.at_present().revocation.unwrap();
+        assert_eq!(revocation.by.as_deref(), Some(ALICE));
+        assert_eq!(revocation.message, format!("{ALICE} revoked it: so says {ALICE}"));
+        assert!(
+            ended.plan().stages.iter().flatten().next().is_none(),
+            "{:?}",
+            ended.plan()
+        );
+    }
+}
+
+#[test]
+fn access_ends_when_requester_subject_approver_or_holder_of_the_verb_revokes_it() {
+    let for_dave = grant("pay-123").given_to(Subject::user(DAVE));
+    let active = Situation::of(for_dave, &one_lead())
+        .pass()
+        .decided(Approve, BOB, "leads")
+        .pass();
+    assert_eq!(stands(&active).0, "Active");
+    let table = [
+        (ALICE, "payments-devs", Authority::NotHeld),
+        (DAVE, "nobody", Authority::NotHeld),
+        (ERIN, "leads", Authority::NotHeld),
+        ("system:serviceaccount:soc:alarm", "nobody", Authority::Held),
+    ];
+    for (username, group, authority) in table {
+        let mut revoked = active.clone().decided(Revoke, username, group);
+        revoked.decisions[1].authority = authority;
+        let ended = revoked.pass();
+        assert_eq!(stands(&ended).0, "Revoked", "{username}");
+        assert!(ended.found.is_empty());
+        assert_eq!(ended.decisions[1].recorded, Some(DecisionStanding::Counted));
+    }
+    let mut stranger = active
+        .clone()
+        .decided(Revoke, "mallory@example.com", "devs")
+        .pass();
+    assert_eq!(stands(&stranger).0, "Active");
+    assert_eq!(verdict(&stranger, 2).reason, "MayNotRevoke");
+    // A robot of an approving group is no approver.
+    stranger = active
+        .clone()
+        .decided(Revoke, "system:serviceaccount:prod:robot", "leads")
+        .pass();
+    assert_eq!(stands(&stranger).0, "Active");
+    let mut unclear = active.decided(Revoke, "mallory@example.com", "devs");
+    unclear.decisions[1].authority = Authority::Unclear;
+    let plan = unclear.plan();
+    assert!(plan.stages.is_empty());
+    assert_eq!(plan.wake, now().checked_add(seconds(1)).ok());
+}
+
+#[test]
+fn what_a_revoke_stands_against_is_recorded_before_the_grant_is_over() {
+    let pipeline = grant("pay-123").asked_by_pipeline().until("2026-12-01T18:00:00Z");
+    for (policy, ends) in [(policy(), true), (manual(), false)] {
+        let situation = Situation::of(pipeline.clone(), &policy).pass();
+        let plan = situation
+            .decided(Revoke, "system:serviceaccount:ci:deployer", "x")
+            .plan();
+        let effects: Vec<_> = plan.stages.iter().flatten().collect();
+        let place = |wanted: fn(&Effect) -> bool| effects.iter().position(|effect| wanted(effect));
+        let verdict = place(|effect| matches!(effect, Effect::RecordVerdict(_))).unwrap();
+        let over = place(|effect| matches!(effect, Effect::RecordEnded(_))).unwrap();
+        let removal = place(|effect| matches!(effect, Effect::Delete(_)));
+        assert_eq!(removal.is_some(), ends);
+        assert!(removal.is_none_or(|removal| removal < verdict) && verdict < over);
+        let Effect::RecordVerdict(judged) = effects[verdict] else {
+            unreachable!()
+        };
+        let against = judged.verdict.stands_against.clone().unwrap();
+        assert_eq!(against.requester, "system:serviceaccount:ci:deployer");
+        assert_eq!(against.until.0, at("2026-12-01T18:00:00Z"));
+    }
+}
+
+#[test]
+fn a_revoke_stands_against_the_same_request_of_the_same_automation_until_its_end() {
+    let pipeline = grant("pay-123").asked_by_pipeline().until("2026-12-01T18:00:00Z");
+    let ended = Situation::of(pipeline.clone(), &policy())
+        .pass()
+        .decided(Revoke, "system:serviceaccount:ci:deployer", "x")
+        .pass();
+    let against = verdict(&ended, 1).stands_against.unwrap();
+    let again = |grant: AccessGrant, objected: bool| {
+        let mut situation = Situation::of(grant, &policy());
+        if objected {
+            situation.objections.push(Objection {
+                decision: "decision-1".to_owned(),
+                decider: ERIN.to_owned(),
+                against: against.clone(),
+            });
+        }
+        stands(&situation.pass()).0
+    };
+    assert_eq!(again(pipeline.clone(), true), "Denied");
+    assert_eq!(again(pipeline.clone(), false), "Active");
+    assert_eq!(
+        again(pipeline.clone().because("PAY-124 another deployment"), true),
+        "Active"
+    );
+    assert_eq!(
+        again(pipeline.clone().until("2026-12-02T18:00:00Z"), true),
+        "Active"
+    );
+    let by_alice = pipeline.asked_by(ALICE, &["payments-devs"]);
+    assert_eq!(again(by_alice, true), "Active");
+}
+
+#[test]
+fn a_revoke_of_a_persons_own_request_stands_against_nothing() {
+    let ended = awaiting(&manual()).decided(Revoke, ALICE, "payments-devs").pass();
+    assert_eq!(verdict(&ended, 1).stands_against, None);
+}
+
+// While nobody vouches.
+
+#[test]
+fn what_is_decided_while_the_guards_are_in_breach_never_counts_and_the_request_goes_on_after() {
+    let breached = awaiting(&one_lead())
+        .but(|it| it.guards = Standing::Breached("curfew-decider is absent".to_owned()))
+        .decided(Approve, BOB, "leads")
+        .pass();
+    assert_eq!(verdict(&breached, 1).reason, "NotAttested");
+    assert!(breached.found.is_empty());
+    let after = breached.but(|it| it.guards = Standing::InForce).pass();
+    assert_eq!(stands(&after).0, "AwaitingApproval");
+    let active = after.decided(Approve, BOB, "leads").pass();
+    assert_eq!(stands(&active).0, "Active");
+}
+
+#[test]
+fn what_waits_for_people_says_nothing_new_while_nobody_knows_of_the_guards() {
+    let unproven = awaiting(&one_lead())
+        .but(|it| it.guards = Standing::unasked())
+        .decided(Approve, BOB, "leads");
+    assert!(unproven.plan().stages.is_empty());
+    assert_eq!(
+        stands(&unproven.but(|it| it.guards = Standing::InForce).pass()).0,
+        "Active"
+    );
+}
+
+// Whatever happens.
+
+#[derive(Clone, Debug)]
+enum Step {
+    Decide(DecisionKind, usize, bool),
+    Pass,
+    Crash(usize),
+    ChangeRole(bool),
+    Edit(usize),
+    Later(i64),
+    Forget(usize),
+}
+
+const PEOPLE: [(&str, &str); 6] = [
+    (ALICE, "leads"),
+    (BOB, "leads"),
+    ("carol@example.com", "leads"),
+    (DAVE, "security"),
+    (ERIN, "security"),
+    ("system:serviceaccount:prod:robot", "security"),
+];
+
+fn policies() -> [AccessPolicy; 3] {
+    [
+        manual(),
+        policy().approved_by(&[("team", 2, "leads"), ("security", 1, "security")]),
+        policy().approved_by(&[("security", 2, "security")]),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (
+            prop_oneof![12 => Just(Approve), 1 => Just(Deny), 1 => Just(Revoke)],
+            0..PEOPLE.len(),
+            prop::bool::weighted(0.1)
+        )
+            .prop_map(|(kind, who, stale)| Step::Decide(kind, who, stale)),
+        6 => Just(Step::Pass),
+        2 => (0..8_usize).prop_map(Step::Crash),
+        1 => any::<bool>().prop_map(Step::ChangeRole),
+        1 => (0..3_usize).prop_map(Step::Edit),
+        1 => (0..900_i64).prop_map(Step::Later),
+        1 => (0..8_usize).prop_map(Step::Forget),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+/// S3: access implies the approvals that its policy asks for now, by different people, none of whom asked for it or gets
+/// it, each of exactly this access.
+fn approved(situation: &Situation, status: &AccessGrantStatus) {
+    let PolicyFacts::Ready(policy) = &situation.policy else {
+        panic!("no policy")
+    };
+    let hash = &status.resolved.as_ref().unwrap().hash;
+    let counted: Vec<_> = status
+        .approvals
+        .iter()
+        .filter(|record| record.void.is_none())
+        .collect();
+    let people: BTreeSet<_> = counted.iter().map(|record| &record.username).collect();
+    assert_eq!(people.len(), counted.len(), "somebody counts twice: {counted:?}");
+    for record in &counted {
+        assert_eq!(&record.access_hash, hash);
+        assert_ne!(record.username, ALICE);
+        assert!(!record.username.starts_with("system:"));
+    }
+    for stage in &policy.approval.demands().unwrap().stages {
+        let of_stage = counted.iter().filter(|record| record.stage == stage.name);
+        let listed = of_stage.filter(|record| stage.approvers.contains(&record.approver));
+        assert!(
+            listed.count() >= stage.required,
+            "stage {}: {counted:?}",
+            stage.name
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn access_is_given_only_to_what_enough_different_people_approved(steps in steps(), first in 0..3_usize) {
+        let mut it = Situation::of(grant("pay-123"), &policies()[first]);
+        for step in steps {
+            match step {
+                Step::Decide(kind, who, stale) => {
+                    let (username, group) = PEOPLE[who];
+                    it = it.decided(kind, username, group);
+                    if stale && let Some(decision) = it.decisions.last_mut() {
+                        decision.access_hash = Some("sha256:0".to_owned());
+                    }
+                }
+                Step::Pass | Step::Crash(_) => {
+                    let done = if let Step::Crash(done) = step { done } else { usize::MAX };
+                    let plan = it.plan();
+                    for effect in plan.stages.iter().flatten().take(done) {
+                        if let Effect::Intend(status) = effect {
+                            approved(&it, status);
+                        }
+                        it.apply(effect).unwrap();
+                    }
+                    if matches!(step, Step::Pass) && it.grant.at_present().ended_at.is_none() {
+                        let again = it.plan();
+                        prop_assert!(again.stages.is_empty(), "not settled: {:?}", again.stages);
+                    }
+                }
+                Step::ChangeRole(wider) => {
+                    if wider {
+                        it = with_role_changed(it);
+                    } else {
+                        it.roles = crate::core::fixtures::roles();
+                    }
+                }
+                Step::Edit(which) => {
+                    let generation = match &it.policy {
+                        PolicyFacts::Ready(policy) => policy.generation + 1,
+                        _ => 1,
+                    };
+                    let mut edited = policies()[which].clone();
+                    edited.metadata.generation = Some(generation);
+                    it.policy = edited.ready();
+                }
+                Step::Later(time) => it = it.after(seconds(time)),
+                Step::Forget(which) => {
+                    if which < it.decisions.len() {
+                        it.decisions.remove(which);
+                    }
+                }
+            }
+        }
+        // L1: with nobody doing anything more, it is over in the end.
+        it = it.after(seconds(4 * 3600 + 1800)).pass().after(seconds(4 * 3600)).pass();
+        prop_assert!(it.grant.at_present().ended_at.is_some(), "{}", status::state(&it.grant));
+        prop_assert!(it.found.is_empty());
+    }
+}

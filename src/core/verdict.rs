@@ -1,0 +1,161 @@
+//! What is made of decisions that people made about a grant.
+
+use super::approval::Demands;
+use super::decision::{Decision, Judged, Standing, Verdict};
+use super::facts::{Input, PolicyFacts};
+use super::{Refusal, Request};
+use crate::api::{DecisionKind, reasons};
+
+/// Open decisions about a grant that is decided, but for those of which something was made already.
+pub(super) fn too_late(decisions: &[Decision], made: &[Judged]) -> Vec<Judged> {
+    decisions
+        .iter()
+        .filter(|decision| {
+            decision.is_open() && !made.iter().any(|judged| judged.decision.uid == decision.uid)
+        })
+        .map(|decision| Judged {
+            decision: decision.clone(),
+            verdict: Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"),
+        })
+        .collect()
+}
+
+/// What the policy that is known demands of people.
+pub(super) fn known_demands<'a>(input: &Input<'a>) -> Option<&'a Demands> {
+    match input.policy {
+        PolicyFacts::Ready(policy)
+        | PolicyFacts::Unready {
+            policy: Some(policy), ..
+        } => policy.approval.demands(),
+        PolicyFacts::Absent { .. } | PolicyFacts::Unready { policy: None, .. } => None,
+    }
+}
+
+/// What is decided while nobody vouches for who decides; a Revoke ends access all the same.
+pub(super) fn unattested_decisions(decisions: &[Decision]) -> Vec<Judged> {
+    let open = decisions
+        .iter()
+        .filter(|decision| decision.is_open() && decision.kind != DecisionKind::Revoke);
+    open.map(|decision| Judged {
+        decision: decision.clone(),
+        verdict: Verdict::ignored(
+            reasons::NOT_ATTESTED,
+            "the admission guards were not in force when this was decided, so nobody can vouch for who decided; \
+             decide again",
+        ),
+    })
+    .collect()
+}
+
+/// One Deny of an approver suffices.
+pub(super) fn denied(
+    decisions: &[Decision],
+    request: &Request,
+    demands: Option<&Demands>,
+    judged: &mut Vec<Judged>,
+) -> Result<(), Refusal> {
+    let denials = decisions
+        .iter()
+        .filter(|decision| decision.kind == DecisionKind::Deny);
+    for decision in denials {
+        let counted = decision.recorded == Some(Standing::Counted);
+        if !counted && !decision.is_open() {
+            continue;
+        }
+        let ignored = if counted {
+            None
+        } else {
+            decision.about_oneself(request).or_else(|| match demands {
+                Some(demands) if demands.lists(decision) => None,
+                Some(demands) => Some(decision.not_listed(demands)),
+                None => Some(Verdict::ignored(
+                    reasons::NOT_ASKED,
+                    "nobody is asked under this policy",
+                )),
+            })
+        };
+        let denies = ignored.is_none();
+        judged.push(Judged {
+            decision: decision.clone(),
+            verdict: ignored.unwrap_or_else(|| Verdict::counted("denies the request")),
+        });
+        if denies {
+            return Err(Refusal::new(
+                reasons::DENIED_BY_APPROVER,
+                "",
+                format!("{} denied it: {}", decision.decider.username, decision.reason),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What is left open: approvals that nobody asked for, and revocations by those who may not.
+pub(super) fn without_effect(decisions: &[Decision], judged: &[Judged]) -> Vec<Judged> {
+    decisions
+        .iter()
+        .filter(|decision| {
+            decision.is_open() && !judged.iter().any(|judged| judged.decision.uid == decision.uid)
+        })
+        .filter_map(|decision| {
+            let verdict = match decision.kind {
+                DecisionKind::Revoke => decision.may_not_revoke()?,
+                DecisionKind::Approve | DecisionKind::Deny => {
+                    Verdict::ignored(reasons::NOT_ASKED, "nobody's approval is asked for")
+                }
+            };
+            Some(Judged {
+                decision: decision.clone(),
+                verdict,
+            })
+        })
+        .collect()
+}
+
+/// What was made of the open decisions about a live grant.
+pub(super) fn judged_of_live(input: &Input<'_>) -> Vec<Judged> {
+    let request = Request::parse(input.grant).ok();
+    let demands = known_demands(input);
+    let recorded = |decision: &Decision| {
+        let mut approvals = input.grant.status.iter().flat_map(|status| &status.approvals);
+        approvals.find(|record| record.decision_uid == decision.uid)
+    };
+    let verdict = |decision: &Decision| match (decision.kind, &request) {
+        (DecisionKind::Approve, _) => Some(match recorded(decision) {
+            Some(record) => Verdict::counted(format!("approves in stage {}", record.stage)),
+            None => Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"),
+        }),
+        (DecisionKind::Revoke, Some(request)) if decision.revokes(request, demands) => {
+            Some(decision.counts_against(input.grant, request))
+        }
+        (DecisionKind::Revoke, _) => decision.may_not_revoke(),
+        (DecisionKind::Deny, _) => Some(Verdict::ignored(
+            reasons::TOO_LATE,
+            "the access had been given before; to end it, decide Revoke",
+        )),
+    };
+    input
+        .decisions
+        .iter()
+        .filter(|decision| decision.is_open())
+        .filter_map(|decision| {
+            Some(Judged {
+                verdict: verdict(decision)?,
+                decision: decision.clone(),
+            })
+        })
+        .collect()
+}
+
+/// The decision that ends a live grant, if there is one.
+pub(super) fn revoking<'a>(input: &Input<'a>) -> Option<&'a Decision> {
+    if input.decisions.is_empty() {
+        return None;
+    }
+    let request = Request::parse(input.grant).ok()?;
+    let demands = known_demands(input);
+    input
+        .decisions
+        .iter()
+        .find(|decision| decision.revokes(&request, demands))
+}
