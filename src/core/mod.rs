@@ -26,6 +26,7 @@ mod facts;
 mod fixtures;
 mod guard;
 mod judge;
+pub mod heartbeat;
 mod live;
 mod orphan;
 mod plan;
@@ -41,6 +42,7 @@ pub mod self_test;
 mod span;
 pub mod status;
 mod verdict;
+pub mod sweep;
 mod window;
 
 pub use admit::{Admission, Question, admit};
