@@ -465,7 +465,7 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
 fn of_the_sweeper(ground: &Ground<'_>) -> Vec<Attack> {
     let deletes = Holds::Guard(
         "curfew-own-hands",
-        "the sweeper only deletes: use an account of your own",
+        "the sweeper only deletes, and frees a binding that is being deleted: use an account of your own",
     );
     let label = json!({"metadata": {"labels": {"team": "a"}}});
     [

@@ -35,6 +35,11 @@ pub enum Error {
     /// The system gave no random bits.
     #[error("no randomness to be had: {0}")]
     NoEntropy(getrandom::Error),
+    /// The API server's answer does not say what time it is.
+    #[error(
+        "read the API server's clock: its answer has no readable Date header; look at what stands between"
+    )]
+    NoServerTime,
     /// Something of that name is there and is not ours.
     #[error("{} {name} exists and is not Curfew's", kind_name(*.kind))]
     NotOurs {
@@ -76,6 +81,7 @@ impl Error {
             Self::NotOurs { .. } => Class::Denied,
             Self::Unanswered { .. }
             | Self::TimedOut { .. }
+            | Self::NoServerTime
             | Self::StillThere { .. }
             | Self::NoEntropy(_) => Class::Transient,
         }
@@ -87,6 +93,7 @@ impl Error {
             Self::TimedOut { .. } => "TimedOut",
             Self::NotOurs { .. } => "NotOurs",
             Self::NoEntropy(_) => "NoEntropy",
+            Self::NoServerTime => "NoServerTime",
             Self::StillThere { .. } => "StillThere",
             Self::Unanswered { .. } => "Unanswered",
             Self::Answered { .. } => match self.class() {

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod forge;
 mod guards;
+pub mod heartbeat;
 mod index;
 mod keys;
 mod mirror;
@@ -17,6 +18,7 @@ mod read;
 mod remove;
 mod rights;
 mod slots;
+pub mod sweep;
 
 pub use apply::{Application, Interrupted};
 pub use canary::Canary;

@@ -30,14 +30,14 @@ async fn remove_if_ours(edges: &Edges, target: &Target, grant_uid: &str) -> Resu
             None => return Ok(Outcome::AlreadySo),
         },
     };
-    match delete(&edges.client, target, uid).await {
+    match delete(&edges.client, target, of_uid(uid)).await {
         Ok(Remains::Nothing) => Ok(Outcome::Applied),
         Ok(Remains::HeldBack) => release(&edges.client, target).await.map(|()| Outcome::Applied),
         Err(error) if error.is_absent() => Ok(Outcome::AlreadySo),
         // Another object has taken the name since.
         Err(error) if error.reason() == "Conflict" => match uid_if_ours(edges, target, grant_uid).await? {
             None => Ok(Outcome::AlreadySo),
-            Some(uid) => match delete(&edges.client, target, uid).await? {
+            Some(uid) => match delete(&edges.client, target, of_uid(uid)).await? {
                 Remains::Nothing => Ok(Outcome::Applied),
                 Remains::HeldBack => release(&edges.client, target).await.map(|()| Outcome::Applied),
             },
@@ -53,17 +53,30 @@ async fn uid_if_ours(edges: &Edges, target: &Target, grant_uid: &str) -> Result<
         .map(|held| held.found.uid))
 }
 
-enum Remains {
+fn of_uid(uid: String) -> Preconditions {
+    Preconditions {
+        uid: Some(uid),
+        resource_version: None,
+    }
+}
+
+/// What a deletion has left.
+pub(super) enum Remains {
+    /// Nothing.
     Nothing,
+    /// The object, because of a finalizer of somebody else.
     HeldBack,
 }
 
-async fn delete(client: &Client, target: &Target, uid: String) -> Result<Remains, Error> {
+/// Deletes one object, in the background: that a deletion says so takes off what a deletion in the foreground has put
+/// on it, so that nothing that hangs beneath the object holds it back.
+pub(super) async fn delete(
+    client: &Client,
+    target: &Target,
+    preconditions: Preconditions,
+) -> Result<Remains, Error> {
     let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: Some(uid),
-            resource_version: None,
-        }),
+        preconditions: Some(preconditions),
         propagation_policy: Some(PropagationPolicy::Background),
         ..DeleteParams::default()
     };
@@ -96,39 +109,62 @@ async fn delete(client: &Client, target: &Target, uid: String) -> Result<Remains
 }
 
 async fn release(client: &Client, target: &Target) -> Result<(), Error> {
-    let params = PatchParams {
-        field_manager: Some(CONTROLLER.to_owned()),
-        ..PatchParams::default()
-    };
+    if target.kind == ArtifactKind::RoleBinding {
+        let bindings = Api::<RoleBinding>::namespaced(client.clone(), &target.namespace);
+        let empty = Patch::Merge(json!({"subjects": []}));
+        let emptied = call(
+            "empty RoleBinding",
+            bindings.patch(&target.name, &as_curfew(), &empty),
+        )
+        .await;
+        match emptied {
+            Err(error) if error.is_absent() => return Ok(()),
+            other => other?,
+        };
+    }
+    free(client, target, None).await
+}
+
+/// Takes the finalizers off what is being deleted, and it goes. With a uid, only off the object that has it.
+pub(super) async fn free(client: &Client, target: &Target, uid: Option<&str>) -> Result<(), Error> {
     let (client, namespace, name) = (client.clone(), target.namespace.as_str(), target.name.as_str());
-    let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    let metadata = match uid {
+        Some(uid) => json!({"finalizers": null, "uid": uid}),
+        None => json!({"finalizers": null}),
+    };
+    let (params, free) = (as_curfew(), Patch::Merge(json!({"metadata": metadata})));
     let released = match target.kind {
         ArtifactKind::Job => {
             let fuses = Api::<Job>::namespaced(client, namespace);
             call("release fuse", fuses.patch_metadata(name, &params, &free))
                 .await
-                .map(|_| ())
+                .map(drop)
         }
         ArtifactKind::Role => {
             let roles = Api::<Role>::namespaced(client, namespace);
             call("release Role", roles.patch_metadata(name, &params, &free))
                 .await
-                .map(|_| ())
+                .map(drop)
         }
         ArtifactKind::RoleBinding => {
             let bindings = Api::<RoleBinding>::namespaced(client, namespace);
-            let empty = Patch::Merge(json!({"subjects": []}));
-            call("empty RoleBinding", bindings.patch(name, &params, &empty)).await?;
             call(
                 "release RoleBinding",
                 bindings.patch_metadata(name, &params, &free),
             )
             .await
-            .map(|_| ())
+            .map(drop)
         }
     };
     match released {
         Err(error) if error.is_absent() => Ok(()),
         other => other,
+    }
+}
+
+fn as_curfew() -> PatchParams {
+    PatchParams {
+        field_manager: Some(CONTROLLER.to_owned()),
+        ..PatchParams::default()
     }
 }

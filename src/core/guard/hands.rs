@@ -6,7 +6,8 @@ use super::expression::{labelled, list, operator_asks, quoted};
 use super::manifest::{Validating, demand, requests};
 use super::{CANARY, Guard, GuardSettings};
 
-/// Of Jobs and RBAC, only what carries our label; the sweeper only deletes.
+/// Of Jobs and RBAC, only what carries our label; the sweeper only deletes, and takes off what holds back a binding that
+/// is being deleted. That it does no more there is for the guard of bindings to see to.
 pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
     let writes = &["CREATE", "UPDATE", "DELETE"];
     Validating {
@@ -27,8 +28,13 @@ pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
                 "Curfew touches only what carries its label access.curfew.dev/grant-uid: use an account of your own",
             ),
             demand(
-                format!("request.operation == 'DELETE' || {}", operator_asks(settings)),
-                "the sweeper only deletes: use an account of your own",
+                format!(
+                    "request.operation == 'DELETE' || {} ||\n\
+                     (request.operation == 'UPDATE' && request.resource.resource == 'rolebindings' &&\n\
+                     has(oldObject.metadata.deletionTimestamp))",
+                    operator_asks(settings)
+                ),
+                "the sweeper only deletes, and frees a binding that is being deleted: use an account of your own",
             ),
         ],
         ..Validating::default()
