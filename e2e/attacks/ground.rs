@@ -2,9 +2,8 @@
 
 use anyhow::Context as _;
 use curfew::api::{AccessGrant, AccessPolicy};
-use curfew::core::CANARY;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
@@ -289,10 +288,6 @@ where
 /// Gives eve, bob, the operator and the sweeper what only guards keep them from using.
 async fn people(place: &Place<'_>) -> anyhow::Result<()> {
     let admin = || place.suite.admin.clone();
-    let accounts = Api::<ServiceAccount>::namespaced(admin(), "curfew-system");
-    for account in ["curfew-sweep", CANARY] {
-        create(&accounts, json!({"metadata": {"name": account}})).await?;
-    }
     let secrets = Api::<Secret>::namespaced(admin(), &place.name);
     create(&secrets, json!({"metadata": {"name": "theirs"}})).await?;
     let more = json!({"metadata": {"name": "more"}, "rules": [

@@ -85,7 +85,7 @@ pub const FIGURES: [Figure; 17] = [
         Limit::AtMost(11.0),
     ),
     figure(
-        "writes while idle, 1,000 live",
+        "writes while idle but heartbeats, 1,000 live",
         "idle_writes.live1000",
         "",
         Limit::AtMost(0.0),

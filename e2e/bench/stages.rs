@@ -310,10 +310,17 @@ impl Bench<'_> {
         let events = self.plane.audit_events_since(from)?;
         let usage = running.usage()?;
         let seconds = window.as_secs_f64();
+        let written = Writes::of(&events);
         #[expect(clippy::cast_precision_loss, reason = "hundreds")]
-        let (writes, requests) = (Writes::of(&events).number() as f64, requests(&events) as f64);
+        let (writes, heartbeats, requests) = (
+            written.number() as f64,
+            written.heartbeats as f64,
+            requests(&events) as f64,
+        );
         let who = Contender::Curfew;
         self.readings.put(who, &format!("idle_writes.{what}"), writes);
+        self.readings
+            .put(who, &format!("idle_heartbeats.{what}"), heartbeats);
         self.readings.put(
             who,
             &format!("idle_requests_per_second.{what}"),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::run::{Options, run};
+use super::sweep;
 use super::telemetry::{self, LogFormat};
 use crate::api;
 use crate::core::{GuardSettings, Settings, Span, SpanError, guards};
@@ -27,6 +28,8 @@ pub struct Cli {
 enum Command {
     /// Runs the operator.
     Run(RunArguments),
+    /// Removes whatever has outlived its end, without an operator: an independent second look.
+    Sweep(SweepArguments),
     /// Prints the CustomResourceDefinitions as YAML, ready for `kubectl apply --server-side -f -`.
     Crds,
     /// Prints the guards as YAML, ready for `kubectl apply --server-side -f -`: what the API server itself refuses.
@@ -42,6 +45,37 @@ struct RunArguments {
     installation: Installation,
     /// Name of this process in the Events it writes.
     #[arg(long, env = "CURFEW_INSTANCE", default_value = "curfew")]
+    instance: String,
+    /// How to write the log.
+    #[arg(long, env = "CURFEW_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+    /// What to log, such as `info` or `info,curfew=debug`.
+    #[arg(long, env = "CURFEW_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct SweepArguments {
+    /// Makes one round and exits: 0 if nothing overdue is left, 1 if something could not be read or removed.
+    #[arg(long)]
+    once: bool,
+    /// Changes nothing, and shows what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+    /// How to print each round.
+    #[arg(long, short, default_value = "table")]
+    output: sweep::Output,
+    /// How long to wait between rounds.
+    #[arg(long, env = "CURFEW_SWEEP_EVERY", default_value = "60s", value_parser = parse_span)]
+    every: Span,
+    /// How long after its end something is left to the operator and its fuse, which come first while they live.
+    #[arg(long, env = "CURFEW_SWEEP_GRACE", default_value = "5s", value_parser = parse_span)]
+    grace: Span,
+    /// The operator's own namespace, where the heartbeats are.
+    #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
+    namespace: String,
+    /// Name of this process in its heartbeat.
+    #[arg(long, env = "CURFEW_INSTANCE", default_value = "curfew-sweep")]
     instance: String,
     /// How to write the log.
     #[arg(long, env = "CURFEW_LOG_FORMAT", default_value = "text")]
@@ -110,6 +144,7 @@ fn parse_span(text: &str) -> Result<Span, SpanError> {
 pub fn main(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Run(arguments) => run_operator(arguments),
+        Command::Sweep(arguments) => run_sweep(arguments),
         Command::Crds => print_crds(),
         Command::Guards(arguments) => print_guards(arguments),
     };
@@ -133,6 +168,23 @@ fn run_operator(arguments: RunArguments) -> Result<(), Box<dyn std::error::Error
         settings: arguments.installation.settings(),
         guards: arguments.installation.guards(),
         instance: arguments.instance,
+    }))?;
+    Ok(())
+}
+
+fn run_sweep(arguments: SweepArguments) -> Result<(), Box<dyn std::error::Error>> {
+    telemetry::init(arguments.log_format, &arguments.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(sweep::run(sweep::Options {
+        once: arguments.once,
+        dry_run: arguments.dry_run,
+        every: arguments.every,
+        grace: arguments.grace,
+        namespace: arguments.namespace,
+        instance: arguments.instance,
+        output: arguments.output,
     }))?;
     Ok(())
 }

@@ -191,6 +191,7 @@ pub struct Metrics {
     passes: Family<OfPass, Counter>,
     revocations: Family<OfCause, Counter>,
     guards_in_force: Level,
+    sweep_last_success: Level,
     forgeries: Family<OfForgery, Counter>,
     decisions: Family<OfDecision, Counter>,
 }
@@ -215,6 +216,7 @@ impl Metrics {
             passes: Family::default(),
             revocations: Family::default(),
             guards_in_force: Gauge::default(),
+            sweep_last_success: Gauge::default(),
             forgeries: Family::default(),
             decisions: Family::default(),
         };
@@ -301,6 +303,12 @@ impl Metrics {
             "Whether the admission guards are proven to stand wherever access is or may be given: 1, or 0",
             self.guards_in_force.clone(),
         );
+        registry.register_with_unit(
+            "sweep_last_success_timestamp",
+            "When the sweep last came to its end and left nothing over, in seconds since 1970 (UTC); 0: never heard of",
+            Unit::Seconds,
+            self.sweep_last_success.clone(),
+        );
         registry.register(
             "self_test_forgeries",
             "Forgeries the self-test tried, by what became of them; all but Refused keep access from being given",
@@ -365,6 +373,12 @@ impl Metrics {
     /// Whether the admission guards are proven to stand.
     pub fn set_guards_in_force(&self, so: bool) {
         self.guards_in_force.set(u64::from(so));
+    }
+
+    /// When the sweep last succeeded.
+    pub fn set_sweep_last_success(&self, at: jiff::Timestamp) {
+        self.sweep_last_success
+            .set(u64::try_from(at.as_second()).unwrap_or_default());
     }
 
     /// A forgery of the self-test was tried.
@@ -469,6 +483,7 @@ mod tests {
                 "curfew_passes counter",
                 "curfew_revocations counter",
                 "curfew_guards_in_force gauge",
+                "curfew_sweep_last_success_timestamp_seconds gauge",
                 "curfew_self_test_forgeries counter",
                 "curfew_decisions counter",
                 "curfew_build info",
@@ -494,6 +509,7 @@ mod tests {
             r#"curfew_revocations_total{cause="GrantDeleted"} 0"#,
             "curfew_revocation_lag_seconds_count 0",
             "curfew_guards_in_force 0",
+            "curfew_sweep_last_success_timestamp_seconds 0",
             r#"curfew_self_test_forgeries_total{forgery="HiddenGroup",outcome="Accepted"} 0"#,
             concat!("curfew_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {

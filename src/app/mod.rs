@@ -4,6 +4,7 @@ pub mod cli;
 mod deadlines;
 mod decisions;
 mod expiry;
+mod heartbeat;
 mod keylock;
 mod lane;
 mod metrics;
@@ -15,6 +16,7 @@ mod run;
 mod self_test;
 mod server;
 mod streams;
+mod sweep;
 mod telemetry;
 
 pub use run::{Options, RunError, run};

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::deadlines::Deadlines;
 use super::decisions;
 use super::expiry;
+use super::heartbeat;
 use super::lane;
 use super::metrics::{GrantState, Metrics};
 use super::orphans::{self, Orphan};
@@ -171,6 +172,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         triggered_decisions,
     ));
     tasks.spawn(keep_gauges(Arc::clone(&index), metrics.clone()));
+    tasks.spawn(heartbeat::run(Arc::clone(&passes), metrics.clone()));
     tasks.spawn(serve(listener, readiness, metrics.clone(), stop.clone()));
 
     tasks.spawn(watch_grants(
@@ -205,7 +207,7 @@ pub struct Stop(tokio::sync::watch::Receiver<bool>);
 
 impl Stop {
     /// On SIGTERM or SIGINT.
-    fn on_signals() -> std::io::Result<Self> {
+    pub(super) fn on_signals() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -25,8 +25,8 @@ mod facts;
 #[cfg(test)]
 mod fixtures;
 mod guard;
-mod judge;
 pub mod heartbeat;
+mod judge;
 mod live;
 mod orphan;
 mod plan;
@@ -41,8 +41,8 @@ mod rules;
 pub mod self_test;
 mod span;
 pub mod status;
-mod verdict;
 pub mod sweep;
+mod verdict;
 mod window;
 
 pub use admit::{Admission, Question, admit};

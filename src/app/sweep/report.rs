@@ -1,0 +1,345 @@
+//! What a round has seen and done, for people and for machines.
+
+use std::io::{self, Write};
+
+use clap::ValueEnum;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::item::{Action, Item};
+use crate::cluster::Error;
+use crate::core::Span;
+use crate::core::heartbeat::{OPERATOR_SILENCE, silence};
+use crate::core::sweep::{Clocks, Grants, Sweeping};
+
+/// How a round is printed, to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people: a line for each thing, and one that sums up.
+    Table,
+    /// One JSON document on a line, times in UTC (RFC 3339).
+    Json,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Times {
+    server: Timestamp,
+    local: Timestamp,
+    /// By how many seconds this machine's clock is ahead of the API server's; negative: behind.
+    ahead_seconds: f64,
+    #[serde(skip)]
+    read: Clocks,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OperatorLife {
+    last_heartbeat: Option<Timestamp>,
+    /// Whether it has not been heard for more than 2 minutes.
+    silent: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    removed: usize,
+    would_remove: usize,
+    failed: usize,
+    kept: usize,
+    within_time: usize,
+}
+
+/// What a round has seen and done.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    at: Timestamp,
+    dry_run: bool,
+    succeeded: bool,
+    clocks: Option<Times>,
+    items: Vec<Item>,
+    /// What could not be read or written beside the items.
+    errors: Vec<String>,
+    /// Why orphans could not be told; nothing else rests on it.
+    grants_not_listed: Option<String>,
+    operator: Option<OperatorLife>,
+    summary: Summary,
+}
+
+impl Report {
+    /// Of a round that begins.
+    pub fn new(dry_run: bool, at: Timestamp) -> Self {
+        Self {
+            at,
+            dry_run,
+            succeeded: false,
+            clocks: None,
+            items: Vec::new(),
+            errors: Vec::new(),
+            grants_not_listed: None,
+            operator: None,
+            summary: Summary::default(),
+        }
+    }
+
+    /// Something could not be read or written.
+    pub fn unread(&mut self, error: &Error) {
+        self.errors.push(error.to_string());
+    }
+
+    /// Another look begins.
+    pub fn looks_again(&mut self) {
+        self.errors.clear();
+    }
+
+    /// What time it is.
+    pub fn told_the_time(&mut self, clocks: Clocks) {
+        self.at = clocks.now();
+        self.clocks = Some(Times {
+            server: clocks.server,
+            local: clocks.answered,
+            ahead_seconds: clocks.ahead().as_secs_f64(),
+            read: clocks,
+        });
+    }
+
+    /// Whether orphans can be told.
+    pub fn knows_grants(&mut self, grants: &Grants) {
+        self.grants_not_listed = match grants {
+            Grants::Listed(_) => None,
+            Grants::Unknown(why) => Some(why.clone()),
+        };
+    }
+
+    /// Something was done, or not; what was told of the same thing before counts no more.
+    pub fn add(&mut self, item: Item) {
+        self.items.retain(|other| other.uid != item.uid);
+        self.items.push(item);
+    }
+
+    /// What a dry run leaves.
+    pub fn would_remove(&mut self, sweeping: &Sweeping) {
+        for removal in std::iter::once(&sweeping.access).chain(&sweeping.rest).flatten() {
+            self.add(Item::of(removal, Action::WouldRemove, ""));
+        }
+    }
+
+    /// What is left where it is.
+    pub fn found(&mut self, sweeping: &Sweeping) {
+        self.summary.within_time = sweeping.within_time;
+        for finding in &sweeping.findings {
+            self.add(Item::finding(finding));
+        }
+    }
+
+    /// When the operator last lived.
+    pub fn heard_the_operator(&mut self, last: Option<Timestamp>) {
+        let silent = last.is_none_or(|last| silence(Some(last), last, self.at) > OPERATOR_SILENCE);
+        self.operator = Some(OperatorLife {
+            last_heartbeat: last,
+            silent,
+        });
+    }
+
+    /// Why the round has failed; `None`: nothing is left over that should be gone.
+    pub fn failure(&self) -> Option<String> {
+        let left = self.items.iter().filter(|item| item.fails);
+        let mut problems: Vec<String> = left
+            .map(|item| format!("{} {}/{}: {}", item.kind, item.namespace, item.name, item.reason))
+            .chain(self.errors.iter().cloned())
+            .collect();
+        if self.clocks_are(Clocks::fail) {
+            problems.push(format!(
+                "{}: set the clock that is wrong; until then only what is over by both is ended",
+                self.difference()
+            ));
+        }
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
+    fn clocks_are(&self, so: impl Fn(&Clocks) -> bool) -> bool {
+        self.clocks.as_ref().is_some_and(|times| so(&times.read))
+    }
+
+    fn difference(&self) -> String {
+        let ahead = self.clocks.as_ref().map_or(0.0, |clocks| clocks.ahead_seconds);
+        let side = if ahead > 0.0 { "ahead of" } else { "behind" };
+        format!(
+            "this machine's clock is {:.0} s {side} the API server's",
+            ahead.abs()
+        )
+    }
+
+    fn operators_silence(&self) -> Option<String> {
+        let operator = self.operator.as_ref().filter(|operator| operator.silent)?;
+        Some(match operator.last_heartbeat {
+            Some(last) => format!(
+                "the operator has been silent for {}",
+                length(self.at.duration_since(last))
+            ),
+            None => "the operator has left no heartbeat".to_owned(),
+        })
+    }
+
+    /// Says in the log what somebody should look after, and what was removed.
+    pub fn log(&self) {
+        for item in &self.items {
+            let Item {
+                namespace,
+                kind,
+                name,
+                reason,
+                action,
+                ..
+            } = item;
+            match action {
+                _ if item.fails => {
+                    tracing::error!(namespace, kind, name, reason, ?action, "not removed");
+                }
+                Action::Removed if item.ended.is_none() => {
+                    tracing::warn!(
+                        namespace,
+                        kind,
+                        name,
+                        reason,
+                        "removed access without an end: the guards were away when it was made"
+                    );
+                }
+                Action::Removed | Action::Freed => {
+                    tracing::warn!(
+                        namespace,
+                        kind,
+                        name,
+                        reason,
+                        ?action,
+                        "removed what had outlived its end"
+                    );
+                }
+                Action::Kept => tracing::warn!(namespace, kind, name, reason, "left"),
+                Action::AlreadyGone | Action::WouldRemove | Action::Waiting | Action::Failed => {}
+            }
+        }
+        for error in &self.errors {
+            tracing::error!(error, "not done");
+        }
+        if self.clocks_are(Clocks::differ) {
+            tracing::warn!("{}: the earlier one counts", self.difference());
+        }
+        if let Some(why) = &self.grants_not_listed {
+            tracing::info!(
+                why,
+                "what has lost its grant cannot be told; what is overdue is removed all the same"
+            );
+        }
+        if let Some(silence) = self.operators_silence() {
+            tracing::warn!("{silence}");
+        }
+    }
+
+    /// Prints it.
+    pub fn print(&mut self, output: Output) -> io::Result<()> {
+        self.sum_up();
+        let text = match output {
+            Output::Json => serde_json::to_string(self).map_err(io::Error::other)? + "\n",
+            Output::Table => self.table(),
+        };
+        match io::stdout().lock().write_all(text.as_bytes()) {
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    fn sum_up(&mut self) {
+        let count = |of: &[Action]| self.items.iter().filter(|item| of.contains(&item.action)).count();
+        self.summary = Summary {
+            removed: count(&[Action::Removed, Action::Freed]),
+            would_remove: count(&[Action::WouldRemove]),
+            failed: count(&[Action::Failed, Action::Waiting]),
+            kept: count(&[Action::Kept]),
+            within_time: self.summary.within_time,
+        };
+        self.succeeded = self.failure().is_none();
+    }
+
+    fn table(&self) -> String {
+        let mut rows =
+            vec![["NAMESPACE", "KIND", "NAME", "ENDED-AGO", "ACTION", "REASON"].map(str::to_owned)];
+        rows.extend(self.items.iter().map(|item| {
+            [
+                item.namespace.clone(),
+                item.kind.to_owned(),
+                item.name.clone(),
+                self.ended_ago(item),
+                format!("{:?}", item.action),
+                item.reason.clone(),
+            ]
+        }));
+        if self.items.is_empty() {
+            rows.clear();
+        }
+        let mut widths = [0; 6];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        let mut text = String::new();
+        for row in &rows {
+            let cells = row
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:width$}"));
+            text.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
+            text.push('\n');
+        }
+        text + &self.last_line() + "\n"
+    }
+
+    fn ended_ago(&self, item: &Item) -> String {
+        match item.ended {
+            None => "<unknown>".to_owned(),
+            Some(end) if end > self.at => "<not yet>".to_owned(),
+            Some(end) => length(self.at.duration_since(end)),
+        }
+    }
+
+    fn last_line(&self) -> String {
+        let Summary {
+            removed,
+            would_remove,
+            failed,
+            kept,
+            within_time,
+        } = self.summary;
+        let mut parts = vec![if self.dry_run {
+            format!("{would_remove} would be removed, {kept} kept, {within_time} within their time (dry run)")
+        } else {
+            format!("{removed} removed, {failed} not removed, {kept} kept, {within_time} within their time")
+        }];
+        parts.extend(self.errors.iter().cloned());
+        if self.clocks_are(Clocks::differ) {
+            parts.push(self.difference());
+        }
+        parts.extend(
+            self.grants_not_listed
+                .iter()
+                .map(|why| format!("orphans not told: {why}")),
+        );
+        parts.extend(self.operators_silence());
+        parts.join("; ")
+    }
+}
+
+fn length(time: SignedDuration) -> String {
+    let seconds = time.as_secs().max(0);
+    match u32::try_from(seconds).ok().and_then(Span::from_seconds) {
+        Some(span) => span.to_string(),
+        None if seconds == 0 => "0s".to_owned(),
+        None => format!("{}h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+use super::*;
+use crate::api::ArtifactKind;
+use crate::cluster::sweep::Gone;
+use crate::core::ArtifactKey;
+use crate::core::sweep::{Labelled, sweep};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn labelled(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> Labelled {
+    Labelled {
+        key: ArtifactKey {
+            kind,
+            namespace: "prod".to_owned(),
+            name: name.to_owned(),
+        },
+        uid: name.to_owned(),
+        resource_version: Some("1".to_owned()),
+        grant_uid: "grant".to_owned(),
+        not_after: not_after.map(str::to_owned),
+    }
+}
+
+fn at_noon(ahead: i64) -> Report {
+    let server = at("2026-01-01T12:00:00Z");
+    let local = server + SignedDuration::from_secs(ahead);
+    let mut report = Report::new(false, local);
+    report.told_the_time(Clocks {
+        server,
+        asked: local,
+        answered: local,
+    });
+    report
+}
+
+fn found(report: &Report, found: Vec<Labelled>) -> Sweeping {
+    let grants = Grants::Listed(["grant".to_owned()].into());
+    sweep(found, &grants, report.at, SignedDuration::from_secs(5))
+}
+
+fn overdue() -> Labelled {
+    labelled(ArtifactKind::RoleBinding, "view", Some("2026-01-01T11:56:48Z"))
+}
+
+#[test]
+fn a_table_has_a_line_for_each_thing_and_one_that_sums_up() {
+    let mut report = at_noon(0);
+    let without_end = labelled(ArtifactKind::Role, "lookalike", None);
+    let sweeping = found(&report, vec![overdue(), without_end]);
+    report.add(Item::outcome(&sweeping.access[0], Ok(Gone::Deleted)));
+    report.found(&sweeping);
+    report.sum_up();
+    let lines: Vec<String> = report.table().lines().map(str::to_owned).collect();
+    assert_eq!(
+        lines[0],
+        "NAMESPACE   KIND          NAME        ENDED-AGO   ACTION    REASON"
+    );
+    assert_eq!(
+        lines[1],
+        "prod        RoleBinding   view        3m12s       Removed   its end has passed"
+    );
+    assert!(
+        lines[2].starts_with("prod        Role          lookalike   <unknown>   Kept      says no end"),
+        "{}",
+        lines[2]
+    );
+    assert_eq!(lines[3], "1 removed, 0 not removed, 1 kept, 0 within their time");
+    assert_eq!(lines.len(), 4);
+}
+
+#[test]
+fn where_there_is_nothing_to_tell_there_is_only_the_sum() {
+    let mut report = at_noon(0);
+    report.sum_up();
+    assert_eq!(
+        report.table(),
+        "0 removed, 0 not removed, 0 kept, 0 within their time\n"
+    );
+    assert!(report.succeeded);
+}
+
+#[test]
+fn a_document_has_times_in_utc_and_says_whether_the_round_succeeded() {
+    let mut report = at_noon(0);
+    let sweeping = found(&report, vec![overdue()]);
+    report.add(Item::outcome(&sweeping.access[0], Ok(Gone::Freed)));
+    report.heard_the_operator(Some(at("2026-01-01T11:59:30Z")));
+    report.sum_up();
+    let document = serde_json::to_value(&report).unwrap();
+    assert_eq!(document["at"], "2026-01-01T12:00:00Z");
+    assert_eq!(document["succeeded"], true);
+    assert_eq!(document["items"][0]["action"], "Freed");
+    assert_eq!(document["items"][0]["notAfter"], "2026-01-01T11:56:48Z");
+    assert_eq!(document["clocks"]["aheadSeconds"], 0.0);
+    assert_eq!(document["operator"]["silent"], false);
+    assert_eq!(document["summary"]["removed"], 1);
+}
+
+#[test]
+fn a_round_fails_by_what_is_left_over_and_by_nothing_that_was_removed_or_is_only_told() {
+    let refused = || Error::TimedOut {
+        what: "delete RoleBinding",
+        seconds: 10,
+    };
+    for (outcome, fails) in [
+        (Ok(Gone::Deleted), false),
+        (Ok(Gone::Already), false),
+        (Ok(Gone::Freed), false),
+        (Err(refused()), true),
+    ] {
+        let mut report = at_noon(0);
+        let sweeping = found(&report, vec![overdue()]);
+        report.heard_the_operator(None);
+        report.add(Item::outcome(&sweeping.access[0], outcome));
+        assert_eq!(report.failure().is_some(), fails, "{report:?}");
+    }
+}
+
+#[test]
+fn what_a_later_look_says_of_a_thing_counts() {
+    let mut report = at_noon(0);
+    let sweeping = found(&report, vec![overdue()]);
+    report.add(Item::of(&sweeping.access[0], Action::Waiting, ""));
+    assert!(report.failure().is_some());
+    report.add(Item::outcome(&sweeping.access[0], Ok(Gone::Deleted)));
+    assert_eq!(report.failure(), None);
+}
+
+#[test]
+fn clocks_that_differ_fail_the_round_and_the_message_says_which_is_ahead() {
+    for (ahead, words) in [
+        (100, Some("clock is 99 s ahead of the API server's")),
+        (-100, Some("clock is 100 s behind the API server's")),
+        (20, None),
+        (0, None),
+    ] {
+        let failure = at_noon(ahead).failure();
+        match words {
+            Some(words) => assert!(
+                failure.as_ref().is_some_and(|failure| failure.contains(words)),
+                "{failure:?}"
+            ),
+            None => assert_eq!(failure, None, "{ahead}"),
+        }
+    }
+}
+
+#[test]
+fn the_operator_is_silent_after_two_minutes_or_if_it_never_beat() {
+    for (last, silent) in [
+        (Some("2026-01-01T11:58:00Z"), None),
+        (Some("2026-01-01T12:00:30Z"), None),
+        (
+            Some("2026-01-01T11:57:59Z"),
+            Some("the operator has been silent for 2m1s"),
+        ),
+        (None, Some("the operator has left no heartbeat")),
+    ] {
+        let mut report = at_noon(0);
+        report.heard_the_operator(last.map(at));
+        assert_eq!(report.operators_silence().as_deref(), silent, "{last:?}");
+    }
+}
