@@ -30,6 +30,7 @@ mod observing;
 mod policies;
 mod rights;
 mod suite;
+mod sweep;
 mod tampering;
 
 use std::process::ExitCode;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
     ]
     .concat();
     let tampering = tampering::tests();
-    let alone = [attacks::alone(), faults::tests()].concat();
+    let alone = [attacks::alone(), faults::tests(), sweep::tests()].concat();
     // A part of the suite uses a part of the rights.
     let last = if arguments.filter.is_none() && arguments.skip.is_empty() {
         rights::tests()

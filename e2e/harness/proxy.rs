@@ -16,7 +16,7 @@ use hyper::{
     Request, Response,
     body::{Bytes, Incoming},
     client::conn::http1::SendRequest,
-    header::{CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_TYPE, DATE, HOST, HeaderValue, RETRY_AFTER},
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
@@ -196,6 +196,12 @@ impl Shared {
                     answer = answer.header(RETRY_AFTER, seconds);
                 }
                 return Ok(answer.body(Either::Right(Full::from(body.to_string())))?);
+            }
+            Fault::Dated(at) => {
+                let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at)?;
+                let mut answer = self.forward(request, upstream).await?.map(Passing::whole);
+                answer.headers_mut().insert(DATE, HeaderValue::try_from(date)?);
+                return Ok(answer.map(Either::Left));
             }
             Fault::DropBefore => return Err(anyhow!("dropped before")),
             Fault::ArriveLate(time) => {

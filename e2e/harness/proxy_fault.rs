@@ -87,6 +87,8 @@ pub enum Fault {
     /// Close the connection, and forward it after a while all the same: the client has given it up, and the server
     /// does it.
     ArriveLate(Duration),
+    /// Forward it, and have the answer say that it was made at another time.
+    Dated(jiff::Timestamp),
     /// Like `DropAfter`, but first call this: applied, and the client dies.
     KillAfter(Arc<dyn Fn() + Send + Sync>),
 }
@@ -154,6 +156,7 @@ impl fmt::Debug for Fault {
             Self::DropAfter => out.write_str("DropAfter"),
             Self::Stall(time) => write!(out, "Stall({time:?})"),
             Self::ArriveLate(time) => write!(out, "ArriveLate({time:?})"),
+            Self::Dated(at) => write!(out, "Dated({at})"),
             Self::KillAfter(_) => out.write_str("KillAfter"),
         }
     }
