@@ -1,5 +1,6 @@
 //! What a round has seen and done, for people and for machines.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -11,6 +12,9 @@ use crate::cluster::Error;
 use crate::core::Span;
 use crate::core::heartbeat::{OPERATOR_SILENCE, silence};
 use crate::core::sweep::{Clocks, Grants, Sweeping};
+
+/// How many problems the sentence names in which a round ends that has failed; the log has all of them.
+const PROBLEMS_NAMED: usize = 10;
 
 /// How a round is printed, to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +69,9 @@ pub struct Report {
     grants_not_listed: Option<String>,
     operator: Option<OperatorLife>,
     summary: Summary,
+    /// The uids of the items.
+    #[serde(skip)]
+    told: HashSet<String>,
 }
 
 impl Report {
@@ -80,6 +87,7 @@ impl Report {
             grants_not_listed: None,
             operator: None,
             summary: Summary::default(),
+            told: HashSet::new(),
         }
     }
 
@@ -114,7 +122,9 @@ impl Report {
 
     /// Something was done, or not; what was told of the same thing before counts no more.
     pub fn add(&mut self, item: Item) {
-        self.items.retain(|other| other.uid != item.uid);
+        if !self.told.insert(item.uid.clone()) {
+            self.items.retain(|other| other.uid != item.uid);
+        }
         self.items.push(item);
     }
 
@@ -144,16 +154,24 @@ impl Report {
 
     /// Why the round has failed; `None`: nothing is left over that should be gone.
     pub fn failure(&self) -> Option<String> {
-        let left = self.items.iter().filter(|item| item.fails);
-        let mut problems: Vec<String> = left
-            .map(|item| format!("{} {}/{}: {}", item.kind, item.namespace, item.name, item.reason))
-            .chain(self.errors.iter().cloned())
-            .collect();
-        if self.clocks_are(Clocks::fail) {
-            problems.push(format!(
+        let clocks = self.clocks_are(Clocks::fail).then(|| {
+            format!(
                 "{}: set the clock that is wrong; until then only what is over by both is ended",
                 self.difference()
-            ));
+            )
+        });
+        let left = self.items.iter().filter(|item| item.fails);
+        let left =
+            left.map(|item| format!("{} {}/{}: {}", item.kind, item.namespace, item.name, item.reason));
+        let mut problems: Vec<String> = clocks
+            .into_iter()
+            .chain(self.errors.iter().cloned())
+            .chain(left)
+            .collect();
+        let more = problems.len().saturating_sub(PROBLEMS_NAMED);
+        problems.truncate(PROBLEMS_NAMED);
+        if more > 0 {
+            problems.push(format!("and {more} more"));
         }
         (!problems.is_empty()).then(|| problems.join("; "))
     }

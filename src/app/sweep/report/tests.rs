@@ -118,6 +118,23 @@ fn a_round_fails_by_what_is_left_over_and_by_nothing_that_was_removed_or_is_only
 }
 
 #[test]
+fn of_many_problems_the_first_ten_are_named_and_the_rest_counted() {
+    let mut report = at_noon(0);
+    for number in 0..12 {
+        report.unread(&Error::TimedOut {
+            what: "list fuses",
+            seconds: number,
+        });
+    }
+    let failure = report.failure().unwrap();
+    assert!(
+        failure.contains("within 9 s") && !failure.contains("within 10 s"),
+        "{failure}"
+    );
+    assert!(failure.ends_with("; and 2 more"), "{failure}");
+}
+
+#[test]
 fn what_a_later_look_says_of_a_thing_counts() {
     let mut report = at_noon(0);
     let sweeping = found(&report, vec![overdue()]);
