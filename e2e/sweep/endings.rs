@@ -1,7 +1,11 @@
 //! What a sweep ends, and what it leaves.
+#![expect(clippy::print_stdout, reason = "how long it took")]
+
+use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use curfew::api::{GRANT_UID_LABEL, NOT_AFTER_ANNOTATION};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -22,8 +26,12 @@ tests![
     a_binding_held_back_by_a_finalizer_is_freed,
     what_hangs_beneath_a_binding_does_not_hold_it_back,
     access_that_says_no_end_is_removed_and_what_only_looks_like_it_is_told,
+    more_than_one_answer_holds_is_found_and_removed_in_one_round,
     without_crds_access_ends_all_the_same,
 ];
+
+/// More bindings than the API server is asked for at once, by a little.
+const MANY: u32 = 620;
 
 async fn with_everybody_else_dead_exactly_what_is_over_is_removed(suite: &Suite) -> anyhow::Result<()> {
     let operator = Operator::start(&suite.plane, &suite.binary, OperatorOptions::default()).await?;
@@ -229,6 +237,43 @@ async fn access_that_says_no_end_is_removed_and_what_only_looks_like_it_is_told(
     let again = sweep(suite, &[]).await?;
     ensure!(again.code == Some(0), "{again}");
     Ok(())
+}
+
+async fn more_than_one_answer_holds_is_found_and_removed_in_one_round(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let token = suite
+        .plane
+        .service_account_token("curfew-system", "curfew")
+        .await?;
+    let operator = suite.plane.client_for_token(&token, &suite.plane.url()).await?;
+    let bindings = Api::<RoleBinding>::namespaced(operator, &place.name);
+    without_controllers(suite, async {
+        // The guards ask for a fuse's shape, and cannot ask whether there is one.
+        let made = stream::iter(0..MANY).map(async |number| {
+            let name = format!("curfew-{number:032x}");
+            let mut made = binding(&name, "view", "alice");
+            made["metadata"]["labels"] = json!({GRANT_UID_LABEL: "nobodys"});
+            made["metadata"]["annotations"] =
+                json!({NOT_AFTER_ANNOTATION: format!("2026-01-01T00:{:02}:{:02}.000000Z", number / 60, number % 60)});
+            made["metadata"]["ownerReferences"] =
+                json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": name}]);
+            let made: RoleBinding = serde_json::from_value(made)?;
+            bindings.create(&PostParams::default(), &made).await?;
+            anyhow::Ok(())
+        });
+        made.buffer_unordered(16).try_collect::<Vec<_>>().await?;
+        let began = Instant::now();
+        let said = sweep(suite, &[]).await?;
+        println!("{MANY} bindings removed in {:?}", began.elapsed());
+        let expected: Vec<String> = (0..MANY)
+            .map(|number| format!("RoleBinding/curfew-{number:032x}"))
+            .collect();
+        ensure!(said.code == Some(0), "{said}");
+        ensure!(said.did("Removed", &place.name) == expected, "{said}");
+        Ok(())
+    })
+    .await?;
+    place.nothing_left().await
 }
 
 async fn without_crds_access_ends_all_the_same(suite: &Suite) -> anyhow::Result<()> {
