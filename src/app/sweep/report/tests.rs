@@ -145,6 +145,18 @@ fn what_a_later_look_says_of_a_thing_counts() {
 }
 
 #[test]
+fn what_a_later_look_does_not_find_any_more_is_no_failure() {
+    let mut report = at_noon(0);
+    let sweeping = found(&report, vec![overdue()]);
+    report.add(Item::of(&sweeping.access[0], Action::Waiting, ""));
+    report.looks_again();
+    assert_eq!(report.failure(), None);
+    report.add(Item::of(&sweeping.access[0], Action::Failed, ""));
+    assert_eq!(report.items.len(), 1);
+    assert!(report.failure().is_some());
+}
+
+#[test]
 fn clocks_that_differ_fail_the_round_and_the_message_says_which_is_ahead() {
     for (ahead, words) in [
         (100, Some("clock is 99 s ahead of the API server's")),
