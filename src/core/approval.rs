@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::decision::{Decision, Verdict};
@@ -157,16 +158,24 @@ pub struct Tally {
     pub missing: Option<Missing>,
 }
 
-/// Counts the approvals of a request for the access of this hash: those recorded, as far as they still stand, and
-/// those among `decisions` that nobody has judged yet, in their order. A decision of a later stage waits for it.
-pub fn tally(
-    demands: &Demands,
-    request: &Request,
-    hash: &str,
-    recorded: &[ApprovalRecord],
-    decisions: &[Decision],
-) -> Tally {
-    let approvals = standing(demands, request, hash, recorded);
+/// What people are asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Ballot<'a> {
+    /// Whose yes it takes.
+    pub demands: &'a Demands,
+    /// The request.
+    pub request: &'a Request,
+    /// Hash of the access that it would give now.
+    pub hash: &'a str,
+    /// Until when: what is decided later comes too late, whenever it is looked at.
+    pub until: Timestamp,
+}
+
+/// Counts approvals: those recorded, as far as they still stand, and those among `decisions` that nobody has judged
+/// yet, in their order. A decision of a later stage waits for it.
+pub fn tally(ballot: &Ballot<'_>, recorded: &[ApprovalRecord], decisions: &[Decision]) -> Tally {
+    let demands = ballot.demands;
+    let approvals = standing(demands, ballot.request, ballot.hash, recorded);
     let mut tally = Tally {
         missing: demands.missing(&approvals),
         approvals,
@@ -179,7 +188,7 @@ pub fn tally(
     // A decision that was early is looked at again when its stage has come.
     loop {
         let before = open.len();
-        open.retain(|decision| tally.consider(demands, request, hash, decision));
+        open.retain(|decision| tally.consider(ballot, decision));
         if open.len() == before {
             break;
         }
@@ -197,8 +206,8 @@ pub fn tally(
 
 impl Tally {
     /// Takes one decision in. Answers whether it has to wait.
-    fn consider(&mut self, demands: &Demands, request: &Request, hash: &str, decision: &Decision) -> bool {
-        let verdict = match self.place(demands, request, hash, decision) {
+    fn consider(&mut self, ballot: &Ballot<'_>, decision: &Decision) -> bool {
+        let verdict = match self.place(ballot, decision) {
             Place::Ignored(verdict) => verdict,
             Place::Later => return true,
             Place::Recorded(stage) => Verdict::counted(format!("approves in stage {stage}")),
@@ -207,7 +216,7 @@ impl Tally {
                     stage: stage.name.clone(),
                     username: decision.decider.username.clone(),
                     approver: approver.clone(),
-                    access_hash: hash.to_owned(),
+                    access_hash: ballot.hash.to_owned(),
                     decision: decision.name.clone(),
                     decision_uid: decision.uid.clone(),
                     decided_at: Time(decision.made_at),
@@ -215,7 +224,7 @@ impl Tally {
                 };
                 self.approvals.push(record);
                 let counted = counted_in(&self.approvals, &stage.name);
-                self.missing = demands.missing(&self.approvals);
+                self.missing = ballot.demands.missing(&self.approvals);
                 Verdict::counted(format!(
                     "approves as {approver}: {counted} of {} from {}",
                     stage.required, stage.name
@@ -226,13 +235,13 @@ impl Tally {
         false
     }
 
-    fn place<'a>(
-        &self,
-        demands: &'a Demands,
-        request: &Request,
-        hash: &str,
-        decision: &Decision,
-    ) -> Place<'a> {
+    fn place<'a>(&self, ballot: &Ballot<'a>, decision: &Decision) -> Place<'a> {
+        let Ballot {
+            demands,
+            request,
+            hash,
+            until,
+        } = *ballot;
         let ignored = |reason, message: String| Place::Ignored(Verdict::ignored(reason, message));
         // Recorded before, and not yet told: whoever wrote it down died then.
         if let Some(record) = self
@@ -244,6 +253,9 @@ impl Tally {
         }
         if let Some(verdict) = decision.about_oneself(request) {
             return Place::Ignored(verdict);
+        }
+        if decision.made_at >= until {
+            return ignored(reasons::TOO_LATE, format!("people were asked until {until}"));
         }
         if demands.stage_of(decision).is_none() {
             return Place::Ignored(decision.not_listed(demands));

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::admit::{Question, admit, readmit};
-use super::approval::{Demands, Missing, describe_void, tally};
+use super::approval::{Ballot, Demands, Missing, describe_void, tally};
 use super::condition::{asks_people, unmet};
 use super::decision::Judged;
 use super::facts::{Input, NamespaceFacts, PolicyFacts};
@@ -221,11 +221,18 @@ fn answer<'a>(
     denied(input.decisions, request, policy.approval.demands(), judged)?;
 
     let demands = demanded(&question);
+    let recorded = status.map_or(&[][..], |status| &status.approvals);
     let (approvals, missing) = match demands {
-        None => (Vec::new(), None),
+        // What an expression asks for at one instant it may ask for again at another.
+        None => (recorded.to_vec(), None),
         Some(demands) => {
-            let recorded = status.map_or(&[][..], |status| &status.approvals);
-            let tally = tally(demands, request, &resolved.access.hash, recorded, input.decisions);
+            let ballot = Ballot {
+                demands,
+                request,
+                hash: &resolved.access.hash,
+                until: awaited_until(input, request, demands, &resolved),
+            };
+            let tally = tally(&ballot, recorded, input.decisions);
             judged.extend(tally.verdicts.into_iter().filter_map(|(uid, verdict)| {
                 let decision = input.decisions.iter().find(|decision| decision.uid == uid)?;
                 Some(Judged {

@@ -321,6 +321,40 @@ fn a_request_that_nobody_answers_is_denied_at_its_timeout_and_not_before() {
 }
 
 #[test]
+fn what_was_decided_in_time_counts_whenever_it_is_looked_at_and_nothing_later() {
+    let waiting = awaiting(&one_lead()).after(seconds(1799));
+    let in_time = waiting.clone().decided(Approve, BOB, "leads").after(seconds(900));
+    assert_eq!(stands(&in_time.pass()).0, "Active");
+    let late = waiting
+        .after(seconds(1))
+        .decided(Approve, BOB, "leads")
+        .after(seconds(900))
+        .pass();
+    assert_eq!(stands(&late).0, "Denied");
+    assert_eq!(
+        verdict(&late, 1),
+        Verdict::ignored("TooLate", "people were asked until 2026-12-01T09:30:00Z")
+    );
+}
+
+#[test]
+fn a_yes_outlasts_a_moment_in_which_nobody_is_asked() {
+    let policy = policy()
+        .approved_by(&[("team", 2, "leads")])
+        .when("now < timestamp('2026-12-01T09:05:00Z') || now > timestamp('2026-12-01T09:10:00Z')");
+    let asked = grant("pay-123").starting("2026-12-01T09:20:00Z");
+    let one = Situation::of(asked, &policy)
+        .pass()
+        .decided(Approve, BOB, "leads")
+        .pass();
+    let unasked = one.after(seconds(360)).pass();
+    assert_eq!(stands(&unasked).0, "Scheduled");
+    let again = unasked.after(seconds(300)).decided(Approve, DAVE, "leads").pass();
+    assert_eq!(stands(&again).0, "Scheduled");
+    assert_eq!(again.grant.at_present().approvals.len(), 2);
+}
+
+#[test]
 fn nobody_is_asked_for_longer_than_the_access_could_last() {
     let until = |situation: Situation| stands(&situation.pass()).1;
     let asked = grant("pay-123").until("2026-12-01T09:10:00Z");
