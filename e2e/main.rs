@@ -2,8 +2,9 @@
 //! the ServiceAccount and the RBAC it ships with.
 //!
 //! One control plane serves all tests; a test owns its namespaces and policies. Tests of the first part share one
-//! operator and run side by side, but for those that take a guard away; those of the second start and kill operators of their own and run one by one. When
-//! the whole suite has run, the rights that were used are compared with those that are shipped.
+//! operator and run side by side, but for those that take a guard away; those of the second start and kill operators
+//! of their own and run one by one. When the whole suite has run, the rights that were used are compared with those
+//! that are shipped.
 
 #![allow(
     clippy::indexing_slicing,

@@ -285,10 +285,10 @@ fn undecided(grant: &AccessGrant) -> Option<Request> {
     if decided { None } else { Request::parse(grant).ok() }
 }
 
-/// Whether a plan refuses or ends something because of what watches say of namespace, policy or roles: that is
-/// final, so it is read again first. So it is before access that people approved: what they saw must be what they give,
-/// and a watch may lag behind whoever changed it since. Deadlines and deletions stand by themselves, and changed artifacts have been
-/// read live.
+/// Whether a plan refuses or ends something because of what watches say of namespace, policy or roles: that is final,
+/// so it is read again first. So it is before access that people approved: what they saw must be what they give, and a
+/// watch may lag behind whoever changed it since. Deadlines and deletions stand by themselves, and changed artifacts
+/// have been read live.
 fn rests_on_watched_facts(plan: &Plan) -> bool {
     let rests = |effect: &Effect| match effect {
         Effect::Announce(Announcement::Denied { .. }) => true,

@@ -92,17 +92,10 @@ pub enum RunError {
 pub async fn run(options: Options) -> Result<(), RunError> {
     let config = Config::infer().await?;
     let client = client(config.clone())?;
-    let listener = TcpListener::bind(options.listen)
-        .await
-        .map_err(|source| RunError::Listen {
-            address: options.listen,
-            source,
-        })?;
-    let address = listener.local_addr().map_err(|source| RunError::Listen {
+    let listener = listen(options.listen).await.map_err(|source| RunError::Listen {
         address: options.listen,
         source,
     })?;
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
 
     let metrics = Metrics::new();
@@ -193,6 +186,13 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     tracing::info!("stopped");
     tasks.shutdown().await;
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
+    Ok(listener)
 }
 
 async fn serve(listener: TcpListener, readiness: Readiness, metrics: Metrics, stop: Stop) {

@@ -136,9 +136,9 @@ async fn decisions(edges: &Edges, grant: &AccessGrant, key: &GrantKey) -> Vec<De
     decisions
 }
 
-/// Reads again live what a refusal rests on: namespace, policy, roles and service accounts. A refusal is final, so it must not come
-/// from a watch that lags behind an administrator who has just opened the door. A policy that is not the one that
-/// was judged counts as not judged: its verdict is on the way.
+/// Reads again live what a refusal rests on: namespace, policy, roles and service accounts. A refusal is final, so it
+/// must not come from a watch that lags behind an administrator who has just opened the door. A policy that is not the
+/// one that was judged counts as not judged: its verdict is on the way.
 pub async fn freshen(
     edges: &Edges,
     mut seen: Observation,

@@ -89,8 +89,8 @@ pub struct Artifact {
 /// What an artifact is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// A Job that never runs a pod; owned by the grant, if that is in the same namespace. It fails after so many seconds and takes along what it
-    /// owns.
+    /// A Job that never runs a pod; owned by the grant, if that is in the same namespace. It fails after so many
+    /// seconds and takes along what it owns.
     Fuse {
         /// Seconds until it burns, at least 1.
         seconds: i64,

@@ -130,7 +130,7 @@ impl Index {
     /// standing against nothing at `now`. Those that a tool would only make again are none of them.
     pub fn stale_decisions(&self, made_before: Timestamp, now: Timestamp) -> Vec<(DecisionKey, String)> {
         let state = self.read();
-        let stale = |entry: &DecisionEntry| {
+        let is_over = |entry: &DecisionEntry| {
             entry.decision.made_at < made_before
                 && !entry.kept
                 && !state.grant_keys.contains_key(&entry.decision.grant_uid)
@@ -142,7 +142,7 @@ impl Index {
         state
             .decisions
             .iter()
-            .filter(|(_, entry)| stale(entry))
+            .filter(|(_, entry)| is_over(entry))
             .map(|(key, entry)| (key.clone(), entry.decision.uid.clone()))
             .collect()
     }

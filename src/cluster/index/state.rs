@@ -200,14 +200,14 @@ impl State {
     pub(super) fn unindex(&mut self, key: &GrantKey, brief: &Brief) {
         self.grant_keys.remove(&brief.uid);
         if let Some(requester) = &brief.pending {
-            remove_from(&mut self.pending, (brief.policy.clone(), requester.clone()), key);
+            remove_from(&mut self.pending, &(brief.policy.clone(), requester.clone()), key);
         }
         let Some((subject, _)) = &brief.live else { return };
         if let Some(count) = self.live_by_policy.get_mut(&brief.policy) {
             *count = count.saturating_sub(1);
         }
         let Some(subject) = subject else { return };
-        remove_from(&mut self.live, (brief.policy.clone(), subject.clone()), key);
+        remove_from(&mut self.live, &(brief.policy.clone(), subject.clone()), key);
     }
 
     pub(super) fn forget_written(&mut self, key: &GrantKey, watched: &AccessGrant) {
@@ -244,11 +244,11 @@ impl Brief {
     }
 }
 
-fn remove_from<P: Eq + Hash>(places: &mut HashMap<P, BTreeSet<GrantKey>>, place: P, key: &GrantKey) {
-    if let Some(keys) = places.get_mut(&place) {
+fn remove_from<P: Eq + Hash>(places: &mut HashMap<P, BTreeSet<GrantKey>>, place: &P, key: &GrantKey) {
+    if let Some(keys) = places.get_mut(place) {
         keys.remove(key);
         if keys.is_empty() {
-            places.remove(&place);
+            places.remove(place);
         }
     }
 }

@@ -42,8 +42,8 @@ pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
     .guards()
 }
 
-/// No request for access, no decision about one, no Secret, nothing in or through pods, and a token only for the canary. What the operator
-/// may hand out it holds itself, and this is what of it does most harm.
+/// No request for access, no decision about one, no Secret, nothing in or through pods, and a token only for the
+/// canary. What the operator may hand out it holds itself, and this is what of it does most harm.
 pub(super) fn limits(settings: &GuardSettings) -> [Guard; 2] {
     Validating {
         name: "own-limits",
@@ -57,8 +57,8 @@ pub(super) fn limits(settings: &GuardSettings) -> [Guard; 2] {
                 quoted(CANARY),
                 operator_asks(settings)
             ),
-            "Curfew's own accounts ask for no access and decide nothing, make no token, Secret or pod, and enter none: use an account of \
-             your own",
+            "Curfew's own accounts ask for no access and decide nothing, make no token, Secret or pod, and enter none: \
+             use an account of your own",
         )],
         ..Validating::default()
     }
