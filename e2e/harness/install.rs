@@ -15,19 +15,21 @@ pub fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Installs everything and waits until the API server acts by it: a forged requester is refused, and an absent one is
-/// filled in where the API server can, and the last guard is loaded.
+/// Installs everything and waits until the API server acts by it: a forged requester or decider is refused, and an
+/// absent one is filled in where the API server can, and the last guard is loaded.
 pub async fn install(plane: &Plane) -> anyhow::Result<()> {
-    plane.apply(&in_repository("crds")).await?;
-    for crd in [
-        "accesspolicies.access.curfew.dev",
-        "accessgrants.access.curfew.dev",
-    ] {
-        let crd = format!("crd/{crd}");
-        plane
-            .run_kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &crd])
-            .await?;
-    }
+    let crds = in_repository("crds");
+    plane.apply(&crds).await?;
+    let crds = crds.display().to_string();
+    plane
+        .run_kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "-f",
+            &crds,
+        ])
+        .await?;
     plane.apply(&in_repository("manifests/namespace.yaml")).await?;
     let guards = in_repository("manifests/guards.yaml");
     for entry in std::fs::read_dir(in_repository("manifests"))? {
@@ -50,18 +52,22 @@ pub async fn install(plane: &Plane) -> anyhow::Result<()> {
     plane.apply(&guards).await?;
     let probe = in_repository("e2e/harness/probe.yaml");
     let probe = probe.display().to_string();
-    eventually("the API server fills in who asks", EFFECTIVE, async || {
-        let dry_run = ["create", "--dry-run=server", "-o", "yaml", "-f", &probe];
-        let answer = plane
-            .run_kubectl(&dry_run)
-            .await
-            .map_err(|error| format!("{error:#}"))?;
-        if answer.contains("username: admin") {
-            Ok(())
-        } else {
-            Err(answer)
-        }
-    })
+    eventually(
+        "the API server fills in who asks and who decides",
+        EFFECTIVE,
+        async || {
+            let dry_run = ["create", "--dry-run=server", "-o", "yaml", "-f", &probe];
+            let answer = plane
+                .run_kubectl(&dry_run)
+                .await
+                .map_err(|error| format!("{error:#}"))?;
+            if answer.matches("username: admin").count() == 2 {
+                Ok(())
+            } else {
+                Err(answer)
+            }
+        },
+    )
     .await?;
     forgeries_are_refused(plane).await
 }
@@ -89,15 +95,22 @@ async fn forgeries_are_refused(plane: &Plane) -> anyhow::Result<()> {
     let forged = in_repository("e2e/harness/forged.yaml");
     let forged = forged.display().to_string();
     eventually(
-        "the API server refuses a forged requester",
+        "the API server refuses a forged requester and a forged decider",
         EFFECTIVE,
         async || match plane
             .run_kubectl(&["create", "--dry-run=server", "-f", &forged])
             .await
         {
             Ok(answer) => Err(answer),
-            Err(error) if format!("{error:#}").contains("spec.requester.username must be you") => Ok(()),
-            Err(error) => Err(format!("{error:#}")),
+            Err(error) => {
+                let error = format!("{error:#}");
+                let refuses = |who: &str| error.contains(&format!("spec.{who}.username must be you"));
+                if refuses("requester") && refuses("decider") {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
         },
     )
     .await?;
