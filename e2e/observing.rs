@@ -24,7 +24,7 @@ tests![
 ];
 
 async fn kubectl_explain_has_a_sentence_for_every_field(suite: &Suite) -> anyhow::Result<()> {
-    for kind in ["accesspolicies", "accessgrants"] {
+    for kind in ["accesspolicies", "accessgrants", "accessdecisions"] {
         let crd = suite
             .plane
             .run_kubectl(&["get", "crd", &format!("{kind}.access.curfew.dev"), "-o", "json"])
@@ -167,9 +167,12 @@ async fn the_api_server_keeps_the_state_machine_against_the_operator_too(
         (json!({"expiresAt": null}), "expiresAt only moves earlier"),
         (
             json!({"resolved": {"hash": "sha256:0"}}),
-            "the resolved access is written once",
+            "the resolved access stays once it is being made",
         ),
-        (json!({"resolved": null}), "the resolved access is written once"),
+        (
+            json!({"resolved": null}),
+            "the resolved access stays once it is being made",
+        ),
     ] {
         let error = status(edit.clone())
             .await

@@ -200,7 +200,7 @@ fn of_its_status(ground: &Ground<'_>) -> Vec<Attack> {
     let guarded = || {
         Holds::Guard(
             "curfew-status",
-            "only Curfew writes it: to end a grant, delete it",
+            "only Curfew writes it: to end a grant, decide Revoke",
         )
     };
     let mut attacks = Vec::new();

@@ -81,10 +81,29 @@ impl<'a> Ground<'a> {
         let mut grant = json!({
             "apiVersion": CURFEW, "kind": "AccessGrant", "metadata": {"name": "tried"},
             "spec": {"policyRef": {"name": self.policy}, "reason": "DEV-1 a good reason",
-                "requester": requester(person)},
+                "requester": user(person)},
         });
         crate::suite::merge(&mut grant, edit);
         grant
+    }
+
+    /// An approval of this access by one of the people, who states themselves; changed by `edit`.
+    pub fn approving(&self, person: &str, edit: Value) -> Value {
+        let mut decision = json!({
+            "apiVersion": CURFEW, "kind": "AccessDecision", "metadata": {"name": "tried"},
+            "spec": {
+                "grantRef": {"name": self.grant["metadata"]["name"], "uid": self.grant["metadata"]["uid"]},
+                "decision": "Approve", "accessHash": self.grant["status"]["resolved"]["hash"],
+                "decider": user(person), "reason": "DEV-1 seen",
+            },
+        });
+        crate::suite::merge(&mut decision, edit);
+        decision
+    }
+
+    /// The user name of a ServiceAccount here, as which eve may act.
+    pub fn account(&self) -> String {
+        format!("system:serviceaccount:{}:default", self.place.name)
     }
 
     /// Name of the mark beside the binding, where there is one.
@@ -129,6 +148,7 @@ impl<'a> Ground<'a> {
         for (who, path) in [
             (Who::Person("eve"), self.fuse_at("")),
             (Who::Person("eve"), self.grant_at("")),
+            (Who::As("eve", self.account()), self.grant_at("")),
             (Who::Person("bob"), self.binding_at()),
             (Who::Stolen("curfew-sweep"), self.role_at()),
         ] {
@@ -229,8 +249,8 @@ async fn access(place: &Place<'_>, policy: &str, duration: &str) -> anyhow::Resu
     })
 }
 
-/// Who asks, as `kubectl auth whoami` prints it.
-pub fn requester(person: &str) -> Value {
+/// Somebody, as `kubectl auth whoami` prints it.
+pub fn user(person: &str) -> Value {
     let groups = PEOPLE
         .iter()
         .filter(|somebody| somebody.name == person)
@@ -285,7 +305,7 @@ where
     }
 }
 
-/// Gives eve, bob, the operator and the sweeper what only guards keep them from using.
+/// Gives eve, bob, an account that eve may act as, the operator and the sweeper what only guards keep them from using.
 async fn people(place: &Place<'_>) -> anyhow::Result<()> {
     let admin = || place.suite.admin.clone();
     let secrets = Api::<Secret>::namespaced(admin(), &place.name);
@@ -301,6 +321,10 @@ async fn people(place: &Place<'_>) -> anyhow::Result<()> {
         more["roleRef"]["kind"] = json!("Role");
         create(&bindings, more).await?;
     }
+    let mut account = binding("account-more", "more", "default");
+    account["roleRef"]["kind"] = json!("Role");
+    account["subjects"] = json!([{"kind": "ServiceAccount", "name": "default", "namespace": place.name}]);
+    create(&bindings, account).await?;
     create(&bindings, binding("eve", "edit", "eve")).await?;
     create(&bindings, binding("bob", "admin", "bob")).await?;
     // What somebody lets the operator hand out it holds itself, and the sweeper is given too much.

@@ -1,173 +1,238 @@
-//! Asking in another's name, or as less or more than one is.
+//! Asking or deciding in another's name, or as less or more than one is.
 
 use serde_json::{Value, json};
 
 use super::attack::{Attack, CURFEW, Holds, Request, Who};
-use super::ground::{Ground, requester};
+use super::ground::Ground;
 
-/// The attacks.
-pub fn attacks(ground: &Ground<'_>) -> Vec<Attack> {
-    let grants = ground.at(CURFEW, "accessgrants");
-    let create = |person: &'static str, what: &str, requester: Value, holds: Holds| Attack {
-        what: what.to_owned(),
-        who: Who::Person(person),
-        request: Request::create(
-            grants.clone(),
-            ground.asking(person, json!({"spec": {"requester": requester}})),
-        ),
-        holds,
+/// Something in which people state who they are.
+struct Statement {
+    /// What they do by it.
+    does: &'static str,
+    /// The kind of object, as paths name it.
+    kind: &'static str,
+    /// The field of its spec.
+    field: &'static str,
+    /// Who must refuse another name.
+    another_name: Holds,
+    /// Who must refuse other groups.
+    other_groups: Holds,
+    /// Who must refuse what is no name.
+    no_name: Holds,
+    /// One by somebody who states themselves; changed.
+    honest: fn(&Ground<'_>, &str, Value) -> Value,
+}
+
+/// The attacks on who asks.
+pub fn of_requesters(ground: &Ground<'_>) -> Vec<Attack> {
+    let guard = "curfew-requester";
+    let request = Statement {
+        does: "asks",
+        kind: "accessgrants",
+        field: "requester",
+        another_name: Holds::Guard(guard, "spec.requester.username must be you"),
+        other_groups: Holds::Guard(guard, "spec.requester.groups must be all of your groups"),
+        no_name: Holds::Schema("spec.requester.username"),
+        honest: |ground, person, edit| ground.asking(person, edit),
     };
-    let name = |person: &'static str, what: &str, username: &str, groups: Value| {
-        let stated = json!({"username": username, "groups": groups});
-        create(
-            person,
+    request.attacks(ground)
+}
+
+/// The attacks on who decides.
+pub fn of_deciders(ground: &Ground<'_>) -> Vec<Attack> {
+    let guard = "curfew-decider";
+    let decision = Statement {
+        does: "decides",
+        kind: "accessdecisions",
+        field: "decider",
+        another_name: Holds::Guard(guard, "spec.decider.username must be you"),
+        other_groups: Holds::Guard(guard, "spec.decider.groups must be all of your groups"),
+        no_name: Holds::Schema("spec.decider.username"),
+        honest: |ground, person, edit| ground.approving(person, edit),
+    };
+    decision.attacks(ground)
+}
+
+/// Whoever states a name, the name, the groups, and what that is.
+const NAMES: &[(&str, &str, &[&str], &str)] = &[
+    ("alice", "bob", &["leads", "system:authenticated"], "as bob"),
+    (
+        "alice",
+        "bob",
+        &["devs", "system:authenticated"],
+        "as bob with groups of her own",
+    ),
+    (
+        "alice",
+        "admin",
+        &["system:masters", "system:authenticated"],
+        "as the administrator",
+    ),
+    (
+        "alice",
+        "Alice",
+        &["devs", "system:authenticated"],
+        "as herself, spelled otherwise",
+    ),
+    (
+        "alice",
+        "alice ",
+        &["devs", "system:authenticated"],
+        "as herself with a space",
+    ),
+    (
+        "alice",
+        "system:serviceaccount:default:default",
+        &["system:serviceaccounts", "system:authenticated"],
+        "as a service account",
+    ),
+    (
+        "bob",
+        "alice",
+        &["devs", "system:authenticated"],
+        "as alice, whom a policy lists",
+    ),
+    (
+        "bob",
+        "erin",
+        &["security", "system:authenticated"],
+        "as erin, who is of another group",
+    ),
+];
+
+/// What carol says of her groups.
+const GROUPS: &[(&[&str], &str)] = &[
+    (
+        &["devs", "system:authenticated"],
+        "hides that she is a contractor",
+    ),
+    (&["devs", "contractors"], "hides that she is authenticated"),
+    (&[], "hides all of her groups"),
+    (
+        &["contractors", "devs", "system:authenticated"],
+        "says her groups in another order",
+    ),
+    (
+        &["devs", "devs", "contractors", "system:authenticated"],
+        "says a group twice",
+    ),
+    (
+        &["devs", "contractors", "leads", "system:authenticated"],
+        "adds a group that decides",
+    ),
+    (
+        &["devs", "contractors", "system:authenticated", "system:masters"],
+        "adds system:masters",
+    ),
+];
+
+impl Statement {
+    fn attacks(&self, ground: &Ground<'_>) -> Vec<Attack> {
+        let names = NAMES.iter().map(|(person, name, groups, what)| {
+            let stated = json!({"username": name, "groups": groups});
+            self.stating(
+                ground,
+                person,
+                format!("{} {what}", self.does),
+                &stated,
+                &self.another_name,
+            )
+        });
+        let groups = GROUPS.iter().map(|(groups, what)| {
+            let stated = json!({"username": "carol", "groups": groups});
+            let what = format!("{} and {what}", self.does);
+            self.stating(ground, "carol", what, &stated, &self.other_groups)
+        });
+        let mut attacks: Vec<_> = names.chain(groups).collect();
+        attacks.push(self.stating(
+            ground,
+            "alice",
+            format!("{} with an invisible character in her name", self.does),
+            &json!({"username": "alice\u{200b}", "groups": ["devs", "system:authenticated"]}),
+            &self.no_name,
+        ));
+        attacks.push(self.stating(
+            ground,
+            "carol",
+            format!("{} and states no groups", self.does),
+            &json!({"username": "carol", "groups": null}),
+            &self.other_groups,
+        ));
+        attacks.extend(self.other_ways(ground));
+        attacks.extend(self.on_behalf(ground));
+        attacks
+    }
+
+    /// Somebody creates it and states this.
+    fn stating(
+        &self,
+        ground: &Ground<'_>,
+        person: &'static str,
+        what: String,
+        stated: &Value,
+        holds: &Holds,
+    ) -> Attack {
+        let body = (self.honest)(ground, person, json!({"spec": {(self.field): stated}}));
+        Attack {
             what,
-            stated,
-            Holds::Guard("curfew-requester", "spec.requester.username must be you"),
-        )
-    };
-    let groups = |person: &'static str, what: &str, groups: Value| {
-        let stated = json!({"username": person, "groups": groups});
-        create(
-            person,
-            what,
-            stated,
-            Holds::Guard(
-                "curfew-requester",
-                "spec.requester.groups must be all of your groups",
+            who: Who::Person(person),
+            request: Request::create(ground.at(CURFEW, self.kind), body),
+            holds: holds.clone(),
+        }
+    }
+
+    fn other_ways(&self, ground: &Ground<'_>) -> [Attack; 3] {
+        let alice = (self.honest)(ground, "alice", json!({}));
+        let last_applied = json!({"metadata": {"annotations":
+            {"kubectl.kubernetes.io/last-applied-configuration": alice.to_string()}}});
+        let nameless = json!({"metadata": {"name": null, "generateName": "tried-"}});
+        let attack = |what: &str, who: &'static str, request: Request| Attack {
+            what: format!("{} {what}", self.does),
+            who: Who::Person(who),
+            request,
+            holds: self.another_name.clone(),
+        };
+        [
+            attack(
+                "as alice by a forced apply",
+                "bob",
+                Request::apply(ground.at(CURFEW, &format!("{}/tried", self.kind)), "helm", alice),
             ),
-        )
-    };
-    let mut attacks = vec![
-        name(
-            "alice",
-            "asks as bob",
-            "bob",
-            json!(["leads", "system:authenticated"]),
-        ),
-        name(
-            "alice",
-            "asks as bob with groups of her own",
-            "bob",
-            json!(["devs", "system:authenticated"]),
-        ),
-        name(
-            "alice",
-            "asks as the administrator",
-            "admin",
-            json!(["system:masters", "system:authenticated"]),
-        ),
-        name(
-            "alice",
-            "asks as herself, spelled otherwise",
-            "Alice",
-            json!(["devs", "system:authenticated"]),
-        ),
-        name(
-            "alice",
-            "asks as herself with a space",
-            "alice ",
-            json!(["devs", "system:authenticated"]),
-        ),
-        name(
-            "alice",
-            "asks as a service account",
-            "system:serviceaccount:default:default",
-            json!(["system:serviceaccounts", "system:authenticated"]),
-        ),
-        name(
-            "bob",
-            "asks as alice, who may get it",
-            "alice",
-            json!(["devs", "system:authenticated"]),
-        ),
-        groups(
-            "carol",
-            "hides that she is a contractor",
-            json!(["devs", "system:authenticated"]),
-        ),
-        groups(
-            "carol",
-            "hides that she is authenticated",
-            json!(["devs", "contractors"]),
-        ),
-        groups("carol", "hides all of her groups", json!([])),
-        groups(
-            "carol",
-            "says her groups in another order",
-            json!(["contractors", "devs", "system:authenticated"]),
-        ),
-        groups(
-            "carol",
-            "says a group twice",
-            json!(["devs", "devs", "contractors", "system:authenticated"]),
-        ),
-        groups(
-            "carol",
-            "adds a group that decides",
-            json!(["devs", "contractors", "leads", "system:authenticated"]),
-        ),
-        groups(
-            "carol",
-            "adds system:masters",
-            json!(["devs", "contractors", "system:authenticated", "system:masters"]),
-        ),
-        create(
-            "alice",
-            "asks with an invisible character in her name",
-            json!({"username": "alice\u{200b}", "groups": ["devs", "system:authenticated"]}),
-            Holds::Schema("spec.requester.username"),
-        ),
-        Attack {
-            what: "applies a grant of alice's".to_owned(),
-            who: Who::Person("bob"),
-            request: Request::apply(
-                ground.at(CURFEW, "accessgrants/tried"),
-                "helm",
-                ground.asking("alice", json!({})),
-            ),
-            holds: Holds::Guard("curfew-requester", "spec.requester.username must be you, bob"),
-        },
-        Attack {
-            what: "asks in bob's name without the right to".to_owned(),
-            who: Who::As("alice", "bob".to_owned()),
-            request: Request::create(grants.clone(), ground.asking("bob", json!({}))),
-            holds: Holds::Rbac,
-        },
-        Attack {
-            what: "asks for the administrator while acting as bob".to_owned(),
-            who: Who::AlmightyAs("bob".to_owned()),
-            request: Request::create(
-                grants.clone(),
-                ground.asking(
-                    "admin",
-                    json!({"spec": {"requester": {"groups": ["system:masters"]}}}),
+            attack(
+                "as alice by an apply of kubectl's own",
+                "bob",
+                Request::create(
+                    ground.at(CURFEW, self.kind),
+                    (self.honest)(ground, "alice", last_applied),
                 ),
             ),
-            holds: Holds::Guard("curfew-requester", "spec.requester.username must be you, bob"),
-        },
-    ];
-    let mut without = ground.asking("carol", json!({}));
-    without["spec"]["requester"] = json!({"username": "carol"});
-    attacks.push(Attack {
-        what: "states no groups".to_owned(),
-        who: Who::Person("carol"),
-        request: Request::create(grants.clone(), without),
-        holds: Holds::Guard(
-            "curfew-requester",
-            "spec.requester.groups must be all of your groups",
-        ),
-    });
-    let mut generated = ground.asking(
-        "alice",
-        json!({"metadata": {"name": null, "generateName": "tried-"}}),
-    );
-    generated["spec"]["requester"] = requester("bob");
-    attacks.push(Attack {
-        what: "asks as bob by a generated name".to_owned(),
-        who: Who::Person("alice"),
-        request: Request::create(grants, generated),
-        holds: Holds::Guard("curfew-requester", "spec.requester.username must be you, alice"),
-    });
-    attacks
+            attack(
+                "as bob by a generated name",
+                "alice",
+                Request::create(
+                    ground.at(CURFEW, self.kind),
+                    (self.honest)(ground, "bob", nameless),
+                ),
+            ),
+        ]
+    }
+
+    fn on_behalf(&self, ground: &Ground<'_>) -> [Attack; 2] {
+        let path = ground.at(CURFEW, self.kind);
+        let masters = json!({"spec": {(self.field): {"groups": ["system:masters"]}}});
+        [
+            Attack {
+                what: format!("{} in bob's name without the right to", self.does),
+                who: Who::As("alice", "bob".to_owned()),
+                request: Request::create(path.clone(), (self.honest)(ground, "bob", json!({}))),
+                holds: Holds::Rbac,
+            },
+            Attack {
+                what: format!("{} as the administrator while acting as bob", self.does),
+                who: Who::AlmightyAs("bob".to_owned()),
+                request: Request::create(path, (self.honest)(ground, "admin", masters)),
+                holds: self.another_name.clone(),
+            },
+        ]
+    }
 }

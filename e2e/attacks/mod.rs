@@ -13,6 +13,7 @@
 mod attack;
 mod authors;
 mod binding;
+mod decision;
 mod fuse;
 mod grant;
 mod ground;
@@ -29,8 +30,9 @@ use crate::suite::Test;
 
 use attack::{Attack, Callers, try_all};
 use authors::Authors;
+use decision::Deciding;
 use ground::Ground;
-pub use ground::{binding, ordinary_job, role};
+pub use ground::{binding, ordinary_job, role, user};
 use souvenirs::Elevated;
 
 mod refused {
@@ -38,12 +40,14 @@ mod refused {
     use crate::tests;
 
     use super::{
-        Attack, Authors, Callers, Elevated, Ground, binding, fuse, grant, identities, identity, stolen,
-        try_all,
+        Attack, Authors, Callers, Deciding, Elevated, Ground, binding, fuse, grant, identities, identity,
+        stolen, try_all,
     };
 
     tests![
         nobody_asks_as_somebody_else,
+        nobody_decides_as_somebody_else,
+        nobody_decides_what_others_have_to,
         nothing_is_written_around_or_into_a_grant,
         nobody_keeps_a_fuse_from_burning,
         nobody_frees_or_widens_a_binding_or_a_role,
@@ -65,7 +69,18 @@ mod refused {
     }
 
     async fn nobody_asks_as_somebody_else(suite: &Suite) -> anyhow::Result<()> {
-        on_ground(suite, "identity", identity::attacks).await
+        on_ground(suite, "identity", identity::of_requesters).await
+    }
+
+    async fn nobody_decides_as_somebody_else(suite: &Suite) -> anyhow::Result<()> {
+        on_ground(suite, "decider", identity::of_deciders).await
+    }
+
+    async fn nobody_decides_what_others_have_to(suite: &Suite) -> anyhow::Result<()> {
+        let _whole = suite.guards.read().await;
+        let deciding = Deciding::prepare(suite).await?;
+        try_all(&Callers::new(suite), "decision", &deciding.attacks()).await?;
+        deciding.done().await
     }
 
     async fn nothing_is_written_around_or_into_a_grant(suite: &Suite) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use crate::suite::{SOON, Suite};
 use crate::tests;
 
 use super::attack::{Attack, Callers, Holds};
-use super::{Authors, Elevated, Ground, binding, fuse, grant, identities, identity, stolen};
+use super::{Authors, Deciding, Elevated, Ground, binding, fuse, grant, identities, identity, stolen};
 
 tests![each_attack_gets_through_where_its_guard_is_away];
 
@@ -19,18 +19,21 @@ async fn each_attack_gets_through_where_its_guard_is_away(suite: &Suite) -> anyh
     let ground = Ground::prepare(suite).await?;
     let elevated = Elevated::prepare(suite).await?;
     let authors = Authors::prepare(suite).await?;
+    let deciding = Deciding::prepare(suite).await?;
     // Nobody looks on while guards are away.
     operator.kill9().await?;
     ground.mark_carol(&Callers::new(suite)).await?;
     let attacks = [
         binding::on_the_mark(&ground),
-        identity::attacks(&ground),
+        identity::of_requesters(&ground),
+        identity::of_deciders(&ground),
         grant::attacks(&ground),
         fuse::attacks(&ground),
         binding::attacks(&ground),
         stolen::attacks(&ground),
         elevated.attacks(),
         authors.attacks(),
+        deciding.attacks(),
         identities::attacks(),
     ]
     .concat();
@@ -62,6 +65,7 @@ async fn each_attack_gets_through_where_its_guard_is_away(suite: &Suite) -> anyh
     Callers::new(suite).ask(&admin, &end).await??;
     elevated.done().await?;
     authors.done(suite).await?;
+    deciding.done().await?;
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
 }

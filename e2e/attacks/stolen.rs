@@ -1,4 +1,4 @@
-//! What a stolen token of the operator or the sweeper is worth.
+//! What a stolen token of the operator, the sweeper or the canary is worth.
 
 use curfew::core::CANARY;
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ pub fn attacks(ground: &Ground<'_>) -> Vec<Attack> {
         roles(ground),
         bindings(ground),
         of_the_sweeper(ground),
+        decisions(ground),
+        of_the_canary(ground),
     ]
     .concat()
 }
@@ -90,8 +92,7 @@ fn beyond_its_job(ground: &Ground<'_>) -> Vec<Attack> {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}});
     let mut asked = ground.asking("alice", json!({}));
     // Where the name is right, what remains is that it asks at all.
-    asked["spec"]["requester"] = json!({"username": "system:serviceaccount:curfew-system:curfew",
-        "groups": ["system:serviceaccounts", "system:serviceaccounts:curfew-system", "system:authenticated"]});
+    asked["spec"]["requester"] = itself("curfew");
     let token_of = |namespace: &str, account: &str| {
         let path = super::attack::at("v1", namespace, &format!("serviceaccounts/{account}/token"));
         Request::create(path, token.clone())
@@ -159,6 +160,93 @@ fn beyond_its_job(ground: &Ground<'_>) -> Vec<Attack> {
         attacks.extend(by_both(what, &request, &LIMITS));
     }
     attacks
+}
+
+/// Where more than one guard refuses, so that neither is proved by it.
+const NO_PERSON: Holds = Holds::EachOf(&["curfew-own-limits", "curfew-decider"]);
+
+/// An account of Curfew's as it has to state itself.
+fn itself(account: &str) -> Value {
+    json!({
+        "username": format!("system:serviceaccount:curfew-system:{account}"),
+        "groups": ["system:serviceaccounts", "system:serviceaccounts:curfew-system", "system:authenticated"],
+    })
+}
+
+/// What ends the access, as a decision of this account, who may say so like everybody.
+fn revoking(ground: &Ground<'_>, account: &str) -> Value {
+    let ending = json!({"decision": "Revoke", "accessHash": null});
+    let mut decision = ground.approving("bob", json!({"spec": ending}));
+    decision["spec"]["decider"] = itself(account);
+    decision
+}
+
+fn decisions(ground: &Ground<'_>) -> Vec<Attack> {
+    let (all, one) = (
+        ground.at(CURFEW, "accessdecisions"),
+        ground.at(CURFEW, "accessdecisions/tried"),
+    );
+    let mut attacks = Vec::new();
+    for account in ["curfew", "curfew-sweep"] {
+        let mut approving = ground.approving("bob", json!({}));
+        approving["spec"]["decider"] = itself(account);
+        for (what, body, holds) in [
+            ("revokes", revoking(ground, account), LIMITS),
+            ("approves", approving, NO_PERSON),
+            ("approves as bob", ground.approving("bob", json!({})), NO_PERSON),
+        ] {
+            for (way, request) in [
+                ("create", Request::create(all.clone(), body.clone())),
+                ("apply", Request::apply(one.clone(), "curfew", body.clone())),
+            ] {
+                attacks.push(Attack {
+                    what: format!("{what}, by {way}"),
+                    who: Who::Stolen(account),
+                    request,
+                    holds: holds.clone(),
+                });
+            }
+        }
+    }
+    attacks
+}
+
+/// Its dry runs are what it is for; they are held to the same guards as everybody's.
+fn of_the_canary(ground: &Ground<'_>) -> Vec<Attack> {
+    let path = ground.at(CURFEW, "accessdecisions");
+    let create = |body: Value| Request::create(path.clone(), body);
+    let mut approving = ground.approving("bob", json!({}));
+    approving["spec"]["decider"] = itself(CANARY);
+    [
+        (
+            "revokes",
+            create(revoking(ground, CANARY)),
+            Holds::Guard(CANARY, "it makes dry runs only"),
+        ),
+        (
+            "approves",
+            create(approving.clone()),
+            Holds::EachOf(&[CANARY, "curfew-decider"]),
+        ),
+        (
+            "approves, as a dry run",
+            create(approving).dry(),
+            Holds::Guard("curfew-decider", "a service account neither approves nor denies"),
+        ),
+        (
+            "approves as bob, as a dry run",
+            create(ground.approving("bob", json!({}))).dry(),
+            Holds::Guard("curfew-decider", "spec.decider.username must be you"),
+        ),
+    ]
+    .into_iter()
+    .map(|(what, request, holds)| Attack {
+        what: what.to_owned(),
+        who: Who::Stolen(CANARY),
+        request,
+        holds,
+    })
+    .collect()
 }
 
 fn anew(object: &Value, name: &str) -> Value {

@@ -13,7 +13,7 @@ use crate::suite::{Place, SOON, Suite, condition};
 use crate::tests;
 
 use super::attack::{CURFEW, Callers, RBAC, Request, Who, count};
-use super::ground::{Ground, binding, create, ordinary_job, requester};
+use super::ground::{Ground, binding, create, ordinary_job, user};
 
 tests![
     whoever_may_impersonate_is_whom_they_impersonate_and_nobody_else,
@@ -237,6 +237,6 @@ async fn a_twin_of_a_binding_ends_with_the_role(suite: &Suite) -> anyhow::Result
     })
     .await?;
     count(FAMILY, 1, 1);
-    ensure!(requester("dave")["username"] == "dave", "dave is somebody else");
+    ensure!(user("dave")["username"] == "dave", "dave is somebody else");
     ground.done().await
 }
