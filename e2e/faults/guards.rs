@@ -35,7 +35,7 @@ tests![
 const REQUESTER: &str = "curfew-requester";
 
 /// How long a breach that nothing happens to reveal may last, and what a look at it takes.
-const NOTICED: Duration = Duration::from_secs(65);
+pub const NOTICED: Duration = Duration::from_secs(65);
 
 /// How often the self-test comes.
 const EVERY: Duration = Duration::from_mins(1);
@@ -63,7 +63,7 @@ async fn guarded(suite: &Suite, namespace: &str, wanted: bool) -> anyhow::Result
 }
 
 /// Puts the guards back, whatever a test did to them.
-async fn put_back(suite: &Suite) -> anyhow::Result<()> {
+pub async fn put_back(suite: &Suite) -> anyhow::Result<()> {
     let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(suite.admin.clone());
     let whole = Patch::Merge(json!({"spec": {"matchResources": null}}));
     for binding in bindings.list(&ListParams::default()).await? {
@@ -99,7 +99,8 @@ async fn held(ground: &Ground<'_>, asked: &Asked) -> anyhow::Result<String> {
     .await
 }
 
-async fn is_unready(operator: &Operator, deadline: Duration) -> anyhow::Result<String> {
+/// Waits until the operator is not ready; answers what it says.
+pub async fn is_unready(operator: &Operator, deadline: Duration) -> anyhow::Result<String> {
     eventually("the operator is not ready", deadline, async || {
         match operator.ready().await.map_err(|error| format!("{error:#}"))? {
             (503, text) => Ok(text),
@@ -109,7 +110,8 @@ async fn is_unready(operator: &Operator, deadline: Duration) -> anyhow::Result<S
     .await
 }
 
-async fn is_ready(operator: &Operator) -> anyhow::Result<()> {
+/// Waits until the operator is ready.
+pub async fn is_ready(operator: &Operator) -> anyhow::Result<()> {
     eventually("the operator is ready", SOON, async || {
         match operator.ready().await.map_err(|error| format!("{error:#}"))? {
             (200, _) => Ok(()),
@@ -149,7 +151,8 @@ async fn asked_again(ground: &Ground<'_>, operator: &Operator, held: &[Asked]) -
     Ok(given)
 }
 
-async fn end(ground: &Ground<'_>, operator: &Operator, asked: &[&Asked]) -> anyhow::Result<()> {
+/// Ends what was asked for, and the operator, and shows that nothing is left.
+pub async fn end(ground: &Ground<'_>, operator: &Operator, asked: &[&Asked]) -> anyhow::Result<()> {
     for asked in asked {
         ground.delete(asked).await?;
         ground.nothing_left(asked).await?;

@@ -13,6 +13,7 @@ mod act_as;
 mod answers;
 mod burst;
 mod changes;
+mod decisions;
 mod ground;
 mod guards;
 mod journal;
@@ -34,6 +35,7 @@ pub fn tests() -> Vec<Test> {
         outage::tests(),
         burst::tests(),
         guards::tests(),
+        decisions::tests(),
     ]
     .concat()
 }
