@@ -27,6 +27,7 @@ mod fixtures;
 mod guard;
 pub mod heartbeat;
 mod judge;
+pub mod lease;
 mod live;
 mod orphan;
 mod plan;

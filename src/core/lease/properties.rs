@@ -1,0 +1,275 @@
+//! Processes whose clocks run differently, whose requests take as long as they like and may be lost on the way there
+//! or back, and who are killed and started again: at no time do two of them lead.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// How many processes there are.
+const PLACES: usize = 3;
+
+/// What happens next.
+#[derive(Clone, Debug)]
+enum Happening {
+    /// Time goes by.
+    Pass(Duration),
+    /// A process does what it decides; what it sends is lost on the way if so told.
+    Act { place: usize, lost: bool },
+    /// The oldest request of a process reaches the API server.
+    Arrive { place: usize },
+    /// Its oldest answer reaches it, or is lost.
+    Answer { place: usize, lost: bool },
+    /// Its watch delivers the Lease as it was so many versions ago.
+    Watch { place: usize, behind: usize },
+    /// It is killed, and another one is started in its place.
+    Restart { place: usize },
+    /// It is told to stop, gives the Lease back, and another one is started.
+    Resign { place: usize },
+}
+
+#[derive(Clone, Debug)]
+enum Request {
+    Read,
+    Write(LeaseWrite),
+}
+
+#[derive(Clone, Debug)]
+enum Answer {
+    Read(Option<LeaseFacts>),
+    Wrote(LeaseFacts),
+    Conflict,
+}
+
+struct Process {
+    candidate: Candidate,
+    /// How fast its clock runs, in thousandths, and what it showed at first.
+    rate: u32,
+    offset: Duration,
+    /// When what is under way was sent, by its clock.
+    sent: Option<Duration>,
+    requests: VecDeque<Request>,
+    answers: VecDeque<Answer>,
+}
+
+struct World {
+    now: Duration,
+    /// Every version of the Lease, oldest first.
+    versions: Vec<LeaseFacts>,
+    processes: Vec<Process>,
+    born: u64,
+}
+
+fn process(place: usize, born: u64, rate: u32, offset: Duration) -> Process {
+    Process {
+        candidate: Candidate::new(Identity::new(&format!("curfew-{place}"), born)),
+        rate,
+        offset,
+        sent: None,
+        requests: VecDeque::new(),
+        answers: VecDeque::new(),
+    }
+}
+
+impl Process {
+    fn clock(&self, now: Duration) -> Duration {
+        self.offset + now * self.rate / 1000
+    }
+
+    fn leads(&self, now: Duration) -> bool {
+        self.candidate
+            .leads_until()
+            .is_some_and(|until| self.clock(now) < until)
+    }
+}
+
+impl World {
+    fn new(clocks: &[(u32, Duration)]) -> Self {
+        let processes = clocks
+            .iter()
+            .enumerate()
+            .map(|(place, (rate, offset))| process(place, 0, *rate, *offset))
+            .collect();
+        Self {
+            now: Duration::ZERO,
+            versions: Vec::new(),
+            processes,
+            born: 0,
+        }
+    }
+
+    /// Wall clocks are of no account: a renewal only has to say something new.
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millisecond(i64::try_from(self.now.as_millis()).unwrap()).unwrap()
+    }
+
+    fn happen(&mut self, happening: &Happening) {
+        match *happening {
+            Happening::Pass(time) => self.now += time,
+            Happening::Act { place, lost } => self.act(place, lost),
+            Happening::Arrive { place } => self.arrive(place),
+            Happening::Answer { place, lost } => self.answer(place, lost),
+            Happening::Watch { place, behind } => {
+                let seen = self.versions.iter().rev().nth(behind).cloned();
+                let process = &mut self.processes[place];
+                let clock = process.clock(self.now);
+                if seen.is_some() {
+                    process.candidate.observe(seen, clock);
+                }
+            }
+            Happening::Restart { place } => self.restart(place),
+            Happening::Resign { place } => {
+                let (now, wall) = (self.now, self.wall());
+                let process = &mut self.processes[place];
+                if let Some(write) = process.candidate.resign(wall) {
+                    assert!(!process.leads(now), "it has resigned and leads");
+                    self.store(&write);
+                }
+                self.restart(place);
+            }
+        }
+    }
+
+    fn act(&mut self, place: usize, lost: bool) {
+        let (now, wall) = (self.now, self.wall());
+        let process = &mut self.processes[place];
+        if process.sent.is_some() {
+            return;
+        }
+        let clock = process.clock(now);
+        let request = match process.candidate.next(clock, wall) {
+            Step::Read => Request::Read,
+            Step::Write(write) => Request::Write(write),
+            Step::Wait(until) => {
+                assert!(until > clock, "it waits for what is past");
+                return;
+            }
+        };
+        if lost {
+            process.candidate.failed(clock);
+        } else {
+            process.sent = Some(clock);
+            process.requests.push_back(request);
+        }
+    }
+
+    fn arrive(&mut self, place: usize) {
+        let Some(request) = self.processes[place].requests.pop_front() else {
+            return;
+        };
+        let answer = match request {
+            Request::Read => Answer::Read(self.versions.last().cloned()),
+            Request::Write(write) => self.store(&write).map_or(Answer::Conflict, Answer::Wrote),
+        };
+        self.processes[place].answers.push_back(answer);
+    }
+
+    fn answer(&mut self, place: usize, lost: bool) {
+        let now = self.now;
+        let process = &mut self.processes[place];
+        let clock = process.clock(now);
+        let Some(sent) = process.sent else { return };
+        if lost {
+            // What was sent may yet arrive.
+            process.sent = None;
+            process.answers.clear();
+            process.candidate.failed(clock);
+            return;
+        }
+        let Some(answer) = process.answers.pop_front() else {
+            return;
+        };
+        process.sent = None;
+        match answer {
+            Answer::Read(lease) => process.candidate.observe(lease, clock),
+            Answer::Wrote(lease) => process.candidate.wrote(lease, sent, clock),
+            Answer::Conflict => process.candidate.conflicted(),
+        }
+    }
+
+    fn restart(&mut self, place: usize) {
+        self.born += 1;
+        let old = &self.processes[place];
+        let mut new = process(place, self.born, old.rate, old.offset);
+        // What a dead process has sent may yet arrive.
+        new.requests.clone_from(&old.requests);
+        self.processes[place] = new;
+    }
+
+    fn store(&mut self, write: &LeaseWrite) -> Option<LeaseFacts> {
+        let current = self.versions.last().map(|lease| lease.version.clone());
+        (write.expected == current).then(|| {
+            let stored = LeaseFacts {
+                terms: write.terms.clone(),
+                version: (self.versions.len() + 1).to_string(),
+            };
+            self.versions.push(stored.clone());
+            stored
+        })
+    }
+
+    fn leaders(&self) -> Vec<usize> {
+        let leads = |place: &usize| self.processes[*place].leads(self.now);
+        (0..self.processes.len()).filter(leads).collect()
+    }
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let place = || 0..PLACES;
+    let rarely = || prop::bool::weighted(0.1);
+    prop_oneof![
+        6 => (1_u64..3_000).prop_map(|milliseconds| Happening::Pass(Duration::from_millis(milliseconds))),
+        8 => (place(), rarely()).prop_map(|(place, lost)| Happening::Act { place, lost }),
+        8 => place().prop_map(|place| Happening::Arrive { place }),
+        8 => (place(), rarely()).prop_map(|(place, lost)| Happening::Answer { place, lost }),
+        4 => (place(), 0_usize..3).prop_map(|(place, behind)| Happening::Watch { place, behind }),
+        1 => place().prop_map(|place| Happening::Restart { place }),
+        1 => place().prop_map(|place| Happening::Resign { place }),
+    ]
+}
+
+/// Rates up to a tenth too fast or too slow: two that differ by a fifth.
+fn clocks() -> impl Strategy<Value = Vec<(u32, Duration)>> {
+    let clock =
+        (900_u32..=1_100, 0_u64..1_000_000).prop_map(|(rate, offset)| (rate, Duration::from_millis(offset)));
+    prop::collection::vec(clock, PLACES)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    #[test]
+    fn at_no_time_do_two_lead(clocks in clocks(), happenings in prop::collection::vec(happening(), 1..300)) {
+        let mut world = World::new(&clocks);
+        for happening in &happenings {
+            world.happen(happening);
+            let leaders = world.leaders();
+            prop_assert!(leaders.len() <= 1, "{leaders:?} lead after {happening:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_has_happened_somebody_leads_once_requests_are_answered(
+        clocks in clocks(),
+        happenings in prop::collection::vec(happening(), 0..100),
+    ) {
+        let mut world = World::new(&clocks);
+        for happening in &happenings {
+            world.happen(happening);
+        }
+        // As long as the longest that a Lease counts, by the slowest clock, and what was under way.
+        let mut led = false;
+        for _ in 0..140 {
+            world.now += Duration::from_millis(100);
+            for place in 0..PLACES {
+                world.act(place, false);
+                world.arrive(place);
+                world.answer(place, false);
+            }
+            led |= !world.leaders().is_empty();
+        }
+        prop_assert!(led, "nobody led: {:?}", world.versions.last());
+        prop_assert_eq!(world.leaders().len(), 1);
+    }
+}
