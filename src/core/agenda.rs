@@ -42,6 +42,13 @@ impl<K: Clone + Eq + Hash + Ord> Agenda<K> {
         self.deadlines.insert(key, at);
     }
 
+    /// `key` falls due at `at`, unless something stands for it that comes sooner.
+    pub fn put_if_sooner(&mut self, key: K, at: Timestamp) {
+        if self.deadlines.get(&key).is_none_or(|standing| at < *standing) {
+            self.put(key, at);
+        }
+    }
+
     /// `key` no longer falls due. Does nothing if it did not.
     pub fn cancel(&mut self, key: &K) {
         if let Some((key, at)) = self.deadlines.remove_entry(key) {
@@ -128,6 +135,16 @@ mod tests {
         assert_eq!((agenda.next(), agenda.len()), (Some(at(50)), 1));
         assert_eq!(agenda.take_due(at(40)), [""; 0]);
         assert_eq!(agenda.take_due(at(50)), ["a"]);
+    }
+
+    #[test]
+    fn what_comes_sooner_stays_where_that_is_asked_for() {
+        let mut agenda = Agenda::new();
+        agenda.put_if_sooner("a", at(30));
+        agenda.put_if_sooner("a", at(50));
+        assert_eq!(agenda.next(), Some(at(30)));
+        agenda.put_if_sooner("a", at(10));
+        assert_eq!((agenda.next(), agenda.len()), (Some(at(10)), 1));
     }
 
     #[test]

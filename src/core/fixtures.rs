@@ -14,7 +14,7 @@ use super::self_test::Standing;
 use super::status::{self, Uids};
 use super::{
     Announcement, Artifact, ArtifactKey, Authority, Body, Decision, Effect, Identity, Objection, Plan,
-    Policy, Span, plan,
+    Policy, Span, plan, plan_end,
 };
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ActAsEntitlement,
@@ -493,6 +493,11 @@ impl Situation {
             authority: Authority::NotHeld,
         });
         self
+    }
+
+    /// What somebody would do who does not lead.
+    pub(crate) fn plan_end(&self) -> Plan {
+        plan_end(&self.input(), self.now)
     }
 
     /// One pass: everything planned is done.

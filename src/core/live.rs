@@ -108,13 +108,7 @@ fn is_record_of(record: &ArtifactRecord, found: &Found) -> bool {
 /// Whether something ends the grant now, and what: the first of these in this order.
 pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<Ending> {
     if now >= live.expires_at {
-        return Some(Ending {
-            cause: RevocationCause::DeadlineReached,
-            message: format!("the end was reached at {}", live.expires_at),
-            by: None,
-            due: live.expires_at,
-            was_active: live.active,
-        });
+        return Some(Ending::at_its_time(live));
     }
     if let Some(decision) = revoking(input) {
         return Some(Ending::decided(decision, now, live.active));

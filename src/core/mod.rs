@@ -63,7 +63,7 @@ pub use facts::{
 pub use guard::{CANARY, Guard, GuardKind, GuardSettings, guards};
 pub use live::{Live, POLICY_GONE_GRACE, POLICY_GRACE};
 pub use orphan::plan_orphan;
-pub use plan::plan;
+pub use plan::{plan, plan_end};
 pub use policy::{Access, Entitlement, Policy, Problem};
 pub use preflight::policy_status;
 pub use refusal::{Refusal, Refusals};

@@ -42,6 +42,20 @@ fn planned(input: &Input<'_>, now: Timestamp) -> Plan {
     }
 }
 
+/// Decides what anybody may do about one grant, be it a leader or not: end what is past its end, and nothing else.
+/// When it ends goes by the record alone, so whoever comes to it decides the same.
+pub fn plan_end(input: &Input<'_>, now: Timestamp) -> Plan {
+    let status = input.grant.status.clone().unwrap_or_default();
+    match Live::of(&status) {
+        None => Plan::default(),
+        Some(live) if now < live.expires_at => Plan::wait_until(live.expires_at),
+        Some(live) => {
+            let ending = Ending::at_its_time(&live);
+            revoke(input, &live, ending)
+        }
+    }
+}
+
 /// A grant that nobody has decided yet.
 fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
     if input.grant.metadata.deletion_timestamp.is_some() {

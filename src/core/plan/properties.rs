@@ -20,7 +20,7 @@ use crate::core::fixtures::{
     Situation, act_as_entitlement, at, grant, named, now, policy, principal, role_entitlement, rule,
     rules_entitlement, seconds,
 };
-use crate::core::{Announcement, Artifact, ArtifactKey, Body, Effect, Policy, canonical};
+use crate::core::{Announcement, Artifact, ArtifactKey, Body, Effect, Plan, Policy, canonical};
 
 /// After so many passes at most there is nothing left to do, if nobody else does anything.
 const PASSES: usize = 6;
@@ -123,6 +123,8 @@ enum Step {
     Later(i64),
     /// To so many seconds after the recorded end.
     ToTheEnd(i64),
+    /// A pass of somebody who does not lead.
+    Follow,
     CollectGarbage,
     Tamper(Tampering, usize),
     Policy(PolicyState),
@@ -481,6 +483,14 @@ impl World {
                     self.it.now = self.it.now.max(end.checked_add(seconds(*after)).unwrap());
                 }
             }
+            Step::Follow => {
+                let plan = if self.it.gone {
+                    Plan::default()
+                } else {
+                    self.it.plan_end()
+                };
+                self.follow(&plan, usize::MAX, 0, false);
+            }
             Step::CollectGarbage => self.collect_garbage(),
             Step::Tamper(tampering, which) => self.tamper(*tampering, *which),
             Step::Policy(state) => self.set_policy(*state),
@@ -531,7 +541,13 @@ impl World {
             return None;
         }
         self.it.entropy += 1;
-        for (position, effects) in self.it.plan().stages.iter().enumerate() {
+        let plan = self.it.plan();
+        self.follow(&plan, last, done, backwards)
+    }
+
+    /// The same of any plan.
+    fn follow(&mut self, plan: &Plan, last: usize, done: u8, backwards: bool) -> Option<String> {
+        for (position, effects) in plan.stages.iter().enumerate() {
             assert!(!effects.is_empty());
             let mut chosen: Vec<&Effect> = effects
                 .iter()
@@ -911,6 +927,19 @@ impl World {
             );
         }
         self.fuses_hold();
+        self.followers_only_end_what_is_due();
+    }
+
+    /// Whoever does not lead does just what a leader does about access that is due, and nothing else.
+    fn followers_only_end_what_is_due(&self) {
+        if self.it.gone {
+            return;
+        }
+        let plan = self.it.plan_end();
+        match self.expires_at().filter(|_| !self.is_ended()) {
+            Some(end) if end <= self.it.now => assert_eq!(plan, self.it.plan()),
+            end => assert_eq!((plan.stages.len(), plan.wake), (0, end)),
+        }
     }
 
     /// With everybody dead but Kubernetes itself, nothing outlives its end by more than the grace of its fuse.
@@ -1201,6 +1230,7 @@ fn steps() -> impl Strategy<Value = Step> {
         5 => Just(Step::Pass),
         6 => (0_usize..7, any::<u8>(), any::<bool>())
             .prop_map(|(stage, done, backwards)| Step::Crash { stage, done, backwards }),
+        3 => Just(Step::Follow),
         3 => prop::sample::select(vec![0, 1, 4, 5, 30, 59, 61, 600, 3600]).prop_map(Step::Later),
         2 => (-2_i64..=2).prop_map(Step::ToTheEnd),
         2 => Just(Step::CollectGarbage),

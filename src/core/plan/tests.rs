@@ -925,6 +925,33 @@ fn at_its_end_access_is_revoked_bindings_first_and_proven_absent_before_it_is_re
 }
 
 #[test]
+fn whoever_does_not_lead_ends_what_is_due_and_does_nothing_else() {
+    let over = active().after(HALF_AN_HOUR);
+    assert_eq!(over.plan_end(), over.plan());
+    assert_eq!(active().plan_end(), nothing_before(end()));
+    let ended = over.pass();
+    let orphaned = active().but(|it| it.grant = it.grant.clone().being_deleted());
+    let drifted = active().but(|it| it.found.clear());
+    let refused = asked().but(|it| it.policy = absent()).after(seconds(60));
+    let cases = [
+        ("nobody has decided it", asked(), Plan::default()),
+        ("it would be refused", refused, Plan::default()),
+        ("it is being made", recorded(), nothing_before(end())),
+        ("it was deleted", orphaned, nothing_before(end())),
+        ("what was made is gone", drifted, nothing_before(end())),
+        (
+            "its record was kept long enough",
+            ended.after(seconds(10_000 * 3600)),
+            Plan::default(),
+        ),
+    ];
+    for (what, situation, wanted) in cases {
+        assert_ne!(situation.plan(), wanted, "{what}: a leader would do the same");
+        assert_eq!(situation.plan_end(), wanted, "{what}");
+    }
+}
+
+#[test]
 fn lag_counts_from_the_recorded_end_however_late_anybody_looks() {
     let over = active().after(seconds(1800 + 3600));
     assert_eq!(ending_of(&over.plan()).due, end());
