@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 
 use super::run::{Options, run};
@@ -43,9 +44,10 @@ struct RunArguments {
     listen: SocketAddr,
     #[command(flatten)]
     installation: Installation,
-    /// Name of this process in the Events it writes.
-    #[arg(long, env = "CURFEW_INSTANCE", default_value = "curfew")]
-    instance: String,
+    /// Name of this replica in the Events it writes and in the Lease it leads by; no two replicas may have the same.
+    /// Default: the name of the host, which in a pod is the pod's.
+    #[arg(long, env = "CURFEW_INSTANCE", value_parser = NonEmptyStringValueParser::new())]
+    instance: Option<String>,
     /// How to write the log.
     #[arg(long, env = "CURFEW_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -167,7 +169,7 @@ fn run_operator(arguments: RunArguments) -> Result<(), Box<dyn std::error::Error
         listen: arguments.listen,
         settings: arguments.installation.settings(),
         guards: arguments.installation.guards(),
-        instance: arguments.instance,
+        instance: arguments.instance.unwrap_or_else(host_name),
     }))?;
     Ok(())
 }
@@ -187,6 +189,16 @@ fn run_sweep(arguments: SweepArguments) -> Result<(), Box<dyn std::error::Error>
         output: arguments.output,
     }))?;
     Ok(())
+}
+
+/// The name of the host. Where the kernel does not tell, replicas have one name: then each that starts takes the lead
+/// from another at once, and nothing else is lost.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "curfew".to_owned())
 }
 
 fn print_crds() -> Result<(), Box<dyn std::error::Error>> {

@@ -53,6 +53,15 @@ impl Deadlines {
         self.changed.notify_one();
     }
 
+    /// Puts a moment at which to look at a grant again, unless it is looked at sooner anyway.
+    pub(super) fn again(&self, key: GrantKey, at: Timestamp) {
+        self.agenda
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .put_if_sooner(key, at);
+        self.changed.notify_one();
+    }
+
     /// Takes what is due, oldest first, and says how long to sleep after it.
     pub(super) fn take_due(&self, now: Timestamp) -> (Vec<GrantKey>, Duration) {
         let mut agenda = self.agenda.lock().unwrap_or_else(PoisonError::into_inner);

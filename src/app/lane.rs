@@ -1,4 +1,5 @@
-//! The controller lane: a pass over each grant that something touched, and again when its plan says so.
+//! The controller lane: a pass over each grant that something touched, and again when its plan says so, while this
+//! process leads.
 //!
 //! kube's `Controller` is not used for it. It polls every pass under way at each wake, tracing spans included: with
 //! 1,000 grants at once that was 44 % of the operator's processor time, and the time a grant doubled from 100 to 1,000.
@@ -6,6 +7,7 @@
 //! deadline that a later one replaces.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::lease::{Leadership, Term};
 use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
 use super::pass::{Failed, Passes, Urgency};
 use crate::cluster::GrantKey;
@@ -95,7 +98,7 @@ impl Queue {
     }
 }
 
-/// Runs the lane until `stop`, and then until the passes under way are over.
+/// Runs the lane in each term until `stop`, and then until the passes under way are over.
 pub async fn run(
     passes: Arc<Passes>,
     metrics: Metrics,
@@ -103,16 +106,53 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) {
     passes.wait_until_synced().await;
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let term = tokio::select! {
+            term = next_term(&passes.leadership, &mut touched) => term,
+            () = &mut stop => return,
+        };
+        let stopped = tokio::select! {
+            () = lead(&passes, &metrics, &mut touched, stop.as_mut()) => true,
+            // Drops what is under way.
+            () = term.ends() => false,
+        };
+        if stopped {
+            return;
+        }
+    }
+}
+
+/// Whoever does not lead looks at nothing: when a term begins, everything is looked at.
+async fn next_term(leadership: &Leadership, touched: &mut mpsc::UnboundedReceiver<GrantKey>) -> Term {
+    let mut begins = std::pin::pin!(leadership.begins());
+    loop {
+        tokio::select! {
+            term = &mut begins => return term,
+            Some(_) = touched.recv() => {}
+        }
+    }
+}
+
+/// Looks at every grant, and then at what is touched, until `stop` and until the passes under way are over.
+async fn lead(
+    passes: &Arc<Passes>,
+    metrics: &Metrics,
+    touched: &mut mpsc::UnboundedReceiver<GrantKey>,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) {
     let mut queue = Queue::new();
     let mut tasks: JoinSet<Finished> = JoinSet::new();
-    let mut stop = std::pin::pin!(stop);
+    for key in passes.edges.index.grants() {
+        queue.touch(key);
+    }
     loop {
         let now = Timestamp::now();
         for key in queue.later.take_due(now) {
             queue.touch(key);
         }
         while let Some(key) = queue.next() {
-            let passes = Arc::clone(&passes);
+            let passes = Arc::clone(passes);
             let pass = key.clone();
             let task = tasks.spawn(async move { passes.run(&pass, Urgency::None).await });
             queue.under_way.insert(task.id(), key);
@@ -124,13 +164,13 @@ pub async fn run(
                     queue.touch(key);
                 }
             }
-            Some(finished) = tasks.join_next_with_id() => settle(&mut queue, &metrics, finished),
+            Some(finished) = tasks.join_next_with_id() => settle(&mut queue, metrics, finished),
             () = tokio::time::sleep(queue.sleep(now)) => {}
             () = &mut stop => break,
         }
     }
     while let Some(finished) = tasks.join_next_with_id().await {
-        settle(&mut queue, &metrics, finished);
+        settle(&mut queue, metrics, finished);
     }
 }
 

@@ -192,6 +192,7 @@ pub struct Metrics {
     revocations: Family<OfCause, Counter>,
     guards_in_force: Level,
     sweep_last_success: Level,
+    leader: Level,
     forgeries: Family<OfForgery, Counter>,
     decisions: Family<OfDecision, Counter>,
 }
@@ -217,6 +218,7 @@ impl Metrics {
             revocations: Family::default(),
             guards_in_force: Gauge::default(),
             sweep_last_success: Gauge::default(),
+            leader: Gauge::default(),
             forgeries: Family::default(),
             decisions: Family::default(),
         };
@@ -310,6 +312,11 @@ impl Metrics {
             self.sweep_last_success.clone(),
         );
         registry.register(
+            "leader",
+            "Whether this process leads: 1, or 0; over all replicas it is 1 but for moments",
+            self.leader.clone(),
+        );
+        registry.register(
             "self_test_forgeries",
             "Forgeries the self-test tried, by what became of them; all but Refused keep access from being given",
             self.forgeries.clone(),
@@ -379,6 +386,11 @@ impl Metrics {
     pub fn set_sweep_last_success(&self, at: jiff::Timestamp) {
         self.sweep_last_success
             .set(u64::try_from(at.as_second()).unwrap_or_default());
+    }
+
+    /// Whether this process leads.
+    pub fn set_leader(&self, so: bool) {
+        self.leader.set(u64::from(so));
     }
 
     /// A forgery of the self-test was tried.
@@ -484,6 +496,7 @@ mod tests {
                 "curfew_revocations counter",
                 "curfew_guards_in_force gauge",
                 "curfew_sweep_last_success_timestamp_seconds gauge",
+                "curfew_leader gauge",
                 "curfew_self_test_forgeries counter",
                 "curfew_decisions counter",
                 "curfew_build info",
@@ -510,6 +523,7 @@ mod tests {
             "curfew_revocation_lag_seconds_count 0",
             "curfew_guards_in_force 0",
             "curfew_sweep_last_success_timestamp_seconds 0",
+            "curfew_leader 0",
             r#"curfew_self_test_forgeries_total{forgery="HiddenGroup",outcome="Accepted"} 0"#,
             concat!("curfew_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {

@@ -7,6 +7,7 @@ mod expiry;
 mod heartbeat;
 mod keylock;
 mod lane;
+mod lease;
 mod metrics;
 mod orphans;
 mod pass;

@@ -1,9 +1,11 @@
 //! What was made for grants that are gone.
 //!
 //! Kubernetes removes it by itself, since the grant owns it; this is for when it does not: a deletion that orphans,
-//! a garbage collector that is down, a record that was lost, a finalizer that somebody took off.
+//! a garbage collector that is down, a record that was lost, a finalizer that somebody took off. A leader looks after
+//! it; whoever does not lead only remembers for a while which grants it saw go, in case it comes to lead: a leader that
+//! died may not have told that.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,16 +13,22 @@ use jiff::Timestamp;
 use kube::Api;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::lease::{Leadership, Term};
 use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
 use super::pass::Passes;
 use crate::api::{AccessGrant, AccessGrantSpec};
 use crate::cluster::{Application, Error, GrantKey, call};
-use crate::core::{Class, Lane, delay, plan_orphan};
+use crate::core::{Class, Lane, delay, lease, plan_orphan};
 
 /// How long after an artifact without a grant was seen it is looked into: its grant's watch may only lag behind
 /// (p99 25 ms).
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a grant that was seen to go is remembered by whoever does not lead: a leader that died then is succeeded by
+/// then.
+const MEMORY: Duration = lease::DURATION.saturating_add(Duration::from_secs(5));
 
 /// A grant that is gone.
 #[derive(Clone, Debug)]
@@ -33,18 +41,67 @@ pub struct Orphan {
     pub last: Option<Arc<AccessGrant>>,
 }
 
-/// Looks after orphans until it is dropped.
+/// Looks after orphans in each term, until it is dropped.
 pub async fn run(passes: Arc<Passes>, metrics: Metrics, mut orphans: mpsc::UnboundedReceiver<Orphan>) {
-    let mut under_way = JoinSet::new();
-    let mut waiting: HashSet<String> = HashSet::new();
+    passes.wait_until_synced().await;
+    loop {
+        let (term, seen_to_go) = next_term(&passes.leadership, &mut orphans).await;
+        let standing = passes.edges.index.orphans().into_iter();
+        let standing = standing.map(|(uid, key)| Orphan { uid, key, last: None });
+        let first = seen_to_go.into_iter().chain(standing).collect();
+        term.run(lead(&passes, &metrics, first, &mut orphans)).await;
+    }
+}
+
+/// The next term, and the grants that were seen to go lately.
+async fn next_term(
+    leadership: &Leadership,
+    orphans: &mut mpsc::UnboundedReceiver<Orphan>,
+) -> (Term, Vec<Orphan>) {
+    let mut seen: VecDeque<(Instant, Orphan)> = VecDeque::new();
+    let mut begins = std::pin::pin!(leadership.begins());
+    let forget = |seen: &mut VecDeque<(Instant, Orphan)>| {
+        while seen.front().is_some_and(|(since, _)| since.elapsed() > MEMORY) {
+            seen.pop_front();
+        }
+    };
     loop {
         tokio::select! {
+            term = &mut begins => {
+                forget(&mut seen);
+                return (term, seen.into_iter().map(|(_, orphan)| orphan).collect());
+            }
             Some(orphan) = orphans.recv() => {
-                // A grant that was seen to go is told even if it is already being looked after.
-                if orphan.last.is_some() || waiting.insert(orphan.uid.clone()) {
-                    under_way.spawn(look_after(Arc::clone(&passes), metrics.clone(), orphan));
+                forget(&mut seen);
+                if orphan.last.is_some() {
+                    seen.push_back((Instant::now(), orphan));
                 }
             }
+        }
+    }
+}
+
+/// Looks after these, and then after what comes.
+async fn lead(
+    passes: &Arc<Passes>,
+    metrics: &Metrics,
+    first: Vec<Orphan>,
+    orphans: &mut mpsc::UnboundedReceiver<Orphan>,
+) {
+    let mut under_way = JoinSet::new();
+    let mut waiting: HashSet<String> = HashSet::new();
+    let take = |orphan: Orphan, under_way: &mut JoinSet<String>, waiting: &mut HashSet<String>| {
+        // A grant that was seen to go is told even if it is already being looked after.
+        if orphan.last.is_some() || waiting.insert(orphan.uid.clone()) {
+            under_way.spawn(look_after(Arc::clone(passes), metrics.clone(), orphan));
+        }
+    };
+    for orphan in first {
+        take(orphan, &mut under_way, &mut waiting);
+    }
+    loop {
+        tokio::select! {
+            Some(orphan) = orphans.recv() => take(orphan, &mut under_way, &mut waiting),
             Some(finished) = under_way.join_next() => match finished {
                 Ok(uid) => {
                     waiting.remove(&uid);
@@ -57,7 +114,6 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics, mut orphans: mpsc::Unbou
 }
 
 async fn look_after(passes: Arc<Passes>, metrics: Metrics, orphan: Orphan) -> String {
-    passes.wait_until_synced().await;
     if orphan.last.is_none() {
         tokio::time::sleep(PATIENCE).await;
     }

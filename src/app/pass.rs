@@ -9,11 +9,14 @@ use tokio::sync::watch;
 
 use super::deadlines::Deadlines;
 use super::keylock::{KeyGuard, KeyLocks};
+use super::lease::Leadership;
 use super::self_test::SelfTest;
 use crate::api::{AccessGrant, RevocationCause, Subject};
 use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};
 use crate::core::self_test::Standing;
-use crate::core::{Announcement, Class, Effect, EffectKind, Live, Plan, Precedence, Request, Settings, plan};
+use crate::core::{
+    Announcement, Class, Effect, EffectKind, Live, Plan, Precedence, Request, Settings, plan, plan_end,
+};
 
 /// Everything a pass needs. Shared by both lanes.
 pub struct Passes {
@@ -27,6 +30,8 @@ pub struct Passes {
     pub deadlines: Arc<Deadlines>,
     /// Whether the admission guards stand.
     pub guards: Arc<SelfTest>,
+    /// Whether this process leads.
+    pub leadership: Leadership,
     /// Whether every watch has delivered its first list: before that, absence means nothing.
     pub synced: watch::Receiver<bool>,
     grant_locks: KeyLocks<String>,
@@ -40,12 +45,12 @@ enum Limited {
     Requester(String),
 }
 
-/// Whether a pass is made because access is due to end.
+/// Whether a pass is made because access is due to end, and with it what the pass may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// Something changed.
+    /// Something changed: everything, which only a leader may.
     None,
-    /// The end is reached.
+    /// The end is reached: it ends access that is past its end and does nothing else, which anybody may.
     Due,
 }
 
@@ -53,7 +58,7 @@ pub enum Urgency {
 enum Applied {
     /// All of it.
     Whole,
-    /// All but bookkeeping that gave way to somebody urgent.
+    /// Not all: bookkeeping gave way to somebody urgent, or this process leads no more.
     Interrupted,
 }
 
@@ -75,6 +80,7 @@ impl Passes {
         grants: Store<AccessGrant>,
         deadlines: Arc<Deadlines>,
         guards: Arc<SelfTest>,
+        leadership: Leadership,
         synced: watch::Receiver<bool>,
     ) -> Self {
         let (grant_locks, limit_locks) = (KeyLocks::default(), KeyLocks::default());
@@ -84,6 +90,7 @@ impl Passes {
             grants,
             deadlines,
             guards,
+            leadership,
             synced,
             grant_locks,
             limit_locks,
@@ -127,13 +134,19 @@ impl Passes {
         };
         let grant = self.edges.index.newest(grant);
         let guards = self.guards(key, &grant, urgency, &alone).await;
-        let request = undecided(&grant);
+        let request = match urgency {
+            Urgency::None => undecided(&grant),
+            Urgency::Due => None,
+        };
         let limits = match &request {
             Some(request) => self.lock_limits(&grant, request).await,
             None => Vec::new(),
         };
-        let (seen, plan) = self.decide(grant, request.as_ref(), &guards).await?;
-        let result = self.apply(&seen, &plan, limits, &alone).await;
+        let (seen, plan) = match urgency {
+            Urgency::None => self.decide(grant, request.as_ref(), &guards).await?,
+            Urgency::Due => self.decide_end(grant, &guards).await?,
+        };
+        let result = self.apply(&seen, &plan, urgency, limits, &alone).await;
         match result {
             Ok(Applied::Whole) => Ok(plan.wake),
             // Whoever was urgent may have had nothing to do.
@@ -206,6 +219,19 @@ impl Passes {
         Ok((seen, decided))
     }
 
+    async fn decide_end(
+        &self,
+        grant: Arc<AccessGrant>,
+        guards: &Standing,
+    ) -> Result<(Observation, Plan), Failed> {
+        let failed = |error| Failed { error, ending: true };
+        let seen = observe(&self.edges, grant, None, Timestamp::now())
+            .await
+            .map_err(failed)?;
+        let decided = plan_end(&seen.input(&self.settings, guards, None), Timestamp::now());
+        Ok((seen, decided))
+    }
+
     /// The API server refuses to make the access: what was made of it goes, and the grant says why.
     async fn give_up(
         &self,
@@ -223,7 +249,7 @@ impl Passes {
             &seen.input(&self.settings, guards, Some(&message)),
             Timestamp::now(),
         );
-        match self.apply(&seen, &plan, Vec::new(), alone).await {
+        match self.apply(&seen, &plan, Urgency::None, Vec::new(), alone).await {
             Ok(Applied::Whole) => Ok(plan.wake),
             // Whoever was urgent may have had nothing to do.
             Ok(Applied::Interrupted) => Ok(Some(Timestamp::now())),
@@ -238,12 +264,17 @@ impl Passes {
         &self,
         seen: &Observation,
         plan: &Plan,
+        urgency: Urgency,
         mut limits: Vec<KeyGuard<'_, (String, Limited)>>,
         alone: &KeyGuard<'_, String>,
     ) -> Result<Applied, (Interrupted, Arc<AccessGrant>)> {
         let seen_at = self.edges.index.first_seen(&seen.grant.uid().unwrap_or_default());
         let mut application = Application::new(&self.edges, Arc::clone(&seen.grant), seen.found(), seen_at);
         for stage in &plan.stages {
+            // A term that is over drops this pass; a process that was suspended gets here first.
+            if urgency == Urgency::None && !self.leadership.leads() {
+                return Ok(Applied::Interrupted);
+            }
             // What is told and recorded of access that began must not delay its end: it waits for slots, or on a slow
             // API server, while this pass holds the lock. Whoever ends the access tells and records that.
             let result = if ends(plan) || !is_bookkeeping(stage) {

@@ -1,4 +1,5 @@
-//! Judges policies: parses them, asks what the operator may hand out, and says so in their status.
+//! Judges policies: parses them, asks what the operator may hand out, and says so in their status, which only a leader
+//! does. Whoever does not lead judges for itself, so that it can grant as soon as it leads.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::lease::Term;
 use super::pass::Passes;
 use super::server::Readiness;
 use super::streams::Triggers;
@@ -50,6 +52,7 @@ pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, r
     let mut tick = interval(COUNT_EVERY.min(UNREADY_EVERY));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut judged_unready_at = Instant::now();
+    let mut term = None;
     loop {
         let mut stored = true;
         for name in std::mem::take(&mut pending) {
@@ -86,8 +89,15 @@ pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, r
                 let now = Instant::now();
                 pending.extend(retries.iter().filter(|(_, (_, at))| *at <= now).map(|(name, _)| name.clone()));
             }
+            begun = judge.passes.leadership.begins(), if term.is_none() => {
+                term = Some(begun);
+                pending.extend(judge.passes.edges.index.policy_names());
+            }
+            () = ends(term.as_ref()) => term = None,
             _ = tick.tick() => {
-                pending.extend(judge.miscounted());
+                if term.is_some() {
+                    pending.extend(judge.miscounted());
+                }
                 if judged_unready_at.elapsed() >= UNREADY_EVERY {
                     judged_unready_at = Instant::now();
                     pending.extend(judge.unready());
@@ -95,6 +105,13 @@ pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, r
             }
             else => return,
         }
+    }
+}
+
+async fn ends(term: Option<&Term>) {
+    match term {
+        Some(term) => term.ends().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -132,7 +149,9 @@ impl Judge {
         let concerned = edges.index.judge(name, &uid, generation, for_grants, now);
         self.triggers.fire_grants(concerned);
         let status = policy_status(&policy, &verdict, edges.index.live_grants(name), now);
-        self.write(&policy, &status).await?;
+        if let Some(term) = self.passes.leadership.term() {
+            term.run(self.write(&policy, &status)).await.transpose()?;
+        }
         Ok(Judged::Done)
     }
 

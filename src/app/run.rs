@@ -20,6 +20,7 @@ use super::decisions;
 use super::expiry;
 use super::heartbeat;
 use super::lane;
+use super::lease::Campaign;
 use super::metrics::{GrantState, Metrics};
 use super::orphans::{self, Orphan};
 use super::pass::Passes;
@@ -27,15 +28,17 @@ use super::policies;
 use super::probe::ApiServer;
 use super::self_test::SelfTest;
 use super::server::{self, Readiness};
-use super::streams::{self, Sync, Triggered, Triggers, triggers};
+use super::streams::{self, Patience, Sync, Triggered, Triggers, triggers};
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
-use crate::cluster::{Canary, Edges, GrantKey, Index, SlotLimits, Slots, client};
+use crate::cluster::{Canary, Edges, GrantKey, Index, Leases, SlotLimits, Slots, client};
 use crate::core::GuardSettings;
+use crate::core::lease::Identity;
 use crate::core::{Settings, slim};
 
-/// How long passes under way may take to finish when the process is told to stop: less than the 30 s after which
-/// Kubernetes kills it. What is left unfinished is taken up by the next process.
-const LAST_PASSES: Duration = Duration::from_secs(15);
+/// How long passes under way may take to finish when the process is told to stop. One alone takes about 13 ms; what is
+/// left unfinished is taken up by whoever leads next, who has to wait for this: within a second of a leader being told
+/// to stop, another one grants.
+const LAST_PASSES: Duration = Duration::from_millis(500);
 
 /// How often the gauges are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
@@ -62,7 +65,7 @@ pub struct Options {
     pub settings: Settings,
     /// What the admission guards have to say.
     pub guards: GuardSettings,
-    /// This process, as Events name it.
+    /// The place this process runs in, such as its pod, as Events and the Lease name it.
     pub instance: String,
 }
 
@@ -83,6 +86,9 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system gave no random bits to tell this process from others.
+    #[error("no randomness to be had: {0}")]
+    NoEntropy(#[from] getrandom::Error),
     /// The process cannot be told to stop.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
@@ -92,10 +98,7 @@ pub enum RunError {
 pub async fn run(options: Options) -> Result<(), RunError> {
     let config = Config::infer().await?;
     let client = client(config.clone())?;
-    let listener = listen(options.listen).await.map_err(|source| RunError::Listen {
-        address: options.listen,
-        source,
-    })?;
+    let listener = listen(options.listen).await?;
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
 
     let metrics = Metrics::new();
@@ -107,7 +110,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         slots: Slots::new(SlotLimits::default()),
         index: Arc::clone(&index),
         witness: Arc::new(metrics.clone()),
-        instance: options.instance.into(),
+        instance: options.instance.as_str().into(),
     };
     let sync = Sync::of(&WATCHES, readiness.clone());
     let (triggers, triggered) = triggers();
@@ -121,12 +124,18 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         readiness.clone(),
         metrics.clone(),
     ));
+    let leases = Leases::new(client.clone(), &options.guards.namespace);
+    let changes = leases.watch(Patience::default());
+    let identity = Identity::new(&options.instance, getrandom::u64()?);
+    let (campaign, leadership) =
+        Campaign::new(Arc::new(leases), identity, readiness.clone(), metrics.clone());
     let passes = Arc::new(Passes::new(
         edges,
         options.settings,
         grants.clone(),
         Arc::clone(&deadlines),
         Arc::clone(&guards),
+        leadership.clone(),
         sync.all(),
     ));
     let Triggered {
@@ -152,7 +161,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         triggers: triggers.clone(),
     };
     tasks.spawn(policies::run(judge, triggered_policies, readiness.clone()));
-    tasks.spawn(guards.run(sync.all()));
+    tasks.spawn(guards.run(sync.all(), leadership));
     tasks.spawn(expiry::run(Arc::clone(&passes), metrics.clone()));
     tasks.spawn(orphans::run(
         Arc::clone(&passes),
@@ -178,19 +187,23 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         deadlines,
     ));
     let synced = passes.synced.clone();
+    let warm = Arc::clone(&passes);
+    let candidacy = campaign.start(changes, async move { warm.wait_until_synced().await });
     let controller = lane::run(passes, metrics, triggered_grants, stop.clone().wait());
     tokio::select! {
         () = controller => {}
         () = stop.patience(synced) => tracing::warn!("passes under way are left unfinished"),
     }
+    candidacy.resign().await;
     tracing::info!("stopped");
     tasks.shutdown().await;
     Ok(())
 }
 
-async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let cannot = |source| RunError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(cannot)?;
+    let address = listener.local_addr().map_err(cannot)?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening");
     Ok(listener)
 }

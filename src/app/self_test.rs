@@ -2,7 +2,7 @@
 //!
 //! A pass pays for it only with the first grant of a namespace, which waits for the forgeries to be refused there
 //! (about 30 ms). From then on the answer is known, and renewed every minute while the namespace has a grant that is
-//! live or undecided.
+//! live or undecided. Whoever does not lead gives nothing, and only compares the guards.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::keylock::KeyLocks;
+use super::lease::Leadership;
 use super::metrics::Metrics;
 use super::probe::Probe;
 use super::server::Readiness;
@@ -191,14 +192,15 @@ impl SelfTest {
     }
 
     /// Tries what is due, until it is dropped.
-    pub async fn run(self: Arc<Self>, mut synced: watch::Receiver<bool>) {
+    pub async fn run(self: Arc<Self>, mut synced: watch::Receiver<bool>, leadership: Leadership) {
         // Its sender lives as long as the process.
         if synced.wait_for(|synced| *synced).await.is_err() {
             return;
         }
         loop {
             self.compare_if(|specs| specs.due <= Instant::now()).await;
-            if let Some(grant) = self.due_namespace() {
+            let leads = leadership.leads();
+            if let Some(grant) = self.due_namespace().filter(|_| leads) {
                 let alone = self.asking.lock(grant.namespace.clone()).await;
                 // A pass may have done it meanwhile.
                 if self.findings().is_due(&grant.namespace) {
@@ -209,10 +211,11 @@ impl SelfTest {
                 continue;
             }
             self.tell();
-            let next = self.findings().next();
+            let next = self.findings().next(leads);
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = self.hurried.notified() => {}
+                _ = leadership.begins(), if !leads => {}
             }
         }
     }
@@ -402,10 +405,10 @@ impl Findings {
         Some(format!("in namespace {name}{more}: {why}"))
     }
 
-    /// When something is due next.
-    fn next(&self) -> Instant {
+    /// When something is due next; forgeries are only for a leader.
+    fn next(&self, leads: bool) -> Instant {
         let specs = self.specs.due;
-        if !self.specs.is_proof() {
+        if !leads || !self.specs.is_proof() {
             return specs;
         }
         self.namespaces

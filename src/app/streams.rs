@@ -154,7 +154,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Pauses of a broken watch: doubling from 100 ms, from the start again after a success.
 #[derive(Debug, Default)]
-struct Patience {
+pub struct Patience {
     failures: u32,
 }
 

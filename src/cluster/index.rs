@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use jiff::Timestamp;
 
 use super::keys::{GrantKey, Held};
-use crate::api::{AccessGrant, RoleKind, Subject, reasons};
+use crate::api::{AccessGrant, ArtifactKind, RoleKind, Subject, reasons};
 use crate::core::{ArtifactKey, Identities, NamespaceFacts, Policy, PolicyFacts, Problem, Roles, Settings};
 use state::{Brief, Judged, PolicyEntry, State};
 
@@ -251,6 +251,25 @@ impl Index {
             .unwrap_or_default()
     }
 
+    /// All grants.
+    pub fn grants(&self) -> BTreeSet<GrantKey> {
+        self.read().grants_where(|_, _| true)
+    }
+
+    /// What carries the label of a grant that is not there, each by the grant's uid and key.
+    pub fn orphans(&self) -> BTreeSet<(String, GrantKey)> {
+        let state = self.read();
+        let gone = state
+            .held_by_grant
+            .iter()
+            .filter(|(uid, _)| !state.grant_keys.contains_key(*uid));
+        gone.filter_map(|(uid, keys)| {
+            let held = keys.iter().find_map(|key| state.artifact(key))?;
+            Some((uid.clone(), held.grant.clone()))
+        })
+        .collect()
+    }
+
     /// The grants of a namespace whose access is yet to be given.
     pub fn to_be_given(&self, namespace: &str) -> BTreeSet<GrantKey> {
         let waits = |brief: &Brief| {
@@ -271,6 +290,17 @@ impl Index {
             .filter(|(_, brief)| open(brief))
             .map(|(key, _)| (key.namespace.clone(), key.name.clone()))
             .collect()
+    }
+
+    /// The end of a live grant of which no binding stands, as far as the watches have delivered: it is past, and
+    /// somebody has taken the access and not recorded that yet; or nothing was made of it.
+    pub fn end_without_access(&self, key: &GrantKey) -> Option<Timestamp> {
+        let state = self.read();
+        let brief = state.grants.get(key)?;
+        let (_, end) = brief.live.as_ref()?;
+        let held = state.held_by_grant.get(&brief.uid);
+        let stands = held.is_some_and(|keys| keys.iter().any(|key| key.kind == ArtifactKind::RoleBinding));
+        (!stands).then_some(*end)
     }
 
     /// How many live grants are past their end at `now`.

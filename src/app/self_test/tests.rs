@@ -96,7 +96,7 @@ impl Bed {
     /// Starts the task.
     fn run(&self) -> watch::Sender<bool> {
         let (synced, receiver) = watch::channel(true);
-        tokio::spawn(Arc::clone(&self.test).run(receiver));
+        tokio::spawn(Arc::clone(&self.test).run(receiver, Leadership::for_ever()));
         synced
     }
 
