@@ -18,6 +18,7 @@ mod ground;
 mod guards;
 mod journal;
 mod kill;
+mod leaders;
 mod outage;
 mod story;
 mod verdict;
@@ -36,6 +37,7 @@ pub fn tests() -> Vec<Test> {
         burst::tests(),
         guards::tests(),
         decisions::tests(),
+        leaders::tests(),
     ]
     .concat()
 }

@@ -1,0 +1,367 @@
+//! Two operators at once: one leads, and the other ends what is past its end.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use curfew::api::ArtifactKind;
+use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::ground::{Asked, Ground};
+use super::journal::Tale;
+use super::verdict::{PROMISE, Verdict};
+use crate::harness::{Exchange, Fault, Operator, OperatorOptions, Proxy, eventually};
+use crate::suite::{SOON, Suite};
+use crate::tests;
+
+tests![
+    a_follower_ends_what_is_due_and_neither_grants_nor_refuses_while_a_leader_lives,
+    access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_15_seconds,
+    a_leader_that_is_told_to_stop_hands_over_within_a_second,
+    leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_nothing_late,
+];
+
+/// How much later than usual an end may be that falls into the time without a leader.
+const LATER: SignedDuration = SignedDuration::from_millis(100);
+
+/// How long a killed leader may be missed.
+const SUCCESSION: SignedDuration = SignedDuration::from_secs(15);
+
+/// How long a hand-over may take.
+const HANDOVER: SignedDuration = SignedDuration::from_secs(1);
+
+/// The Lease in the cluster.
+struct Leadership {
+    leases: Api<Lease>,
+}
+
+impl Leadership {
+    /// That of nobody: operators of earlier tests were killed with it in their hands.
+    async fn vacant(suite: &Suite) -> anyhow::Result<Self> {
+        let leases = Api::<Lease>::namespaced(suite.admin.clone(), "curfew-system");
+        match leases.delete("curfew", &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Self { leases })
+    }
+
+    /// Who holds it; empty: nobody.
+    async fn holder(&self) -> anyhow::Result<String> {
+        let lease = self.leases.get("curfew").await?;
+        Ok(lease.spec.unwrap_or_default().holder_identity.unwrap_or_default())
+    }
+
+    /// Waits until that instance leads.
+    async fn is_of(&self, instance: &str) -> anyhow::Result<()> {
+        eventually(&format!("{instance} leads"), SOON, async || {
+            let holder = self.holder().await.map_err(|error| format!("{error:#}"))?;
+            if holder.starts_with(&format!("{instance}_")) {
+                Ok(())
+            } else {
+                Err(format!("it is held by {holder:?}"))
+            }
+        })
+        .await
+    }
+
+    /// Gives it to somebody, whoever has it; empty: to whoever takes it.
+    async fn give(&self, holder: &str) -> anyhow::Result<()> {
+        let patch = Patch::Merge(json!({"spec": {"holderIdentity": holder}}));
+        self.leases
+            .patch("curfew", &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+}
+
+/// A ground, and nobody who leads: the operator that has judged its policy was killed.
+async fn prepare(suite: &Suite) -> anyhow::Result<(Leadership, Ground<'_>)> {
+    let ground = Ground::prepare(suite, 1, json!({})).await?;
+    Ok((Leadership::vacant(suite).await?, ground))
+}
+
+/// An operator with a name of its own; returns when it is ready.
+async fn replica(ground: &Ground<'_>, instance: &str, via: Option<&Proxy>) -> anyhow::Result<Operator> {
+    let options = OperatorOptions {
+        via: via.map(Proxy::url),
+        extra_args: vec!["--instance".to_owned(), instance.to_owned()],
+        ..OperatorOptions::default()
+    };
+    Operator::start(&ground.suite.plane, &ground.suite.binary, options).await
+}
+
+/// Two replicas, of which the first leads.
+async fn two(ground: &Ground<'_>, lead: &Leadership) -> anyhow::Result<[Operator; 2]> {
+    let first = replica(ground, "first", None).await?;
+    lead.is_of("first").await?;
+    let second = replica(ground, "second", None).await?;
+    Ok([first, second])
+}
+
+async fn says(operator: &Operator, line: &str) -> anyhow::Result<()> {
+    let metrics = operator.metrics().await?;
+    ensure!(
+        metrics.lines().any(|other| other == line),
+        "no {line} in {metrics}"
+    );
+    Ok(())
+}
+
+/// How long after its end the access of a grant was gone.
+async fn lag(ground: &Ground<'_>, asked: &Asked) -> anyhow::Result<SignedDuration> {
+    let tale = ground
+        .told(asked, "it expires", |tale| tale.state() == "Expired")
+        .await?;
+    ground.nothing_left(asked).await?;
+    let due = tale.expires_at().context("no end")?;
+    Verdict {
+        uid: &asked.uid,
+        gone_by: due + PROMISE,
+        late_writes: false,
+    }
+    .check(&ground.journal)?;
+    let pieces = ground.journal.pieces(&asked.uid);
+    let bindings = pieces
+        .iter()
+        .filter(|piece| piece.kind == ArtifactKind::RoleBinding);
+    let gone = bindings
+        .filter_map(|piece| piece.gone_at)
+        .max()
+        .context("no binding")?;
+    Ok(gone.duration_since(due))
+}
+
+/// The middle one of these lags.
+async fn usual_lag(ground: &Ground<'_>, asked: &[Asked]) -> anyhow::Result<SignedDuration> {
+    let mut lags = try_join_all(asked.iter().map(|asked| lag(ground, asked))).await?;
+    lags.sort();
+    lags.get(lags.len() / 2).copied().context("none")
+}
+
+async fn ask_for(ground: &Ground<'_>, count: usize, duration: &str) -> anyhow::Result<Vec<Asked>> {
+    let namespace = ground.namespace(0)?;
+    try_join_all((0..count).map(|_| ground.ask(namespace, json!({"duration": duration})))).await
+}
+
+async fn are_active(ground: &Ground<'_>, asked: &[Asked]) -> anyhow::Result<Vec<Tale>> {
+    try_join_all(asked.iter().map(|asked| ground.is_active(asked))).await
+}
+
+/// What a leader writes about grants does not get through; its lease does.
+fn mute(namespace: &str) -> impl Fn(&Exchange) -> Fault + Send + Sync + 'static {
+    let here = format!("/namespaces/{namespace}/");
+    move |exchange| {
+        if exchange.write_index.is_some() && exchange.path.contains(&here) {
+            Fault::DropBefore
+        } else {
+            Fault::Pass
+        }
+    }
+}
+
+async fn a_follower_ends_what_is_due_and_neither_grants_nor_refuses_while_a_leader_lives(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let (lead, ground) = prepare(suite).await?;
+    let namespace = ground.namespace(0)?;
+    let proxy = ground.proxy()?;
+    let leader = replica(&ground, "first", Some(&proxy)).await?;
+    lead.is_of("first").await?;
+    let follower = replica(&ground, "second", None).await?;
+    says(&follower, "curfew_leader 0").await?;
+    eventually("the leader counts itself", SOON, async || {
+        says(&leader, "curfew_leader 1")
+            .await
+            .map_err(|error| format!("{error:#}"))
+    })
+    .await?;
+
+    let ends = ask_for(&ground, 1, "4s").await?;
+    are_active(&ground, &ends).await?;
+    proxy.set_hook(mute(namespace));
+    let good = ground.ask(namespace, json!({})).await?;
+    let bad = ground.ask(namespace, json!({"duration": "2h"})).await?;
+    // Only the follower can have done this, and it was created before the other two.
+    let lag = usual_lag(&ground, &ends).await?;
+    println!("a follower beside a leader that is mute: gone {lag:#} after its time");
+    for asked in [&good, &bad] {
+        let tale = ground.journal.tale(&asked.uid);
+        ensure!(tale.state() == "Pending", "the follower decided it: {tale:#?}");
+        let made = ground.journal.pieces(&asked.uid);
+        ensure!(made.is_empty(), "the follower made {made:?}");
+    }
+    ensure!(follower.ready().await?.0 == 200, "a follower is ready");
+    lead.is_of("first").await?;
+
+    proxy.clear_hook();
+    ground.is_active(&good).await?;
+    ground
+        .told(&bad, "it is refused", |tale| tale.state() == "Denied")
+        .await?;
+    ground.delete(&good).await?;
+    ground.nothing_left_anywhere().await?;
+    for operator in [leader, follower] {
+        operator.terminate().await?;
+    }
+    Ok(())
+}
+
+async fn access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_15_seconds(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    const GRANTS: usize = 5;
+    let (lead, ground) = prepare(suite).await?;
+    let [first, second] = two(&ground, &lead).await?;
+    let before = ask_for(&ground, GRANTS, "2s").await?;
+    let usual = usual_lag(&ground, &before).await?;
+
+    let in_between = ask_for(&ground, GRANTS, "4s").await?;
+    let tales = are_active(&ground, &in_between).await?;
+    let first_end = tales
+        .iter()
+        .filter_map(Tale::expires_at)
+        .min()
+        .context("no end")?;
+    first.kill9().await?;
+    let killed = Timestamp::now();
+    ensure!(killed < first_end, "the leader was killed too late");
+    let waiting = ask_for(&ground, 1, "1m").await?;
+    let without = usual_lag(&ground, &in_between).await?;
+    let state = ground.journal.tale(&waiting.first().context("none")?.uid);
+    ensure!(state.state() == "Pending", "somebody led: {state:#?}");
+
+    are_active(&ground, &waiting).await?;
+    let resumed = Timestamp::now().duration_since(killed);
+    lead.is_of("second").await?;
+    println!(
+        "leader killed: access gone {without:#} after its time (with a leader {usual:#}); granting after {resumed:#}"
+    );
+    ensure!(
+        without <= usual + LATER,
+        "{without:#} late, with a leader {usual:#}"
+    );
+    ensure!(resumed <= SUCCESSION, "nobody granted for {resumed:#}");
+    for asked in &waiting {
+        ground.delete(asked).await?;
+    }
+    ground.nothing_left_anywhere().await?;
+    second.terminate().await.map(drop)
+}
+
+async fn a_leader_that_is_told_to_stop_hands_over_within_a_second(suite: &Suite) -> anyhow::Result<()> {
+    const GRANTS: u32 = 30;
+    const EVERY: Duration = Duration::from_millis(100);
+    let (lead, ground) = prepare(suite).await?;
+    let namespace = ground.namespace(0)?;
+    let [first, second] = two(&ground, &lead).await?;
+    // Somebody asks all the time; whoever asks during the hand-over waits longest.
+    let began = tokio::time::Instant::now();
+    let requests = (0..GRANTS).map(async |number| {
+        tokio::time::sleep_until(began + EVERY * number).await;
+        let asked_at = Timestamp::now();
+        let asked = ground.ask(namespace, json!({"duration": "10s"})).await?;
+        // The record of it yields to the access of others.
+        ground.is_active(&asked).await?;
+        let binding = ground.piece(&asked, ArtifactKind::RoleBinding)?;
+        anyhow::Ok(binding.seen_at.duration_since(asked_at))
+    });
+    let stop = async {
+        tokio::time::sleep_until(began + EVERY * (GRANTS / 2)).await;
+        let told = Timestamp::now();
+        let (code, succeeded) = tokio::join!(first.terminate(), lead.is_of("second"));
+        succeeded?;
+        anyhow::Ok((code?, Timestamp::now().duration_since(told)))
+    };
+    let (waits, (code, took)) = tokio::try_join!(try_join_all(requests), stop)?;
+    let longest = waits.into_iter().max().context("nobody asked")?;
+    println!(
+        "leader told to stop: another one leads after {took:#}; whoever asked waited {longest:#} at most"
+    );
+    ensure!(code == 0, "SIGTERM is not a failure: {code}\n{}", first.log());
+    ensure!(longest <= HANDOVER, "somebody waited {longest:#}");
+    ground.nothing_left_anywhere().await?;
+    second.terminate().await.map(drop)
+}
+
+async fn leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_nothing_late(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    const GRANTS: usize = 200;
+    const CREATORS: usize = 50;
+    let (lead, ground) = prepare(suite).await?;
+    let namespace = ground.namespace(0)?;
+    let operators = two(&ground, &lead).await?;
+    let request = |number: usize| -> Value {
+        match number % 10 {
+            0 => json!({"duration": "2h"}),
+            _ => json!({"duration": format!("{}s", 12 + number % 6)}),
+        }
+    };
+    let life = async {
+        let asked = stream::iter(0..GRANTS)
+            .map(|number| ground.ask(namespace, request(number)))
+            .buffered(CREATORS)
+            .try_collect::<Vec<_>>()
+            .await?;
+        for (number, asked) in asked.iter().enumerate() {
+            let wanted = if number % 10 == 0 { "Denied" } else { "Expired" };
+            ground
+                .told(asked, "it is over", |tale| tale.state() == wanted)
+                .await?;
+        }
+        anyhow::Ok(asked)
+    };
+    let mut thefts = 0;
+    let asked = tokio::select! {
+        asked = life => asked?,
+        stopped = steal(&lead, &mut thefts) => return stopped.context("nobody steals any more"),
+    };
+    let (mut latest, mut strays) = (SignedDuration::ZERO, 0);
+    for (number, asked) in asked.iter().enumerate() {
+        let pieces = ground.journal.pieces(&asked.uid);
+        let fuses = pieces
+            .iter()
+            .filter(|piece| piece.kind == ArtifactKind::Job)
+            .count();
+        if number % 10 == 0 {
+            ensure!(pieces.is_empty(), "refused, and {pieces:?}");
+        } else {
+            strays += fuses.saturating_sub(1);
+            latest = latest.max(lag(&ground, asked).await?);
+        }
+    }
+    ground.nothing_left_anywhere().await?;
+    println!(
+        "leadership stolen {thefts} times under {GRANTS} requests: none granted twice, the last access gone {latest:#} \
+         after its time, {strays} fuses made in vain"
+    );
+    ensure!(thefts >= 5, "only {thefts} thefts");
+    for operator in operators {
+        ensure!(operator.is_running(), "it has ended:\n{}", operator.log());
+        operator.terminate().await?;
+    }
+    Ok(())
+}
+
+/// Takes the lease from whoever has it every second, and gives it to the other one, for ever.
+async fn steal(lead: &Leadership, thefts: &mut usize) -> anyhow::Result<()> {
+    let mut known = BTreeSet::new();
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let holder = lead.holder().await?;
+        let other = known.iter().find(|other| **other != holder).cloned();
+        if !holder.is_empty() {
+            known.insert(holder);
+        }
+        lead.give(&other.unwrap_or_default()).await?;
+        *thefts += 1;
+    }
+}
