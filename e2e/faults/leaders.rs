@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::ground::{Asked, Ground};
 use super::journal::Tale;
@@ -25,6 +25,7 @@ tests![
     access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_15_seconds,
     a_leader_that_is_told_to_stop_hands_over_within_a_second,
     leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_nothing_late,
+    a_leader_that_was_suspended_and_wakes_up_beside_another_does_no_harm,
 ];
 
 /// How much later than usual an end may be that falls into the time without a leader.
@@ -208,10 +209,7 @@ async fn a_follower_ends_what_is_due_and_neither_grants_nor_refuses_while_a_lead
         .await?;
     ground.delete(&good).await?;
     ground.nothing_left_anywhere().await?;
-    for operator in [leader, follower] {
-        operator.terminate().await?;
-    }
-    Ok(())
+    end([leader, follower]).await
 }
 
 async fn access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_15_seconds(
@@ -295,35 +293,99 @@ async fn leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_no
     suite: &Suite,
 ) -> anyhow::Result<()> {
     const GRANTS: usize = 200;
-    const CREATORS: usize = 50;
     let (lead, ground) = prepare(suite).await?;
-    let namespace = ground.namespace(0)?;
     let operators = two(&ground, &lead).await?;
-    let request = |number: usize| -> Value {
-        match number % 10 {
-            0 => json!({"duration": "2h"}),
-            _ => json!({"duration": format!("{}s", 12 + number % 6)}),
-        }
-    };
-    let life = async {
-        let asked = stream::iter(0..GRANTS)
-            .map(|number| ground.ask(namespace, request(number)))
-            .buffered(CREATORS)
-            .try_collect::<Vec<_>>()
-            .await?;
-        for (number, asked) in asked.iter().enumerate() {
-            let wanted = if number % 10 == 0 { "Denied" } else { "Expired" };
-            ground
-                .told(asked, "it is over", |tale| tale.state() == wanted)
-                .await?;
-        }
-        anyhow::Ok(asked)
-    };
     let mut thefts = 0;
     let asked = tokio::select! {
-        asked = life => asked?,
+        asked = lives(&ground, GRANTS, |number| 12 + number % 6) => asked?,
         stopped = steal(&lead, &mut thefts) => return stopped.context("nobody steals any more"),
     };
+    let (latest, strays) = judge(&ground, &asked).await?;
+    println!(
+        "leadership stolen {thefts} times under {GRANTS} requests: none granted twice, the last access gone {latest:#} \
+         after its time, {strays} fuses made in vain"
+    );
+    ensure!(thefts >= 5, "only {thefts} thefts");
+    end(operators).await
+}
+
+/// It wakes up in the middle of what it was doing, and another one has gone on with it.
+async fn a_leader_that_was_suspended_and_wakes_up_beside_another_does_no_harm(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    const GRANTS: usize = 60;
+    let (lead, ground) = prepare(suite).await?;
+    let operators = two(&ground, &lead).await?;
+    let [first, second] = &operators;
+    let made = |count: usize| {
+        let (ground, namespace) = (&ground, ground.namespace(0));
+        async move {
+            let namespace = namespace?;
+            eventually(&format!("{count} things are made"), SOON, async || {
+                let made = ground.journal.in_namespace(namespace).len();
+                if made >= count {
+                    Ok(made)
+                } else {
+                    Err(format!("{made} are"))
+                }
+            })
+            .await
+        }
+    };
+    let suspend = async {
+        let before = made(GRANTS / 3).await?;
+        first.suspend();
+        lead.is_of("second").await?;
+        made(before + 1).await?;
+        first.go_on();
+        eventually("it knows that it leads no more", SOON, async || {
+            says(first, "curfew_leader 0")
+                .await
+                .map_err(|error| format!("{error:#}"))
+        })
+        .await?;
+        anyhow::Ok(before)
+    };
+    // Longer than it takes until the second one leads.
+    let (asked, before) = tokio::try_join!(lives(&ground, GRANTS, |number| 15 + number % 3), suspend)?;
+    says(second, "curfew_leader 1").await?;
+    let (latest, strays) = judge(&ground, &asked).await?;
+    println!(
+        "leader suspended after {before} things were made for {GRANTS} requests: none granted twice, the last access \
+         gone {latest:#} after its time, {strays} fuses made in vain"
+    );
+    end(operators).await
+}
+
+/// So many requests at once, of which every tenth asks for too long, until all of them are over.
+async fn lives(
+    ground: &Ground<'_>,
+    count: usize,
+    seconds: impl Fn(usize) -> usize,
+) -> anyhow::Result<Vec<Asked>> {
+    const CREATORS: usize = 50;
+    let namespace = ground.namespace(0)?;
+    let request = |number: usize| match number % 10 {
+        0 => json!({"duration": "2h"}),
+        _ => json!({"duration": format!("{}s", seconds(number))}),
+    };
+    let asked = stream::iter(0..count)
+        .map(|number| ground.ask(namespace, request(number)))
+        .buffered(CREATORS)
+        .try_collect::<Vec<_>>()
+        .await?;
+    for (number, asked) in asked.iter().enumerate() {
+        let wanted = if number % 10 == 0 { "Denied" } else { "Expired" };
+        ground
+            .told(asked, "it is over", |tale| tale.state() == wanted)
+            .await?;
+    }
+    Ok(asked)
+}
+
+/// Judges them: nothing was granted twice, ended late or left. Answers the longest lag, and how many fuses were made that
+/// nobody recorded.
+async fn judge(ground: &Ground<'_>, asked: &[Asked]) -> anyhow::Result<(SignedDuration, usize)> {
     let (mut latest, mut strays) = (SignedDuration::ZERO, 0);
     for (number, asked) in asked.iter().enumerate() {
         let pieces = ground.journal.pieces(&asked.uid);
@@ -335,15 +397,15 @@ async fn leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_no
             ensure!(pieces.is_empty(), "refused, and {pieces:?}");
         } else {
             strays += fuses.saturating_sub(1);
-            latest = latest.max(lag(&ground, asked).await?);
+            latest = latest.max(lag(ground, asked).await?);
         }
     }
     ground.nothing_left_anywhere().await?;
-    println!(
-        "leadership stolen {thefts} times under {GRANTS} requests: none granted twice, the last access gone {latest:#} \
-         after its time, {strays} fuses made in vain"
-    );
-    ensure!(thefts >= 5, "only {thefts} thefts");
+    Ok((latest, strays))
+}
+
+/// Both are there still, and end.
+async fn end(operators: [Operator; 2]) -> anyhow::Result<()> {
     for operator in operators {
         ensure!(operator.is_running(), "it has ended:\n{}", operator.log());
         operator.terminate().await?;

@@ -129,6 +129,16 @@ impl Operator {
         self.process.killer()
     }
 
+    /// SIGSTOP: it does nothing until it is told to go on, and does not know.
+    pub fn suspend(&self) {
+        self.process.suspend();
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.process.go_on();
+    }
+
     /// SIGTERM; returns the exit code when it is gone.
     pub async fn terminate(&self) -> anyhow::Result<i32> {
         self.process.terminate(STOP).await

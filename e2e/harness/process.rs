@@ -158,6 +158,16 @@ impl Guarded {
             .with_context(|| format!("{} (pid {}) survives SIGKILL", self.name, self.pid()))
     }
 
+    /// SIGSTOP: it does nothing until it is told to go on, and does not know.
+    pub fn suspend(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// A function that sends SIGKILL and does not wait, for a proxy's hook.
     pub fn killer(&self) -> impl Fn() + Send + Sync + 'static {
         let (supervisor, pid) = (Arc::clone(&self.supervisor), self.pid);

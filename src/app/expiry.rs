@@ -3,8 +3,10 @@
 //! It is fed from the watch of grants and from what passes write, and makes the same kind of pass as the controller
 //! lane beside it, which here may end what is past its end and nothing else. Two replicas that end the same access do
 //! no harm: what is absent already is as good as deleted, the Event has the same name, and of two records one is
-//! refused. The audit log may have the end once from each, since nothing is shared that could tell them. The controller's own queue cannot hold a deadline: with all of its workers busy, 42 of 50 due items
-//! were not served within 18 s, because it looks for a free one in no order.
+//! refused. The audit log may have the end once from each, since nothing is shared that could tell them.
+//!
+//! The controller's own queue cannot hold a deadline: with all of its workers busy, 42 of 50 due items were not served
+//! within 18 s, because it looks for a free one in no order.
 
 use std::collections::HashMap;
 use std::sync::Arc;

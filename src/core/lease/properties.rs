@@ -219,7 +219,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     let place = || 0..PLACES;
     let rarely = || prop::bool::weighted(0.1);
     prop_oneof![
-        6 => (1_u64..3_000).prop_map(|milliseconds| Happening::Pass(Duration::from_millis(milliseconds))),
+        12 => (1_u64..4_000).prop_map(|milliseconds| Happening::Pass(Duration::from_millis(milliseconds))),
         8 => (place(), rarely()).prop_map(|(place, lost)| Happening::Act { place, lost }),
         8 => place().prop_map(|place| Happening::Arrive { place }),
         8 => (place(), rarely()).prop_map(|(place, lost)| Happening::Answer { place, lost }),
