@@ -9,8 +9,9 @@ use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use super::ground::{Asked, Ground};
@@ -114,6 +115,35 @@ async fn says(operator: &Operator, line: &str) -> anyhow::Result<()> {
         "no {line} in {metrics}"
     );
     Ok(())
+}
+
+/// Waits until that was told of a grant, be it gone.
+async fn is_told(suite: &Suite, asked: &Asked, reason: &str) -> anyhow::Result<()> {
+    let events = Api::<Event>::namespaced(suite.admin.clone(), &asked.namespace);
+    let about =
+        |event: &Event| event.regarding.as_ref().and_then(|object| object.uid.as_ref()) == Some(&asked.uid);
+    eventually(
+        &format!("{} is told to be {reason}", asked.name),
+        SOON,
+        async || {
+            let events = events
+                .list(&ListParams::default())
+                .await
+                .map_err(|error| error.to_string())?;
+            let told: Vec<_> = events
+                .items
+                .into_iter()
+                .filter(about)
+                .filter_map(|event| event.reason)
+                .collect();
+            if told.iter().any(|told| told == reason) {
+                Ok(())
+            } else {
+                Err(told.join(", "))
+            }
+        },
+    )
+    .await
 }
 
 /// How long after its end the access of a grant was gone.
@@ -221,6 +251,8 @@ async fn access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_1
     let before = ask_for(&ground, GRANTS, "2s").await?;
     let usual = usual_lag(&ground, &before).await?;
 
+    let deleted = ask_for(&ground, 1, "10m").await?;
+    are_active(&ground, &deleted).await?;
     let in_between = ask_for(&ground, GRANTS, "4s").await?;
     let tales = are_active(&ground, &in_between).await?;
     let first_end = tales
@@ -231,6 +263,9 @@ async fn access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_1
     first.kill9().await?;
     let killed = Timestamp::now();
     ensure!(killed < first_end, "the leader was killed too late");
+    for asked in &deleted {
+        ground.delete(asked).await?;
+    }
     let waiting = ask_for(&ground, 1, "1m").await?;
     let without = usual_lag(&ground, &in_between).await?;
     let state = ground.journal.tale(&waiting.first().context("none")?.uid);
@@ -247,6 +282,9 @@ async fn access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_1
         "{without:#} late, with a leader {usual:#}"
     );
     ensure!(resumed <= SUCCESSION, "nobody granted for {resumed:#}");
+    for asked in &deleted {
+        is_told(suite, asked, "Revoked").await?;
+    }
     for asked in &waiting {
         ground.delete(asked).await?;
     }

@@ -212,6 +212,7 @@ impl Campaign {
             let now = self.started.elapsed();
             let doing = match self.candidate.next(now, Timestamp::now()) {
                 Step::Wait(until) => {
+                    self.tell_other();
                     let until = self.ends_before(until);
                     tokio::select! {
                         () = sleep_until(until) => {}
@@ -304,6 +305,10 @@ impl Campaign {
                 tracing::warn!("this process leads no more");
             }
         }
+    }
+
+    /// Tells the log whom this process waits for, if that is somebody else than before.
+    fn tell_other(&mut self) {
         let other = self.candidate.holder().filter(|_| !self.candidate.holds());
         if self.told_other.as_deref() != other {
             self.told_other = other.map(str::to_owned);

@@ -9,7 +9,7 @@ use crate::api::{
     DecisionKind, GrantRef, PolicyRef, StandsAgainst, UserInfo,
 };
 use crate::cluster::keys::Touched;
-use crate::core::{Objection, Span, status::micro_time};
+use crate::core::{Content, Found, Objection, Span, status::micro_time};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 fn index() -> Index {
@@ -207,4 +207,63 @@ fn a_decision_goes_when_its_grant_is_gone_and_it_stands_against_nothing_any_more
     assert_eq!(stale(0, 2_000), [""; 0]);
     assert_eq!(stale(1, 999), ["over"]);
     assert_eq!(stale(1, 1_000), ["over", "stands"]);
+}
+
+/// A binding made for a grant of that uid.
+fn binding(grant_uid: &str) -> (ArtifactKey, Held) {
+    let found = Found {
+        namespace: "prod".to_owned(),
+        name: format!("curfew-for-{grant_uid}"),
+        uid: "uid-of-binding".to_owned(),
+        deleting: false,
+        owner: None,
+        content: Content::Binding {
+            role: (RoleKind::ClusterRole, "view".to_owned()),
+            subjects: Some(vec![Subject::user("alice")]),
+        },
+    };
+    let grant = GrantKey {
+        namespace: "prod".to_owned(),
+        name: "pay-123".to_owned(),
+    };
+    let held = Held {
+        grant_uid: grant_uid.to_owned(),
+        grant,
+        found,
+    };
+    (held.found.key(), held)
+}
+
+#[test]
+fn what_stands_for_a_grant_that_is_not_there_is_an_orphan_and_nothing_else_is() {
+    let index = index();
+    index.grant(&Event::Apply(grant("10", Some(8), false)), Timestamp::UNIX_EPOCH);
+    for uid in ["uid-1", "uid-of-another"] {
+        let (key, held) = binding(uid);
+        index.made(key, held);
+    }
+    let names: Vec<_> = index
+        .orphans()
+        .into_iter()
+        .map(|(uid, key)| (uid, key.name))
+        .collect();
+    assert_eq!(names, [("uid-of-another".to_owned(), "pay-123".to_owned())]);
+    assert_eq!(index.grants().len(), 1);
+}
+
+#[test]
+fn a_live_grant_is_without_access_while_no_binding_stands() {
+    let index = index();
+    let end = Timestamp::from_second(8).unwrap();
+    let (key, held) = binding("uid-1");
+    let grant_key = held.grant.clone();
+    assert_eq!(index.end_without_access(&grant_key), None, "it is not known");
+    index.grant(&Event::Apply(grant("10", Some(8), false)), Timestamp::UNIX_EPOCH);
+    assert_eq!(index.end_without_access(&grant_key), Some(end));
+    index.made(key.clone(), held);
+    assert_eq!(index.end_without_access(&grant_key), None, "it stands");
+    index.unmade(&key);
+    assert_eq!(index.end_without_access(&grant_key), Some(end));
+    index.grant(&Event::Apply(grant("11", Some(8), true)), Timestamp::UNIX_EPOCH);
+    assert_eq!(index.end_without_access(&grant_key), None, "it is over");
 }
