@@ -387,17 +387,16 @@ async fn answered<T>(attempt: impl Future<Output = Result<T, Error>>) -> Result<
 
 #[cfg(test)]
 impl Leadership {
-    /// That of a process which leads all the time.
-    pub fn for_ever() -> Self {
-        let hour = Duration::from_hours(1);
-        let lead = Lead {
-            term: 1,
-            until: Some(Instant::now() + 24 * hour),
+    /// That of a process which leads when a test says so.
+    pub fn as_told() -> (impl Fn(bool), Self) {
+        let (sender, leadership) = watch::channel(Lead::default());
+        let tell = move |leads: bool| {
+            sender.send_modify(|lead| {
+                lead.term += u64::from(leads);
+                lead.until = leads.then(|| Instant::now() + Duration::from_hours(24));
+            });
         };
-        let (sender, leadership) = watch::channel(lead);
-        // Kept, so that nobody takes its end for the end of leading.
-        Box::leak(Box::new(sender));
-        Self(leadership)
+        (tell, Self(leadership))
     }
 }
 

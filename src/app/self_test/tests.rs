@@ -93,11 +93,13 @@ impl Bed {
         }
     }
 
-    /// Starts the task.
-    fn run(&self) -> watch::Sender<bool> {
+    /// Starts the task in a process that leads. Whoever drops what this answers ends that.
+    fn run(&self) -> (watch::Sender<bool>, impl Fn(bool) + use<>) {
         let (synced, receiver) = watch::channel(true);
-        tokio::spawn(Arc::clone(&self.test).run(receiver, Leadership::for_ever()));
-        synced
+        let (tell, leadership) = Leadership::as_told();
+        tell(true);
+        tokio::spawn(Arc::clone(&self.test).run(receiver, leadership));
+        (synced, tell)
     }
 
     fn asked(&self) -> (usize, usize) {
@@ -152,6 +154,25 @@ async fn each_open_namespace_is_tried_once_a_minute_and_closed_ones_never() {
     bed.world.open.lock().unwrap().clear();
     sleep(Duration::from_mins(10)).await;
     assert!(bed.asked().1 <= forged + 3, "closed namespaces were tried on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_lead_only_compares_the_guards_and_forgets_what_it_found_when_it_led() {
+    let bed = Bed::new(&["prod"]);
+    bed.says(Ok(Standing::InForce), Ok(breached("accepted")));
+    let (_synced, tell) = bed.run();
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(bed.readiness.missing(), ["guards: in namespace prod: accepted"]);
+    tell(false);
+    sleep(LATER + SOON).await;
+    assert_eq!(bed.readiness.missing(), Vec::<String>::new());
+    let (compared, forged) = bed.asked();
+    sleep(Duration::from_mins(10)).await;
+    assert_eq!(bed.asked().1, forged, "it forged");
+    assert!(bed.asked().0 >= compared + 9, "it does not compare");
+    tell(true);
+    sleep(3 * ANSWERS_IN).await;
+    assert_eq!(bed.asked().1, forged + 1, "a leader tries at once");
 }
 
 #[tokio::test(start_paused = true)]
