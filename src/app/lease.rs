@@ -25,8 +25,9 @@ use crate::cluster::{Error, Leases};
 use crate::core::Class;
 use crate::core::lease::{Candidate, Identity, LeaseFacts, LeaseWrite, Step};
 
-/// What `/readyz` calls it: a process that cannot even read the Lease would never lead.
-pub const READABLE: &str = "lease";
+/// What `/readyz` calls it: a process is ready when it leads or knows who does; one that cannot even read the Lease would
+/// never lead.
+pub const SETTLED: &str = "lease";
 
 /// How long one read or write of the Lease may take: as long as there is between two renewals. A leader whose
 /// renewal hangs has time for two more.
@@ -164,7 +165,7 @@ impl Campaign {
         readiness: Readiness,
         metrics: Metrics,
     ) -> (Self, Leadership) {
-        readiness.undone(READABLE, "not yet");
+        readiness.undone(SETTLED, "not yet");
         let (lead, leadership) = watch::channel(Lead::default());
         let campaign = Self {
             registry,
@@ -212,6 +213,9 @@ impl Campaign {
             let now = self.started.elapsed();
             let doing = match self.candidate.next(now, Timestamp::now()) {
                 Step::Wait(until) => {
+                    if !self.candidate.is_doubtful() {
+                        self.readiness.done(SETTLED);
+                    }
                     self.tell_other();
                     let until = self.ends_before(until);
                     tokio::select! {
@@ -252,7 +256,7 @@ impl Campaign {
     fn heard(&mut self, change: Result<Option<LeaseFacts>, watcher::Error>) {
         match change {
             Ok(lease) => self.candidate.observe(lease, self.started.elapsed()),
-            Err(error) => tracing::warn!(watch = READABLE, %error, "a watch broke; it is tried again"),
+            Err(error) => tracing::warn!(watch = SETTLED, %error, "a watch broke; it is tried again"),
         }
     }
 
@@ -260,14 +264,8 @@ impl Campaign {
     fn note(&mut self, outcome: Result<Answer, Option<Error>>, sent: Duration) {
         let now = self.started.elapsed();
         match outcome {
-            Ok(Answer::Read(lease)) => {
-                self.candidate.observe(lease, now);
-                self.readiness.done(READABLE);
-            }
-            Ok(Answer::Wrote(lease)) => {
-                self.candidate.wrote(lease, sent, now);
-                self.readiness.done(READABLE);
-            }
+            Ok(Answer::Read(lease)) => self.candidate.observe(lease, now),
+            Ok(Answer::Wrote(lease)) => self.candidate.wrote(lease, sent, now),
             Err(Some(error)) if error.class() == Class::Conflict => self.candidate.conflicted(),
             Err(error) => {
                 let why = error.map_or_else(
@@ -279,7 +277,7 @@ impl Campaign {
                     leads = self.told,
                     "the lease can be neither read nor renewed; it is tried again"
                 );
-                self.readiness.undone(READABLE, &why);
+                self.readiness.undone(SETTLED, &why);
                 self.candidate.failed(now);
             }
         }

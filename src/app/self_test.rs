@@ -201,8 +201,10 @@ impl SelfTest {
             self.compare_if(|specs| specs.due <= Instant::now()).await;
             let leads = leadership.leads();
             if !leads {
-                // Nobody tries them again: what was broken there may be mended, and the other way round.
-                self.findings().namespaces.clear();
+                // Nobody tries them again, and what was broken may be mended. What was proven gets too old by itself.
+                self.findings()
+                    .namespaces
+                    .retain(|_, finding| !finding.is_breached());
             }
             if let Some(grant) = self.due_namespace().filter(|_| leads) {
                 let alone = self.asking.lock(grant.namespace.clone()).await;

@@ -202,6 +202,11 @@ impl Candidate {
         self.renewed.map(|sent| sent.saturating_add(LEADS_FOR))
     }
 
+    /// Whether what is known of the Lease is no longer, or not yet, to be relied upon.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful || self.seen.is_none()
+    }
+
     /// Who holds the Lease, as far as is known.
     pub fn holder(&self) -> Option<&str> {
         self.lease()?.terms.holder.as_deref()
@@ -212,7 +217,7 @@ impl Candidate {
         if now < self.not_before {
             return Step::Wait(self.not_before);
         }
-        let Some(seen) = self.seen.as_ref().filter(|_| !self.doubtful) else {
+        let Some(seen) = self.seen.as_ref().filter(|_| !self.is_doubtful()) else {
             return Step::Read;
         };
         let due = match &seen.lease {
