@@ -8,6 +8,7 @@ use kube::Api;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::lease::Term;
 use super::pass::Passes;
 use super::streams::Triggers;
 use crate::api::{AccessGrant, reasons};
@@ -24,23 +25,43 @@ const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// How often it is looked for such that can go.
 const TIDIED_EVERY: Duration = Duration::from_mins(10);
 
-/// Looks after such decisions until it is dropped.
+/// Looks after such decisions in each term, until it is dropped.
 pub async fn run(passes: Arc<Passes>, triggers: Triggers, mut unknown: mpsc::UnboundedReceiver<DecisionKey>) {
     passes.wait_until_synced().await;
+    loop {
+        let term = next_term(&passes, &mut unknown).await;
+        term.run(lead(&passes, &triggers, &mut unknown)).await;
+    }
+}
+
+/// The next term. Until then another process judges; what it leaves is found in the index.
+async fn next_term(passes: &Passes, unknown: &mut mpsc::UnboundedReceiver<DecisionKey>) -> Term {
+    let mut begins = std::pin::pin!(passes.leadership.begins());
+    loop {
+        tokio::select! {
+            term = &mut begins => return term,
+            Some(_) = unknown.recv() => {}
+        }
+    }
+}
+
+async fn lead(passes: &Arc<Passes>, triggers: &Triggers, unknown: &mut mpsc::UnboundedReceiver<DecisionKey>) {
     let mut under_way = JoinSet::new();
+    for key in passes.edges.index.unknown_decisions() {
+        under_way.spawn(look_after(Arc::clone(passes), triggers.clone(), key));
+    }
     let mut tidying = tokio::time::interval(TIDIED_EVERY);
     loop {
         tokio::select! {
             Some(key) = unknown.recv() => {
-                under_way.spawn(look_after(Arc::clone(&passes), triggers.clone(), key));
+                under_way.spawn(look_after(Arc::clone(passes), triggers.clone(), key));
             }
             Some(finished) = under_way.join_next() => {
                 if let Err(panicked) = finished {
                     tracing::error!(error = %panicked, "looking after a decision broke");
                 }
             }
-            _ = tidying.tick() => tidy(&passes, Timestamp::now()).await,
-            else => return,
+            _ = tidying.tick() => tidy(passes, Timestamp::now()).await,
         }
     }
 }

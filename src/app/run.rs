@@ -28,7 +28,7 @@ use super::policies;
 use super::probe::ApiServer;
 use super::self_test::SelfTest;
 use super::server::{self, Readiness};
-use super::streams::{self, Patience, Sync, Triggered, Triggers, triggers};
+use super::streams::{self, Patience, Sync, Triggers, triggers};
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
 use crate::cluster::{Canary, Edges, GrantKey, Index, Leases, SlotLimits, Slots, client};
 use crate::core::GuardSettings;
@@ -138,13 +138,6 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         leadership.clone(),
         sync.all(),
     ));
-    let Triggered {
-        grants: triggered_grants,
-        policies: triggered_policies,
-        orphans: triggered_orphans,
-        decisions: triggered_decisions,
-    } = triggered;
-
     let mut tasks = JoinSet::new();
     let identities = Api::namespaced(client.clone(), &passes.settings.identities);
     watch_the_rest(&mut tasks, &client, identities, &index, &sync, &triggers);
@@ -160,18 +153,18 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         policies: policy_store,
         triggers: triggers.clone(),
     };
-    tasks.spawn(policies::run(judge, triggered_policies, readiness.clone()));
+    tasks.spawn(policies::run(judge, triggered.policies, readiness.clone()));
     tasks.spawn(guards.run(sync.all(), leadership));
     tasks.spawn(expiry::run(Arc::clone(&passes), metrics.clone()));
     tasks.spawn(orphans::run(
         Arc::clone(&passes),
         metrics.clone(),
-        triggered_orphans,
+        triggered.orphans,
     ));
     tasks.spawn(decisions::run(
         Arc::clone(&passes),
         triggers.clone(),
-        triggered_decisions,
+        triggered.decisions,
     ));
     tasks.spawn(keep_gauges(Arc::clone(&index), metrics.clone()));
     tasks.spawn(heartbeat::run(Arc::clone(&passes), metrics.clone()));
@@ -189,7 +182,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let synced = passes.synced.clone();
     let warm = Arc::clone(&passes);
     let candidacy = campaign.start(changes, async move { warm.wait_until_synced().await });
-    let controller = lane::run(passes, metrics, triggered_grants, stop.clone().wait());
+    let controller = lane::run(passes, metrics, triggered.grants, stop.clone().wait());
     tokio::select! {
         () = controller => {}
         () = stop.patience(synced) => tracing::warn!("passes under way are left unfinished"),

@@ -108,6 +108,20 @@ impl Index {
         entry.decision.is_open().then(|| entry.decision.clone())
     }
 
+    /// The decisions that nobody has judged, about grants that nobody knows.
+    pub fn unknown_decisions(&self) -> Vec<DecisionKey> {
+        let state = self.read();
+        let unknown = |entry: &DecisionEntry| {
+            entry.decision.is_open() && !state.grant_keys.contains_key(&entry.decision.grant_uid)
+        };
+        state
+            .decisions
+            .iter()
+            .filter(|(_, entry)| unknown(entry))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
     /// Notes what this process has just recorded of a decision, until the watch delivers it.
     pub fn judged(&self, namespace: &str, judged: &Judged) {
         let mut state = self.write();
