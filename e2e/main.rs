@@ -23,6 +23,7 @@ mod changes;
 mod conditions;
 mod demonstration;
 mod elevation;
+mod examples;
 mod faults;
 mod guards;
 mod identity;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         changes::tests(),
         conditions::tests(),
         elevation::tests(),
+        examples::tests(),
         policies::tests(),
         observing::tests(),
     ]

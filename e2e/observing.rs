@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::harness::{Operator, OperatorOptions, eventually, in_repository};
+use crate::harness::{Operator, OperatorOptions, eventually};
 use crate::suite::{SOON, Suite, condition};
 use crate::tests;
 
@@ -19,7 +19,6 @@ tests![
     health_and_metrics_are_served,
     each_transition_leaves_one_audit_record,
     an_operator_without_an_api_server_is_alive_and_not_ready,
-    the_examples_are_accepted_and_work,
     field_selectors_and_short_names_work,
 ];
 
@@ -305,43 +304,6 @@ async fn an_operator_without_an_api_server_is_alive_and_not_ready(suite: &Suite)
     let (code, _) = crate::harness::get::get(operator.address(), "/livez").await?;
     ensure!(code == 200, "livez answers {code}");
     ensure!(operator.terminate().await? == 0, "SIGTERM is not a failure");
-    Ok(())
-}
-
-async fn the_examples_are_accepted_and_work(suite: &Suite) -> anyhow::Result<()> {
-    let folder = in_repository("examples/sandbox");
-    suite.plane.apply(&folder.join("namespace.yaml")).await?;
-    suite.plane.apply(&folder.join("policy.yaml")).await?;
-    suite
-        .plane
-        .run_kubectl(&["wait", "--for=condition=Ready", "--timeout=20s", "apol/sandbox"])
-        .await?;
-    let file = folder.join("grant.yaml").display().to_string();
-    let output = suite
-        .plane
-        .kubectl_as("alice", &["create", "-f", &file])?
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let grant = "agrant/checkout-returns-500";
-    suite
-        .plane
-        .run_kubectl(&[
-            "wait",
-            "--for=condition=Active",
-            "--timeout=20s",
-            "-n",
-            "sandbox",
-            grant,
-        ])
-        .await?;
-    suite
-        .plane
-        .run_kubectl(&["delete", "-n", "sandbox", grant])
-        .await?;
     Ok(())
 }
 
