@@ -34,13 +34,21 @@ pub enum Claim {
     EventsTellIt,
     /// Artifacts.
     NothingIsLeft,
+    /// Approval.
+    PeopleAreAwaited,
+    /// Four eyes.
+    SelfApprovalIsIgnored,
+    /// Stages.
+    TwoApprove,
+    /// Ending it early.
+    OneRevokes,
     /// The demo itself.
     LeavesNoTrace,
 }
 
 impl Claim {
     /// All of them, in the order in which they are shown.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 17] = [
         Self::NoAccessBefore,
         Self::RequesterIsFilledIn,
         Self::AccessComesAtOnce,
@@ -53,6 +61,10 @@ impl Claim {
         Self::SouvenirIsRefused,
         Self::EventsTellIt,
         Self::NothingIsLeft,
+        Self::PeopleAreAwaited,
+        Self::SelfApprovalIsIgnored,
+        Self::TwoApprove,
+        Self::OneRevokes,
         Self::LeavesNoTrace,
     ];
 
@@ -70,6 +82,10 @@ impl Claim {
             Self::SouvenirIsRefused => "access for a time makes nothing that outlasts it",
             Self::EventsTellIt => "the Events of the grant tell when access came and went",
             Self::NothingIsLeft => "no Job, Role or RoleBinding is left, only the record",
+            Self::PeopleAreAwaited => "in production nothing is given before people approve",
+            Self::SelfApprovalIsIgnored => "nobody approves their own request",
+            Self::TwoApprove => "with the yes of two people she has the access",
+            Self::OneRevokes => "one person ends it, and it says who and why",
             Self::LeavesNoTrace => "the demo leaves everything as it was",
         }
     }

@@ -8,6 +8,7 @@ mod harness;
 
 mod claims;
 mod clock;
+mod decisions;
 mod interrupt;
 mod operator;
 mod people;

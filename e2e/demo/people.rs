@@ -13,6 +13,10 @@ pub enum Who {
     Alice,
     /// Another one.
     Eve,
+    /// A lead of their team, of the group `leads`.
+    Bob,
+    /// Of the group `security`.
+    Dave,
 }
 
 impl Who {
@@ -22,6 +26,8 @@ impl Who {
             Self::Admin => "admin",
             Self::Alice => "alice",
             Self::Eve => "eve",
+            Self::Bob => "bob",
+            Self::Dave => "dave",
         }
     }
 

@@ -14,7 +14,7 @@ impl Story<'_> {
     pub async fn install(&mut self) -> anyhow::Result<()> {
         self.screen.step("Curfew is installed");
         self.screen.say(
-            "Two kinds of objects (crds/), what the operator may do, and the guards by which the API server itself\n\
+            "Three kinds of objects (crds/), what the operator may do, and the guards by which the API server itself\n\
              checks who asks, and lets nobody make access larger or longer (manifests/).",
         );
         self.stage.installed.push(Installed::Curfew);

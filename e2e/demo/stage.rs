@@ -26,6 +26,8 @@ pub enum Installed {
     Sandbox,
     /// A policy that hands out the role of an administrator.
     Administrator,
+    /// A namespace in production and its policy.
+    Production,
 }
 
 impl Installed {
@@ -40,6 +42,12 @@ impl Installed {
                 "examples/sandbox/policy.yaml",
             ],
             Self::Administrator => &["-f", "e2e/demo/administrator.yaml"],
+            Self::Production => &[
+                "-f",
+                "examples/production/namespace.yaml",
+                "-f",
+                "examples/production/policy.yaml",
+            ],
         }
     }
 }
@@ -92,7 +100,8 @@ impl Stage {
         let version = version.text.lines().find(|line| line.starts_with("Server"));
         screen.say(version.unwrap_or("the server does not say its version"));
         screen.say(
-            "It knows three people by their tokens: admin, and alice and eve of the group devs.\n\
+            "It knows people by their tokens: admin, alice and eve of the group devs, bob of the group leads and dave of\n\
+             the group security.\n\
              The name before the $ says who types.",
         );
         Ok(stage)
@@ -119,8 +128,8 @@ impl Stage {
              would remove these with it, so it does not begin:\n{there}"
         );
         screen.say(
-            "It will install Curfew and a namespace sandbox there, run the operator on this machine, and remove\n\
-             everything at the end. People are played by impersonation (--as), so you must be an administrator.",
+            "It will install Curfew and the namespaces sandbox and checkout-production there, run the operator on this\n\
+             machine, and remove everything at the end. People are played by impersonation (--as), so you must be an administrator.",
         );
         if !agreed {
             agree(&context).await?;
@@ -208,6 +217,7 @@ impl Stage {
         let files = [
             Installed::Curfew.files(),
             &["-f", "examples/sandbox/namespace.yaml"],
+            &["-f", "examples/production/namespace.yaml"],
         ];
         let files = [&query[..], &files.concat()].concat();
         // The rest of the policies' files is of a kind that only Curfew brings.
@@ -215,6 +225,7 @@ impl Stage {
             "clusterrole",
             "curfew-grantable-sandbox",
             "curfew-grantable-sandbox-administrator",
+            "curfew-grantable-production",
         ];
         let role = [&query[..], &roles].concat();
         let mut there = Vec::new();
@@ -234,6 +245,7 @@ impl Stage {
             Cluster::Embedded(_) => "the control plane ends by itself".to_owned(),
             Cluster::Current { .. } => "to remove what may be left:\n\
                  kubectl delete --ignore-not-found -f e2e/demo/administrator.yaml -f examples/sandbox/\n\
+                 kubectl delete --ignore-not-found -f examples/production/\n\
                  kubectl delete --ignore-not-found -f manifests/ -f crds/"
                 .to_owned(),
         }

@@ -50,7 +50,8 @@ pub async fn tell(stage: &mut Stage, screen: &mut Screen, claims: &mut Claims) -
     story.refuse_a_forgery().await?;
     story.refuse_a_souvenir().await?;
     story.show_the_events().await?;
-    story.look_for_leftovers().await
+    story.look_for_leftovers().await?;
+    story.let_people_decide().await
 }
 
 /// The access whose end is waited for.
@@ -65,7 +66,8 @@ pub struct Story<'a> {
     pub stage: &'a mut Stage,
     /// Who sees it.
     pub screen: &'a mut Screen,
-    claims: &'a mut Claims,
+    /// What was claimed so far.
+    pub claims: &'a mut Claims,
     clock: Clock,
 }
 
@@ -371,7 +373,7 @@ impl Story<'_> {
     }
 
     /// Shows a command and what it answers.
-    async fn show(&mut self, who: Who, args: &[&str]) -> anyhow::Result<Answer> {
+    pub async fn show(&mut self, who: Who, args: &[&str]) -> anyhow::Result<Answer> {
         self.screen.command(who.name(), &self.stage.shown(who, args)?);
         let answer = self.stage.ask(who, args).await?;
         self.screen.answer(&answer.text);
