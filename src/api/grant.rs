@@ -33,7 +33,6 @@ use super::{DurationText, Principal, RoleKind, Rule, Subject, UserInfo, schema_o
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Requester", type_ = "string", json_path = ".spec.requester.username", priority = "1"),
-    printcolumn(name = "Approvers", type_ = "string", json_path = ".status.approvals[*].username", priority = "1"),
     printcolumn(
         name = "Message",
         type_ = "string",

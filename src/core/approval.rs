@@ -1,6 +1,6 @@
 //! Whose approval a request needs, and whether it has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -400,27 +400,30 @@ fn fault(demands: &Demands, request: &Request, hash: &str, record: &ApprovalReco
     })
 }
 
-/// Whose approvals are void, and why, for messages.
+/// Whose approvals are void, and why, for messages: each once, and nobody who has approved again.
 pub fn describe_void(approvals: &[ApprovalRecord]) -> Option<String> {
-    let told: Vec<_> = approvals
+    let stands = |username: &str| {
+        let mut records = approvals.iter().filter(|record| record.username == username);
+        records.any(|record| record.void.is_none())
+    };
+    let told: BTreeMap<_, _> = approvals
         .iter()
-        .filter_map(|record| {
-            Some(format!(
-                "{}'s approval is void: {}",
-                record.username,
-                record.void.as_ref()?
-            ))
-        })
+        .filter(|record| !stands(&record.username))
+        .filter_map(|record| Some((&record.username, record.void.as_ref()?)))
+        .collect();
+    let told: Vec<_> = told
+        .into_iter()
+        .map(|(username, why)| format!("{username}'s approval is void: {why}"))
         .collect();
     (!told.is_empty()).then(|| told.join("; "))
 }
 
-/// Who approved, for messages: each once, with the stage.
-pub fn describe_approvals(approvals: &[ApprovalRecord]) -> String {
+/// Who approved, for messages: each once, with the stage. Nothing, while nobody has.
+pub fn describe_approvals(approvals: &[ApprovalRecord]) -> Option<String> {
     let told: Vec<_> = approvals
         .iter()
         .filter(|record| record.void.is_none())
         .map(|record| format!("{} ({})", record.username, record.stage))
         .collect();
-    format!("approved by {}", told.join(", "))
+    (!told.is_empty()).then(|| format!("approved by {}", told.join(", ")))
 }

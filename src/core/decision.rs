@@ -260,9 +260,9 @@ impl Decision {
         (self.authority == Authority::NotHeld).then_some(verdict)
     }
 
-    /// What is made of a Revoke that ends the grant. It stands against the same request of the same automation, which
+    /// What is made of a Revoke that ends the grant, which is told as `effect`. It stands against the same request of the same automation, which
     /// would only make it again, until the end that the request itself names.
-    pub fn counts_against(&self, grant: &AccessGrant, request: &Request) -> Verdict {
+    pub fn counts_against(&self, grant: &AccessGrant, request: &Request, effect: &str) -> Verdict {
         let automation = request.requester.service_account().is_some();
         let until = request.not_after.filter(|_| automation);
         Verdict {
@@ -272,10 +272,10 @@ impl Decision {
                 until: status::micro_time(until),
             }),
             ..Verdict::counted(until.map_or_else(
-                || "ends the access".to_owned(),
+                || effect.to_owned(),
                 |until| {
                     format!(
-                        "ends the access, and stands against the same request of {} until {until}",
+                        "{effect}, and stands against the same request of {} until {until}",
                         request.requester.username
                     )
                 },

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::admit::{Question, admit, readmit};
-use super::approval::{Ballot, Demands, Missing, describe_void, tally};
+use super::approval::{Ballot, Demands, Missing, describe_approvals, describe_void, tally};
 use super::condition::{asks_people, unmet};
 use super::decision::Judged;
 use super::facts::{Input, NamespaceFacts, PolicyFacts};
@@ -111,7 +111,7 @@ fn withdrawn<'a>(input: &Input<'a>, now: Timestamp) -> Option<Judgement<'a>> {
         .find(|decision| decision.revokes(&request, demands))?;
     let mut judged = vec![Judged {
         decision: decision.clone(),
-        verdict: decision.counts_against(input.grant, &request),
+        verdict: decision.counts_against(input.grant, &request, "ends the access before it begins"),
     }];
     judged.extend(too_late(input.decisions, &judged));
     Some(Judgement {
@@ -324,10 +324,13 @@ impl Missing {
             required,
         } = self;
         let asked = format!("{counted} of {required} from {stage}, until {until}");
-        match describe_void(approvals) {
-            None => asked,
-            Some(void) => format!("{asked}; {void}"),
-        }
+        let told = [describe_approvals(approvals), describe_void(approvals)];
+        [Some(asked)]
+            .into_iter()
+            .chain(told)
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 }
 
@@ -363,9 +366,9 @@ fn few_are_pending(
         reasons::TOO_MANY_PENDING,
         "spec.policyRef.name",
         format!(
-            "{} has {} requests waiting under policy {} ({}), at most {} allowed; revoke one first",
+            "{} has {} waiting under policy {} ({}), at most {} allowed; revoke one first",
             request.requester.username,
-            pending.len(),
+            several(pending.len(), "request"),
             policy.name,
             pending.join(", "),
             policy.pending_per_requester
@@ -381,14 +384,19 @@ fn within_limits(policy: &Policy, resolved: &Resolved, rivals: &[String]) -> Res
         reasons::LIMIT_REACHED,
         "spec.policyRef.name",
         format!(
-            "{} has {} live grants under policy {} ({}), at most {} allowed; end one first",
+            "{} has {} under policy {} ({}), at most {} allowed; end one first",
             resolved.subject,
-            rivals.len(),
+            several(rivals.len(), "live grant"),
             policy.name,
             rivals.join(", "),
             policy.active_per_subject
         ),
     ))
+}
+
+/// `1 request`, `2 requests`.
+fn several(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Whether the grant was denied.
@@ -412,3 +420,6 @@ impl Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod wording;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 
-use super::approval::describe_approvals;
+use super::approval::{describe_approvals, describe_void};
 use super::artifact::ArtifactKey;
 use super::ending::Ending;
 use super::{Refusals, Resolved};
@@ -79,7 +79,7 @@ pub fn waiting(
     waits: &Waits<'_>,
     at: Timestamp,
 ) -> AccessGrantStatus {
-    let void = approvals.iter().any(|record| record.void.is_some());
+    let void = describe_void(&approvals).is_some();
     let (state, message, approval) = match waits {
         Waits::ForPeople(message) => {
             let reason = if void {
@@ -92,7 +92,9 @@ pub fn waiting(
             (reasons::AWAITING_APPROVAL, message, approval)
         }
         Waits::ForItsTime { message, asked } => {
-            let approval = asked.then(|| ("True", reasons::APPROVED, describe_approvals(&approvals)));
+            let approval = describe_approvals(&approvals)
+                .filter(|_| *asked)
+                .map(|message| ("True", reasons::APPROVED, message));
             (reasons::SCHEDULED, shortened(message), approval)
         }
     };
@@ -231,8 +233,7 @@ pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrant
 
 /// Who approved, if anybody was asked.
 fn approved(grant: &AccessGrant) -> Option<String> {
-    let approvals = &grant.status.as_ref()?.approvals;
-    (!approvals.is_empty()).then(|| describe_approvals(approvals))
+    describe_approvals(&grant.status.as_ref()?.approvals)
 }
 
 /// The present status with these conditions and no others.

@@ -126,7 +126,7 @@ pub(super) fn judged_of_live(input: &Input<'_>) -> Vec<Judged> {
             None => Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"),
         }),
         (DecisionKind::Revoke, Some(request)) if decision.revokes(request, demands) => {
-            Some(decision.counts_against(input.grant, request))
+            Some(decision.counts_against(input.grant, request, "ends the access"))
         }
         (DecisionKind::Revoke, _) => decision.may_not_revoke(),
         (DecisionKind::Deny, _) => Some(Verdict::ignored(

@@ -616,7 +616,7 @@ fn refusals_beyond_the_request_itself_say_what_would_be_accepted() {
             limited(&["dev/pay-7"]),
             reasons::LIMIT_REACHED,
             &[
-                "user alice@example.com has 1 live grants under policy prod-debug",
+                "user alice@example.com has 1 live grant under policy prod-debug",
                 "(dev/pay-7)",
                 "at most 1 allowed",
                 "end one first",
