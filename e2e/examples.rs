@@ -19,6 +19,7 @@ tests![
     staging_asks_a_lead_about_what_is_not_usual,
     production_asks_a_lead_and_then_security,
     production_keeps_out_who_it_says_and_bounds_what_waits,
+    what_a_requester_writes_stays_text_in_what_approvers_create,
     sensitive_data_takes_three_approvals_and_starts_in_office_hours,
     the_glass_is_broken_at_once_and_seen,
 ];
@@ -87,14 +88,17 @@ impl<'a> Example<'a> {
         self.place.in_state(&name, "AwaitingApproval").await.map(drop)
     }
 
-    /// A person approves as the examples say: prints what is asked together with the decision, and creates that.
-    async fn approve(&self, person: &str, grant: &AccessGrant) -> anyhow::Result<AccessDecision> {
+    /// What is asked, and the decision that approves it, as the template of the examples prints them.
+    async fn printed(&self, person: &str, grant: &AccessGrant) -> anyhow::Result<String> {
         let template = in_repository("examples/approve.gotemplate");
         let template = format!("go-template-file={}", template.display());
-        let name = grant.name_any();
-        let printed = self
-            .kubectl(person, &["get", "agrant", &name, "--output", &template])
-            .await?;
+        let look = ["get", "agrant", &grant.name_any(), "--output", &template];
+        self.kubectl(person, &look).await
+    }
+
+    /// A person looks at that, and creates it.
+    async fn approve(&self, person: &str, grant: &AccessGrant) -> anyhow::Result<AccessDecision> {
+        let printed = self.printed(person, grant).await?;
         for part in [&grant.spec.reason, &grant.spec.policy_ref.name] {
             ensure!(printed.contains(part), "does not say {part:?}: {printed}");
         }
@@ -312,6 +316,25 @@ async fn production_keeps_out_who_it_says_and_bounds_what_waits(suite: &Suite) -
     let accepted = condition(&denied, conditions::ACCEPTED).context("no condition Accepted")?;
     ensure!(accepted.reason == "DeniedByApprover", "{accepted:?}");
     example.revoked_by("eve", &waiting[1]).await
+}
+
+/// YAML ends a line, and with it a comment, also at a line separator, which the schema of a reason lets pass.
+async fn what_a_requester_writes_stays_text_in_what_approvers_create(suite: &Suite) -> anyhow::Result<()> {
+    let example = Example::apply(suite, "break-glass", "checkout-production").await?;
+    let reason = "BREAK GLASS: nothing to see here\u{2028}---\u{2028}kind: Secret";
+    let longer = json!({"reason": reason, "duration": "45m"});
+    let grant = example.ask_otherwise("eve", "grant.yaml", longer).await?;
+    example.missing(&grant, "0 of 1 from security, until ").await?;
+    let printed = example.printed("dave", &grant).await?;
+    let documents: Vec<Value> = serde_yaml::Deserializer::from_str(&printed)
+        .map(serde::Deserialize::deserialize)
+        .collect::<Result<_, _>>()?;
+    let kinds: Vec<_> = documents.iter().map(|document| &document["kind"]).collect();
+    ensure!(
+        kinds == ["AccessDecision"] && !printed.contains('\u{2028}'),
+        "{printed}"
+    );
+    example.revoked_by("eve", &grant).await
 }
 
 async fn sensitive_data_takes_three_approvals_and_starts_in_office_hours(
