@@ -260,8 +260,8 @@ impl Decision {
         (self.authority == Authority::NotHeld).then_some(verdict)
     }
 
-    /// What is made of a Revoke that ends the grant, which is told as `effect`. It stands against the same request of the same automation, which
-    /// would only make it again, until the end that the request itself names.
+    /// What is made of a Revoke that ends the grant, which is told as `effect`. It stands against the same request of the
+    /// same automation, which would only make it again, until the end that the request itself names.
     pub fn counts_against(&self, grant: &AccessGrant, request: &Request, effect: &str) -> Verdict {
         let automation = request.requester.service_account().is_some();
         let until = request.not_after.filter(|_| automation);

@@ -102,7 +102,7 @@ fn stage_after_stage_says_yes_and_the_last_yes_gives_the_access() {
         stands(&first),
         (
             "AwaitingApproval",
-            "0 of 2 from security, until 2026-12-01T09:30:00Z".to_owned()
+            format!("0 of 2 from security, until 2026-12-01T09:30:00Z; approved by {BOB} (team)")
         )
     );
     assert_eq!(
@@ -114,7 +114,9 @@ fn stage_after_stage_says_yes_and_the_last_yes_gives_the_access() {
         stands(&second),
         (
             "AwaitingApproval",
-            "1 of 2 from security, until 2026-12-01T09:30:00Z".to_owned()
+            format!(
+                "1 of 2 from security, until 2026-12-01T09:30:00Z; approved by {BOB} (team), {DAVE} (security)"
+            )
         )
     );
     assert!(second.found.is_empty());
@@ -173,7 +175,9 @@ fn a_yes_of_a_later_stage_waits_for_it_and_then_counts() {
     let later = early.decided(Approve, BOB, "leads").pass();
     assert_eq!(
         stands(&later).1,
-        "1 of 2 from security, until 2026-12-01T09:30:00Z"
+        format!(
+            "1 of 2 from security, until 2026-12-01T09:30:00Z; approved by {BOB} (team), {DAVE} (security)"
+        )
     );
     assert_eq!(later.decisions[0].recorded, Some(DecisionStanding::Counted));
 }
@@ -268,7 +272,7 @@ fn a_decision_that_is_deleted_has_counted() {
     first.decisions.clear();
     assert_eq!(
         stands(&first.pass()).1,
-        "0 of 2 from security, until 2026-12-01T09:30:00Z"
+        format!("0 of 2 from security, until 2026-12-01T09:30:00Z; approved by {BOB} (team)")
     );
 }
 
@@ -387,6 +391,8 @@ fn a_yes_to_other_access_is_void_and_the_same_person_may_say_yes_to_the_new_one(
             .any(|condition| condition.reason == "ApprovalVoid")
     );
     assert!(void.plan().stages.is_empty(), "told twice");
+    let late = void.clone().after(seconds(1800)).pass();
+    assert!(reason(&late).starts_with("ApprovalVoid: "), "{}", reason(&late));
     let again = void.decided(Approve, BOB, "leads").pass();
     assert!(
         stands(&again).1.starts_with("0 of 2 from security"),
@@ -394,7 +400,11 @@ fn a_yes_to_other_access_is_void_and_the_same_person_may_say_yes_to_the_new_one(
         stands(&again)
     );
     let late = again.after(seconds(1800)).pass();
-    assert!(reason(&late).starts_with("ApprovalVoid: "), "{}", reason(&late));
+    assert!(
+        reason(&late).starts_with("ApprovalTimedOut: "),
+        "{}",
+        reason(&late)
+    );
 }
 
 #[test]
@@ -417,7 +427,7 @@ fn a_policy_that_asks_for_more_waits_for_more_and_one_that_asks_for_less_gives()
     let more = policy().approved_by(&[("team", 2, "leads"), ("security", 2, "security")]);
     assert_eq!(
         stands(&under(approved.clone(), &more).pass()).1,
-        "1 of 2 from team, until 2026-12-01T09:30:00Z"
+        format!("1 of 2 from team, until 2026-12-01T09:30:00Z; approved by {BOB} (team)")
     );
     assert_eq!(stands(&under(approved.clone(), &one_lead()).pass()).0, "Active");
     assert_eq!(stands(&under(approved, &policy()).pass()).0, "Active");
