@@ -500,7 +500,10 @@ async fn the_example_works(suite: &Suite) -> anyhow::Result<()> {
     }
     place.ready("nodes").await?;
     let text = std::fs::read_to_string(in_repository("examples/act-as/grant.yaml"))?;
-    let mut grant: AccessGrant = serde_yaml::from_str(&text)?;
+    let mut grant: Value = serde_yaml::from_str(&text)?;
+    let alice = suite.plane.client_as("alice").await?;
+    suite.state_who(&alice, &mut grant["spec"], "requester").await?;
+    let mut grant: AccessGrant = serde_json::from_value(grant)?;
     grant.metadata.namespace = Some(place.name.clone());
     let grants = place.grants_as("alice").await?;
     let grant = grants.create(&PostParams::default(), &grant).await?;

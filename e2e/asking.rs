@@ -25,10 +25,15 @@ tests![
 ];
 
 /// Creates a grant from JSON, which need not be a valid one.
-async fn create(place: &Place<'_>, person: &str, spec: Value) -> anyhow::Result<Result<AccessGrant, String>> {
+async fn create(
+    place: &Place<'_>,
+    person: &str,
+    mut spec: Value,
+) -> anyhow::Result<Result<AccessGrant, String>> {
     let kind = GroupVersionKind::gvk("access.curfew.dev", "v1alpha1", "AccessGrant");
     let resource = ApiResource::from_gvk(&kind);
     let client = place.suite.plane.client_as(person).await?;
+    place.suite.state_who(&client, &mut spec, "requester").await?;
     let grants = Api::<DynamicObject>::namespaced_with(client, &place.name, &resource);
     let object = DynamicObject::new(&place.suite.fresh("raw"), &resource).data(json!({"spec": spec}));
     match grants.create(&PostParams::default(), &object).await {

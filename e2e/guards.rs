@@ -42,7 +42,8 @@ pub fn api_of(guard: GuardKind, client: Client) -> Api<DynamicObject> {
 pub async fn holds(client: &Client, guard: &str) -> Result<(), String> {
     let mut forged = match guard {
         "curfew-grant" => json!({"apiVersion": "access.curfew.dev/v1alpha1", "kind": "AccessGrant",
-            "metadata": {"name": "forged"}, "spec": {"policyRef": {"name": "none"}, "reason": "a forgery"}}),
+            "metadata": {"name": "forged"}, "spec": {"policyRef": {"name": "none"}, "reason": "a forgery",
+                "requester": {"username": "admin", "groups": ["system:masters", "system:authenticated"]}}}),
         "curfew-fuse" => ordinary_job("forged"),
         "curfew-role" => role("forged"),
         _ => binding("forged", "view", "mallory"),

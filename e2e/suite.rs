@@ -162,15 +162,21 @@ impl Suite {
     /// A grant with this spec, as that client has to write it here: it states who asks where the API server does not
     /// fill that in, as `kubectl auth whoami` prints it.
     pub async fn grant_by(&self, client: &Client, mut spec: Value) -> anyhow::Result<AccessGrant> {
-        if !self.fills_in && spec["requester"].is_null() {
+        self.state_who(client, &mut spec, "requester").await?;
+        let spec: AccessGrantSpec = serde_json::from_value(spec)?;
+        Ok(AccessGrant::new(&self.fresh("grant"), spec))
+    }
+
+    /// States in a field of a spec whose client that is, where the API server does not fill it in.
+    pub async fn state_who(&self, client: &Client, spec: &mut Value, field: &str) -> anyhow::Result<()> {
+        if !self.fills_in && spec[field].is_null() {
             let me = Api::<SelfSubjectReview>::all(client.clone())
                 .create(&PostParams::default(), &SelfSubjectReview::default())
                 .await?;
             let me = me.status.and_then(|status| status.user_info).context("nobody")?;
-            spec["requester"] = json!({"username": me.username, "groups": me.groups});
+            spec[field] = json!({"username": me.username, "groups": me.groups});
         }
-        let spec: AccessGrantSpec = serde_json::from_value(spec)?;
-        Ok(AccessGrant::new(&self.fresh("grant"), spec))
+        Ok(())
     }
 
     /// A name nobody has used.

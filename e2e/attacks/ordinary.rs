@@ -277,11 +277,71 @@ fn meant(ground: &Ground<'_>) -> Vec<Attack> {
     .collect()
 }
 
+/// What people and automation are meant to decide.
+fn decided(ground: &Ground<'_>) -> Vec<Attack> {
+    let all = ground.at(CURFEW, "accessdecisions");
+    let revoking = json!({"decision": "Revoke", "accessHash": null, "reason": "an alert"});
+    let as_account = |username: &str, groups: Value| {
+        let mut decision = ground.approving("bob", json!({"spec": revoking}));
+        decision["spec"]["decider"] = json!({"username": username, "groups": groups});
+        Request::create(all.clone(), decision)
+    };
+    let (here, there) = (
+        ground.account(),
+        "system:serviceaccount:monitoring:alerts".to_owned(),
+    );
+    let its_groups = json!([
+        "system:serviceaccounts",
+        format!("system:serviceaccounts:{}", ground.place.name),
+        "system:authenticated",
+    ]);
+    let by = |person: &'static str, change: Value| {
+        (
+            Who::Person(person),
+            Request::create(all.clone(), ground.approving(person, change)),
+        )
+    };
+    let tracked = json!({"metadata": {
+        "labels": {"app.kubernetes.io/managed-by": "Helm", "team": "payments"},
+        "annotations": {"argocd.argoproj.io/tracking-id": "app:access.curfew.dev/AccessDecision:a/tried"},
+    }});
+    let denying = json!({"spec": {"decision": "Deny", "accessHash": null, "reason": "not now"}});
+    [
+        ("approves", by("bob", json!({}))),
+        (
+            "approves without a reason",
+            by("bob", json!({"spec": {"reason": null}})),
+        ),
+        ("approves, and a tool tracks it", by("bob", tracked)),
+        ("denies", by("bob", denying)),
+        ("revokes their own", by("alice", json!({"spec": revoking}))),
+        (
+            "revokes as an account of the namespace",
+            (Who::As("eve", here.clone()), as_account(&here, its_groups)),
+        ),
+        (
+            "revokes as automation",
+            (
+                Who::AlmightyAs(there.clone()),
+                as_account(&there, json!(["system:masters", "system:authenticated"])),
+            ),
+        ),
+    ]
+    .into_iter()
+    .map(|(what, (who, request))| Attack {
+        what: what.to_owned(),
+        who,
+        request,
+        holds: Holds::Harmless,
+    })
+    .collect()
+}
+
 async fn what_is_meant_to_pass_passes(suite: &Suite) -> anyhow::Result<()> {
     let _whole = suite.guards.read().await;
     let ground = Ground::prepare(suite).await?;
     let callers = Callers::new(suite);
-    for deed in meant(&ground) {
+    for deed in [meant(&ground), decided(&ground)].concat() {
         callers
             .lets_through(&deed)
             .await
