@@ -84,7 +84,7 @@ async fn a_deleted_fuse_ends_the_access(suite: &Suite) -> anyhow::Result<()> {
 }
 
 /// A ClusterRole of this test that the operator may bind, and a policy that hands it out.
-async fn own_role(place: &Place<'_>, on_change: &str) -> anyhow::Result<(String, String)> {
+pub async fn own_role(place: &Place<'_>, on_change: &str) -> anyhow::Result<(String, String)> {
     let suite = place.suite;
     let name = suite.fresh("role");
     let role = |name: &str, label: Value, rules: Value| -> anyhow::Result<ClusterRole> {

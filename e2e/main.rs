@@ -21,6 +21,7 @@ mod asking;
 mod attacks;
 mod changes;
 mod conditions;
+mod decisions;
 mod demonstration;
 mod elevation;
 mod examples;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         attacks::tests(),
         changes::tests(),
         conditions::tests(),
+        decisions::tests(),
         elevation::tests(),
         examples::tests(),
         policies::tests(),

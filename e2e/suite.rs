@@ -439,15 +439,15 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// The Events about a grant, as `reason: note`.
-    pub async fn events(&self, grant: &AccessGrant) -> anyhow::Result<Vec<String>> {
+    /// The Events about a grant or a decision, as `reason: note`.
+    pub async fn events(&self, subject: &impl kube::Resource) -> anyhow::Result<Vec<String>> {
         let events = Api::<Event>::namespaced(self.suite.admin.clone(), &self.name);
         let about = |event: &Event| {
             event
                 .regarding
                 .as_ref()
                 .and_then(|regarding| regarding.uid.clone())
-                == grant.uid()
+                == subject.uid()
         };
         let mut events: Vec<Event> = events
             .list(&ListParams::default())
@@ -456,7 +456,12 @@ impl Place<'_> {
             .into_iter()
             .filter(about)
             .collect();
-        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+        // Several can be of one instant, and none is ever edited.
+        events.sort_by_key(|event| {
+            event
+                .resource_version()
+                .and_then(|version| version.parse::<u64>().ok())
+        });
         let text = |event: &Event| {
             format!(
                 "{}: {}",

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
-use curfew::api::{AccessGrant, AccessPolicy, AccessPolicySpec, ArtifactKind};
+use curfew::api::{AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, ArtifactKind};
 use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -14,6 +14,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::journal::{Journal, Piece, Tale};
+use crate::decisions::team;
 use crate::harness::{Operator, OperatorOptions, Proxy, eventually};
 use crate::suite::{Place, SOON, Suite, merge};
 
@@ -49,6 +50,15 @@ pub struct Asked {
     pub uid: String,
 }
 
+impl Asked {
+    /// The grant, as far as a decision about it needs to know it.
+    pub fn as_grant(&self) -> AccessGrant {
+        let mut grant = AccessGrant::new(&self.name, AccessGrantSpec::default());
+        grant.metadata.uid = Some(self.uid.clone());
+        grant
+    }
+}
+
 impl<'a> Ground<'a> {
     /// Makes that many namespaces and a policy for them, changed by `edit`; waits until an operator has judged it, and
     /// ends that operator.
@@ -72,6 +82,24 @@ impl<'a> Ground<'a> {
         Ok(ground)
     }
 
+    /// Like [`Self::prepare`], with a policy that asks bob about what lasts longer than twenty minutes.
+    pub async fn with_deciders(suite: &'a Suite, namespaces: usize) -> anyhow::Result<Self> {
+        let edit = json!({"path": "SelfServe", "approval": {
+            "requiredWhen": "request.duration > duration('20m')",
+            "stages": [team()],
+        }});
+        let ground = Self::prepare(suite, namespaces, edit).await?;
+        let bob = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"});
+        try_join_all(
+            ground
+                .places
+                .iter()
+                .map(|place| place.bind("curfew-approver", &bob)),
+        )
+        .await?;
+        Ok(ground)
+    }
+
     /// Starts an operator, through a proxy or not; returns when it is ready.
     pub async fn operator(&self, via: Option<&Proxy>) -> anyhow::Result<Operator> {
         let options = OperatorOptions {
@@ -84,6 +112,12 @@ impl<'a> Ground<'a> {
     /// A proxy before the API server.
     pub fn proxy(&self) -> anyhow::Result<Proxy> {
         Proxy::start(&self.suite.plane.url(), &self.suite.plane.ca_pem()?)
+    }
+
+    /// The place of a grant.
+    pub fn place_of(&self, asked: &Asked) -> anyhow::Result<&Place<'a>> {
+        let here = |place: &&Place<'_>| place.name == asked.namespace;
+        self.places.iter().find(here).context("a grant of another ground")
     }
 
     /// The name of a namespace.
@@ -279,7 +313,7 @@ pub async fn make_policy(suite: &Suite, name: &str, label: &str, edit: Value) ->
         "subjects": (0..SUBJECTS).map(|n| json!({"kind": "User", "name": format!("subject-{n}")})).collect::<Vec<_>>(),
         "path": "Automatic",
         "duration": {"max": "1h"},
-        "limits": {"activePerSubject": 1000},
+        "limits": {"activePerSubject": 1000, "pendingPerRequester": 1000},
         "entitlements": [
             {"name": "look", "selection": "Default", "role": {"kind": "ClusterRole", "name": "view"}},
             {"name": "read", "rules": {"items": [

@@ -36,6 +36,10 @@ pub const PEOPLE: &[Person] = &[
         groups: &["security"],
     },
     Person {
+        name: "frank",
+        groups: &["security"],
+    },
+    Person {
         name: "eve",
         groups: &["devs"],
     },

@@ -12,8 +12,9 @@ use super::keys::DecisionKey;
 use crate::api::{AccessDecision, CONTROLLER};
 use crate::core::{Class, Decision, Judged};
 
-/// Records a verdict as the decision's status. A decision that is gone, or was made again, keeps none: the write is bound
-/// to its uid and to no version, so a conflict means another one.
+/// Records a verdict as the decision's status. A decision that is gone keeps none. The write is bound to its uid, so
+/// that one that was made again gets none of an earlier one: that is a conflict, like others, and whoever looks again
+/// finds the new one.
 pub async fn record(edges: &Edges, namespace: &str, judged: &Judged) -> Result<(), Error> {
     let patch = Patch::Merge(json!({
         "metadata": {"uid": judged.decision.uid},
@@ -35,7 +36,7 @@ pub async fn record(edges: &Edges, namespace: &str, judged: &Judged) -> Result<(
             edges.witness.judged(judged);
             Ok(())
         }
-        Err(error) if error.is_absent() || error.class() == Class::Conflict => Ok(()),
+        Err(error) if error.is_absent() => Ok(()),
         Err(error) => Err(error),
     }
 }

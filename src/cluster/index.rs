@@ -144,6 +144,7 @@ impl Index {
             return PolicyFacts::Absent {
                 since,
                 why: "does not exist".to_owned(),
+                text: None,
             };
         };
         let judged = state
@@ -151,9 +152,10 @@ impl Index {
             .get(name)
             .filter(|judged| judged.uid == entry.uid && judged.generation == entry.generation);
         match (judged, &entry.policy.0) {
-            (None, _) => PolicyFacts::Absent {
+            (None, parsed) => PolicyFacts::Absent {
                 since,
                 why: "has not been judged yet".to_owned(),
+                text: parsed.as_ref().ok().cloned(),
             },
             (Some(Judged { verdict: Ok(()), .. }), Ok(policy)) => PolicyFacts::Ready(Arc::clone(policy)),
             (Some(Judged { verdict, since, .. }), parsed) => PolicyFacts::Unready {

@@ -186,6 +186,7 @@ pub async fn freshen(
         seen.policy = PolicyFacts::Absent {
             since: now,
             why: "has not been judged yet".to_owned(),
+            text: None,
         };
     }
     Ok(seen)

@@ -210,7 +210,7 @@ impl Tally {
         let verdict = match self.place(ballot, decision) {
             Place::Ignored(verdict) => verdict,
             Place::Later => return true,
-            Place::Recorded(stage) => Verdict::counted(format!("approves in stage {stage}")),
+            Place::Recorded(message) => Verdict::counted(message),
             Place::Stage(stage, approver) => {
                 let record = ApprovalRecord {
                     stage: stage.name.clone(),
@@ -222,13 +222,9 @@ impl Tally {
                     decided_at: Time(decision.made_at),
                     void: None,
                 };
-                self.approvals.push(record);
-                let counted = counted_in(&self.approvals, &stage.name);
+                self.approvals.push(record.clone());
                 self.missing = ballot.demands.missing(&self.approvals);
-                Verdict::counted(format!(
-                    "approves as {approver}: {counted} of {} from {}",
-                    stage.required, stage.name
-                ))
+                Verdict::counted(describe_counted(&record, &self.approvals, Some(ballot.demands)))
             }
         };
         self.verdicts.push((decision.uid.clone(), verdict));
@@ -249,7 +245,7 @@ impl Tally {
             .iter()
             .find(|record| record.decision_uid == decision.uid)
         {
-            return Place::Recorded(record.stage.clone());
+            return Place::Recorded(describe_counted(record, &self.approvals, Some(demands)));
         }
         if let Some(verdict) = decision.about_oneself(request) {
             return Place::Ignored(verdict);
@@ -398,6 +394,31 @@ fn fault(demands: &Demands, request: &Request, hash: &str, record: &ApprovalReco
             record.stage, record.approver
         )
     })
+}
+
+/// What an approval counts for, for messages: which one of its stage it is. The same whoever tells it, and whenever, as
+/// long as the policy asks for the same number.
+pub fn describe_counted(
+    record: &ApprovalRecord,
+    approvals: &[ApprovalRecord],
+    demands: Option<&Demands>,
+) -> String {
+    let (approver, stage) = (&record.approver, &record.stage);
+    let mut asked = demands.into_iter().flat_map(|demands| &demands.stages);
+    let Some(asked) = asked.find(|asked| asked.name == *stage) else {
+        return format!("approves as {approver} in stage {stage}");
+    };
+    let until = approvals
+        .iter()
+        .position(|other| other.decision_uid == record.decision_uid)
+        .unwrap_or(approvals.len());
+    let before = approvals.iter().take(until);
+    let before = before.filter(|other| other.stage == *stage && other.void.is_none());
+    format!(
+        "approves as {approver}: {} of {} from {stage}",
+        before.count() + 1,
+        asked.required
+    )
 }
 
 /// Whose approvals are void, and why, for messages: each once, and nobody who has approved again.

@@ -131,6 +131,8 @@ pub enum PolicyFacts {
         since: Timestamp,
         /// Why, for people.
         why: String,
+        /// What it says, where only its verdict is still to come: nothing is given by it, but whom it lists may revoke.
+        text: Option<Arc<Policy>>,
     },
     /// It has a problem of its own: nothing can be granted under it.
     Unready {

@@ -95,7 +95,7 @@ pub(super) fn judge<'a>(input: &Input<'a>, now: Timestamp) -> Judgement<'a> {
 /// An answer that no decision had a part in; if it is final, those that are open come too late.
 fn concluded<'a>(input: &Input<'a>, answer: Answer<'a>) -> Judgement<'a> {
     let judged = match answer {
-        Answer::Deny(_) | Answer::Withdraw(_) => too_late(input.decisions, &[]),
+        Answer::Deny(_) | Answer::Withdraw(_) => too_late(input, &[]),
         _ => Vec::new(),
     };
     Judgement { answer, judged }
@@ -113,7 +113,7 @@ fn withdrawn<'a>(input: &Input<'a>, now: Timestamp) -> Option<Judgement<'a>> {
         decision: decision.clone(),
         verdict: decision.counts_against(input.grant, &request, "ends the access before it begins"),
     }];
-    judged.extend(too_late(input.decisions, &judged));
+    judged.extend(too_late(input, &judged));
     Some(Judgement {
         answer: Answer::Withdraw(Ending::decided(decision, now, false)),
         judged,
@@ -155,7 +155,7 @@ fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a Policy, An
     let name = &input.grant.spec.policy_ref.name;
     let (reason, since, why) = match input.policy {
         PolicyFacts::Ready(policy) => return Ok(policy),
-        PolicyFacts::Absent { since, why } => (reasons::POLICY_NOT_FOUND, *since, why.clone()),
+        PolicyFacts::Absent { since, why, .. } => (reasons::POLICY_NOT_FOUND, *since, why.clone()),
         PolicyFacts::Unready { since, why, .. } => (
             reasons::POLICY_NOT_READY,
             *since,
@@ -194,7 +194,7 @@ fn weigh<'a>(input: &Input<'a>, request: &Request, policy: &Policy, now: Timesta
     let mut judged = Vec::new();
     let answer = answer(input, request, policy, now, &mut judged).unwrap_or_else(Answer::Deny);
     if matches!(answer, Answer::Deny(_)) {
-        judged.extend(too_late(input.decisions, &judged));
+        judged.extend(too_late(input, &judged));
     }
     Judgement { answer, judged }
 }

@@ -276,7 +276,7 @@ fn keeps(policy: &PolicyFacts, entitlement: &ResolvedEntitlement, role: &Resolve
 fn policy_change(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<(RevocationCause, String)> {
     let name = &input.grant.spec.policy_ref.name;
     match input.policy {
-        PolicyFacts::Absent { since, why } => (now >= live.outlasts_its_policy(*since))
+        PolicyFacts::Absent { since, why, .. } => (now >= live.outlasts_its_policy(*since))
             .then(|| (RevocationCause::PolicyDeleted, format!("policy {name} {why}"))),
         PolicyFacts::Unready {
             since,

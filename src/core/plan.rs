@@ -319,10 +319,12 @@ fn proof(targets: impl Iterator<Item = Target>) -> Option<Effect> {
 fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending) -> Plan {
     let targets = live.targets(input.found);
     let proof = proof(targets.iter().cloned());
+    let mut judged = judged_of_live(input);
+    judged.extend(too_late(input, &judged));
     Plan::default()
         .then_each(removal(targets))
         .then(proof)
-        .then_each(tell_verdicts(judged_of_live(input)))
+        .then_each(tell_verdicts(judged))
         .then([Effect::Announce(Announcement::Ended(ending.clone()))])
         .then([Effect::RecordEnded(ending)])
         .then(release(input))
@@ -331,7 +333,7 @@ fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending) -> Plan {
 /// An ended grant: nothing of it may stand, and its record goes when it has been kept long enough.
 fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timestamp, now: Timestamp) -> Plan {
     let denied = was_denied(status);
-    let leftovers = remove_everything(input).then_each(tell_verdicts(too_late(input.decisions, &[])));
+    let leftovers = remove_everything(input).then_each(tell_verdicts(too_late(input, &[])));
     if input.grant.metadata.deletion_timestamp.is_some() {
         return leftovers;
     }
@@ -362,6 +364,8 @@ fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> [Vec<Effect
 
 #[cfg(test)]
 mod approvals;
+#[cfg(test)]
+mod decided;
 #[cfg(test)]
 mod guarded;
 #[cfg(test)]

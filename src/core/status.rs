@@ -37,7 +37,10 @@ pub fn held(grant: &AccessGrant, reason: &'static str, message: &str, at: Timest
         (conditions::READY, "False", reasons::PENDING, message),
         (conditions::RECONCILING, "True", reason, message),
     ];
-    with_conditions(grant, &wanted, at)
+    let mut status = with_conditions(grant, &wanted, at);
+    // How people stand to it does not change while something else is missing.
+    status.conditions.extend(approval(grant).cloned());
+    status
 }
 
 /// Refused, for good.
@@ -55,13 +58,7 @@ pub fn denied(
         (conditions::READY, "False", reasons::DENIED, message.as_str()),
         (conditions::STALLED, "True", refusals.reason(), message.as_str()),
     ];
-    let asked = |status: &AccessGrantStatus| {
-        status
-            .conditions
-            .iter()
-            .any(|condition| condition.type_ == conditions::APPROVED)
-    };
-    if grant.status.as_ref().is_some_and(asked) {
+    if approval(grant).is_some() {
         wanted.push((conditions::APPROVED, "False", refusals.reason(), message.as_str()));
     }
     AccessGrantStatus {
@@ -229,6 +226,12 @@ pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrant
         }),
         ..with_conditions(grant, &wanted, at)
     }
+}
+
+/// What is said of its approval, if people were asked.
+fn approval(grant: &AccessGrant) -> Option<&Condition> {
+    let mut conditions = grant.status.iter().flat_map(|status| &status.conditions);
+    conditions.find(|condition| condition.type_ == conditions::APPROVED)
 }
 
 /// Who approved, if anybody was asked.

@@ -1,34 +1,58 @@
 //! What is made of decisions that people made about a grant.
 
-use super::approval::Demands;
+use super::approval::{Demands, describe_counted};
 use super::decision::{Decision, Judged, Standing, Verdict};
 use super::facts::{Input, PolicyFacts};
-use super::{Refusal, Request};
+use super::{Policy, Refusal, Request};
 use crate::api::{DecisionKind, reasons};
 
-/// Open decisions about a grant that is decided, but for those of which something was made already.
-pub(super) fn too_late(decisions: &[Decision], made: &[Judged]) -> Vec<Judged> {
-    decisions
+/// Open decisions about a grant that is decided, but for those of which something was made already. An approval that is
+/// on record counted; whoever wrote it down died before telling.
+pub(super) fn too_late(input: &Input<'_>, made: &[Judged]) -> Vec<Judged> {
+    let verdict = |decision: &Decision| {
+        on_record(input, decision)
+            .unwrap_or_else(|| Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"))
+    };
+    input
+        .decisions
         .iter()
         .filter(|decision| {
             decision.is_open() && !made.iter().any(|judged| judged.decision.uid == decision.uid)
         })
         .map(|decision| Judged {
+            verdict: verdict(decision),
             decision: decision.clone(),
-            verdict: Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"),
         })
         .collect()
 }
 
-/// What the policy that is known demands of people.
-pub(super) fn known_demands<'a>(input: &Input<'a>) -> Option<&'a Demands> {
+/// What is made of an approval that the grant has on record.
+fn on_record(input: &Input<'_>, decision: &Decision) -> Option<Verdict> {
+    let approvals = &input.grant.status.as_ref()?.approvals;
+    let record = approvals
+        .iter()
+        .find(|record| record.decision_uid == decision.uid)?;
+    let message = describe_counted(record, approvals, known_demands(input));
+    Some(Verdict::counted(message))
+}
+
+/// The policy, as far as what it says is known: whom it lists does not rest on whether it can be used.
+fn known_policy<'a>(input: &Input<'a>) -> Option<&'a Policy> {
     match input.policy {
         PolicyFacts::Ready(policy)
         | PolicyFacts::Unready {
             policy: Some(policy), ..
-        } => policy.approval.demands(),
-        PolicyFacts::Absent { .. } | PolicyFacts::Unready { policy: None, .. } => None,
+        }
+        | PolicyFacts::Absent {
+            text: Some(policy), ..
+        } => Some(policy),
+        PolicyFacts::Absent { text: None, .. } | PolicyFacts::Unready { policy: None, .. } => None,
     }
+}
+
+/// What the policy that is known demands of people.
+pub(super) fn known_demands<'a>(input: &Input<'a>) -> Option<&'a Demands> {
+    known_policy(input)?.approval.demands()
 }
 
 /// What is decided while nobody vouches for who decides; a Revoke ends access all the same.
@@ -112,25 +136,22 @@ pub(super) fn without_effect(decisions: &[Decision], judged: &[Judged]) -> Vec<J
         .collect()
 }
 
-/// What was made of the open decisions about a live grant.
+/// What was made of the open decisions about a live grant. While its policy is not known, neither is whom it lists: a
+/// Revoke that needs that waits, and so does the telling of an approval that is on record.
 pub(super) fn judged_of_live(input: &Input<'_>) -> Vec<Judged> {
     let request = Request::parse(input.grant).ok();
-    let demands = known_demands(input);
-    let recorded = |decision: &Decision| {
-        let mut approvals = input.grant.status.iter().flat_map(|status| &status.approvals);
-        approvals.find(|record| record.decision_uid == decision.uid)
-    };
+    let (policy, demands) = (known_policy(input), known_demands(input));
+    let too_late = |message| Verdict::ignored(reasons::TOO_LATE, message);
     let verdict = |decision: &Decision| match (decision.kind, &request) {
-        (DecisionKind::Approve, _) => Some(match recorded(decision) {
-            Some(record) => Verdict::counted(format!("approves in stage {}", record.stage)),
-            None => Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"),
-        }),
+        (DecisionKind::Approve, _) => match on_record(input, decision) {
+            Some(counted) => policy.map(|_| counted),
+            None => Some(too_late("the grant had been decided before")),
+        },
         (DecisionKind::Revoke, Some(request)) if decision.revokes(request, demands) => {
             Some(decision.counts_against(input.grant, request, "ends the access"))
         }
-        (DecisionKind::Revoke, _) => decision.may_not_revoke(),
-        (DecisionKind::Deny, _) => Some(Verdict::ignored(
-            reasons::TOO_LATE,
+        (DecisionKind::Revoke, _) => policy.and_then(|_| decision.may_not_revoke()),
+        (DecisionKind::Deny, _) => Some(too_late(
             "the access had been given before; to end it, decide Revoke",
         )),
     };

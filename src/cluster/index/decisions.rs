@@ -1,5 +1,7 @@
 //! What people decided, as far as the index knows.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
@@ -163,6 +165,17 @@ impl Index {
 }
 
 impl State {
+    /// The decisions about a grant of which nothing final was made yet.
+    pub(super) fn open_decisions(&self, grant: &GrantKey, uid: &str) -> BTreeSet<DecisionKey> {
+        let open = |key: &&DecisionKey| {
+            self.decisions
+                .get(key)
+                .is_some_and(|entry| entry.decision.is_open() && entry.decision.grant_uid == uid)
+        };
+        let about = self.decisions_by_grant.get(grant).into_iter().flatten();
+        about.filter(open).cloned().collect()
+    }
+
     fn note_decision(&mut self, key: &DecisionKey, entry: &DecisionEntry) {
         self.decisions_by_grant
             .entry(about(key, entry))

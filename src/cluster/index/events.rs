@@ -158,7 +158,10 @@ impl Index {
                         state.unindex(&key, &before);
                         if !state.is_grant(&key, &before.uid) && state.held_by_grant.contains_key(&before.uid)
                         {
-                            touched.orphans.insert((before.uid, key.clone()));
+                            touched.orphans.insert((before.uid.clone(), key.clone()));
+                        }
+                        if !state.is_grant(&key, &before.uid) {
+                            touched.decisions.extend(state.open_decisions(&key, &before.uid));
                         }
                     }
                     state.reindex(&key, Some(now));
@@ -167,6 +170,7 @@ impl Index {
                     state.written.remove(&key);
                     state.unindex(&key, &brief);
                     state.seen.remove(&brief.uid);
+                    touched.decisions.extend(state.open_decisions(&key, &brief.uid));
                     if brief.live.is_some() || state.held_by_grant.contains_key(&brief.uid) {
                         touched.orphans.insert((brief.uid, key));
                     }

@@ -228,6 +228,13 @@ impl Brief {
             .and_then(Live::of)
             .map(|live| (live.status.subject.clone(), live.expires_at));
         let state = status::state(grant);
+        let admitted = status.is_some_and(|status| status.resolved.is_some());
+        let waits = match state {
+            reasons::AWAITING_APPROVAL | reasons::SCHEDULED => true,
+            // Only until its policy has been judged anew.
+            reasons::PENDING => admitted,
+            _ => false,
+        };
         let requester = grant
             .spec
             .requester
@@ -237,7 +244,7 @@ impl Brief {
             uid: grant.uid().unwrap_or_default(),
             version: version(grant),
             policy: grant.spec.policy_ref.name.clone(),
-            pending: requester.filter(|_| matches!(state, reasons::AWAITING_APPROVAL | reasons::SCHEDULED)),
+            pending: requester.filter(|_| waits),
             state,
             live,
         }

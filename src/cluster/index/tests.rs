@@ -6,7 +6,7 @@ use kube::runtime::watcher::Event;
 use super::*;
 use crate::api::{
     AccessDecision, AccessDecisionSpec, AccessDecisionStatus, AccessGrantSpec, AccessGrantStatus,
-    DecisionKind, GrantRef, PolicyRef, StandsAgainst, UserInfo,
+    DecisionKind, GrantRef, PolicyRef, ResolvedAccess, StandsAgainst, UserInfo, conditions,
 };
 use crate::cluster::keys::Touched;
 use crate::core::{Content, Found, Objection, Span, status::micro_time};
@@ -266,4 +266,59 @@ fn a_live_grant_is_without_access_while_no_binding_stands() {
     assert_eq!(index.end_without_access(&grant_key), Some(end));
     index.grant(&Event::Apply(grant("11", Some(8), true)), Timestamp::UNIX_EPOCH);
     assert_eq!(index.end_without_access(&grant_key), None, "it is over");
+}
+
+#[test]
+fn a_request_that_was_admitted_waits_also_while_its_policy_is_judged_anew() {
+    let index = index();
+    let now = Timestamp::UNIX_EPOCH;
+    let other = GrantKey {
+        namespace: "prod".to_owned(),
+        name: "other".to_owned(),
+    };
+    let mut waiting = grant("10", None, false);
+    waiting.spec.requester = Some(UserInfo {
+        username: "alice".to_owned(),
+        groups: Vec::new(),
+    });
+    waiting.status.get_or_insert_default().conditions = vec![Condition {
+        type_: conditions::ACTIVE.to_owned(),
+        status: "False".to_owned(),
+        reason: reasons::PENDING.to_owned(),
+        message: String::new(),
+        observed_generation: None,
+        last_transition_time: Time(now),
+    }];
+    index.grant(&Event::Apply(waiting.clone()), now);
+    assert_eq!(
+        index.pending("p", "alice", &other),
+        Vec::<String>::new(),
+        "not admitted yet"
+    );
+    waiting.metadata.resource_version = Some("11".to_owned());
+    waiting.status.get_or_insert_default().resolved = Some(ResolvedAccess::default());
+    index.grant(&Event::Apply(waiting), now);
+    assert_eq!(index.pending("p", "alice", &other), ["prod/pay-123"]);
+}
+
+/// Nobody else would ever look at them again.
+#[test]
+fn a_grant_that_goes_leaves_the_decisions_about_it_to_be_judged() {
+    let now = Timestamp::UNIX_EPOCH;
+    let mut namesake = grant("20", None, false);
+    namesake.metadata.uid = Some("uid-2".to_owned());
+    for gone in [Event::Delete(grant("11", None, false)), Event::Apply(namesake)] {
+        let index = index();
+        index.grant(&Event::Apply(grant("10", None, false)), now);
+        for (name, standing) in [
+            ("waits", Some("Unknown")),
+            ("counted", Some("True")),
+            ("new", None),
+        ] {
+            index.decision(&Event::Apply(decision(name, ("pay-123", "uid-1"), standing)));
+        }
+        let touched = index.grant(&gone, now);
+        let names: Vec<_> = touched.decisions.iter().map(|key| key.name.as_str()).collect();
+        assert_eq!(names, ["new", "waits"], "{gone:?}");
+    }
 }

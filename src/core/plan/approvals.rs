@@ -602,6 +602,7 @@ fn whoever_may_takes_a_request_back_whatever_it_waits_for() {
             it.policy = PolicyFacts::Absent {
                 since: now(),
                 why: "does not exist".to_owned(),
+                text: None,
             };
         })
     };

@@ -105,6 +105,7 @@ fn nobody_is_refused_in_the_name_of_somebody_who_may_not_have_asked() {
         it.policy = PolicyFacts::Absent {
             since: Timestamp::MIN,
             why: "does not exist".to_owned(),
+            text: None,
         };
     });
     for refused in [too_long, without_policy.after(seconds(10))] {

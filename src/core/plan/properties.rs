@@ -396,7 +396,11 @@ impl World {
                 why,
                 policy: None,
             },
-            PolicyState::Gone => PolicyFacts::Absent { since, why },
+            PolicyState::Gone => PolicyFacts::Absent {
+                since,
+                why,
+                text: None,
+            },
         };
     }
 

@@ -695,6 +695,7 @@ fn absent() -> PolicyFacts {
     PolicyFacts::Absent {
         since: now(),
         why: "does not exist".to_owned(),
+        text: None,
     }
 }
 
@@ -769,6 +770,7 @@ fn a_request_newer_than_the_absence_of_its_policy_waits_from_its_creation() {
         it.policy = PolicyFacts::Absent {
             since: at("2026-12-01T08:00:00Z"),
             why: "does not exist".to_owned(),
+            text: None,
         };
     });
     assert_eq!(waiting.plan().wake, Some(at("2026-12-01T09:00:05Z")));
@@ -1382,6 +1384,7 @@ fn the_end_of_a_grant_is_not_put_off_by_the_absence_of_its_policy() {
         it.policy = PolicyFacts::Absent {
             since: it.now,
             why: "does not exist".to_owned(),
+            text: None,
         };
     });
     assert_eq!(late.plan(), nothing_before(end()));

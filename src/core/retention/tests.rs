@@ -152,7 +152,11 @@ fn a_record_stays_as_long_as_the_policy_says_a_denied_one_for_a_day_at_most() {
         why: why.clone(),
         policy: None,
     };
-    let gone = PolicyFacts::Absent { since, why };
+    let gone = PolicyFacts::Absent {
+        since,
+        why,
+        text: None,
+    };
     for (policy, denied, expected) in [
         (&ready("2h"), false, "2026-12-01T11:00:00Z"),
         (&ready("2h"), true, "2026-12-01T11:00:00Z"),

@@ -370,3 +370,36 @@ fn times_are_cut_to_microseconds_and_never_moved_later() {
     let soon = now().checked_add(seconds(1)).unwrap();
     assert!(micro_time(soon) > micro_time(now()));
 }
+
+#[test]
+fn whom_a_request_asks_stays_said_while_it_waits_for_its_policy() {
+    let mut asked = created();
+    let approved = condition(
+        conditions::APPROVED,
+        "Unknown",
+        reasons::AWAITING_APPROVAL,
+        "0 of 1 from team",
+    );
+    asked
+        .status
+        .get_or_insert_default()
+        .conditions
+        .push(approved.clone());
+    let first = held(&asked, reasons::POLICY_NOT_FOUND, "no policy", now());
+    assert!(first.conditions.contains(&approved), "{:?}", first.conditions);
+    let waiting = with(asked, first.clone());
+    assert_eq!(
+        held(&waiting, reasons::POLICY_NOT_FOUND, "no policy", now()),
+        first
+    );
+    let denied = denied(&waiting, None, &refused(), later());
+    let approved = denied
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == conditions::APPROVED)
+        .unwrap();
+    assert_eq!(
+        (approved.status.as_str(), approved.reason.as_str()),
+        ("False", reasons::DURATION_TOO_LONG)
+    );
+}

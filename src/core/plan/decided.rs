@@ -1,0 +1,184 @@
+//! What is made of decisions while not everything is known, or when they come too late.
+
+use super::*;
+use crate::api::{
+    AccessPolicy, Approval, ApprovalStage, DecisionKind, DurationText, Path, PrincipalKind, conditions,
+};
+use crate::core::decision::Standing as Counts;
+use crate::core::fixtures::{Situation, grant, now, policy, principal, seconds};
+use crate::core::{Authority, Identity};
+use std::sync::Arc;
+
+/// Leads approve, one of them.
+fn asking() -> AccessPolicy {
+    policy().with(|spec| {
+        spec.path = Path::Manual;
+        spec.approval = Some(Approval {
+            required_when: None,
+            timeout: DurationText::from("1h"),
+            stages: vec![ApprovalStage {
+                name: "team".to_owned(),
+                required: 1,
+                approvers: vec![principal(PrincipalKind::Group, "leads")],
+            }],
+        });
+    })
+}
+
+fn by_bob(situation: &Situation, kind: DecisionKind) -> Decision {
+    let resolved = situation.grant.at_present().resolved;
+    Decision {
+        name: format!("{kind:?}"),
+        uid: format!("uid-of-{kind:?}"),
+        grant: "pay-123".to_owned(),
+        grant_uid: "uid-of-pay-123".to_owned(),
+        made_at: now(),
+        kind,
+        access_hash: resolved
+            .map(|access| access.hash)
+            .filter(|_| kind == DecisionKind::Approve),
+        decider: Identity {
+            username: "bob@example.com".to_owned(),
+            groups: vec!["leads".to_owned()],
+        },
+        reason: "enough".to_owned(),
+        recorded: None,
+        authority: Authority::NotHeld,
+    }
+}
+
+/// Bob decides as well.
+fn decided(situation: Situation, kind: DecisionKind) -> Situation {
+    let decision = by_bob(&situation, kind);
+    situation.but(|it| it.decisions.push(decision))
+}
+
+fn approved() -> Situation {
+    decided(
+        Situation::of(grant("pay-123"), &asking()).pass(),
+        DecisionKind::Approve,
+    )
+    .pass()
+}
+
+/// An operator that has just started has judged no policy yet.
+fn unjudged(situation: Situation) -> Situation {
+    situation.but(|it| {
+        it.policy = PolicyFacts::Absent {
+            since: it.now,
+            why: "has not been judged yet".to_owned(),
+            text: Some(Arc::new(asking().parsed())),
+        };
+    })
+}
+
+/// The policy is being replaced.
+fn unknown(situation: Situation) -> Situation {
+    situation.but(|it| {
+        it.policy = PolicyFacts::Absent {
+            since: it.now,
+            why: "does not exist".to_owned(),
+            text: None,
+        };
+    })
+}
+
+fn verdicts(situation: &Situation) -> Vec<(DecisionKind, Option<Counts>)> {
+    let decisions = situation.decisions.iter();
+    decisions
+        .map(|decision| (decision.kind, decision.recorded))
+        .collect()
+}
+
+fn state(situation: &Situation) -> String {
+    let status = situation.grant.at_present();
+    let active = status
+        .conditions
+        .into_iter()
+        .find(|condition| condition.type_ == conditions::ACTIVE);
+    active.map(|active| active.reason).unwrap_or_default()
+}
+
+#[test]
+fn an_approver_revokes_also_before_an_operator_has_judged_the_policy() {
+    let active = approved();
+    assert_eq!(state(&active), "Active");
+    let over = unjudged(decided(active, DecisionKind::Revoke)).pass();
+    assert_eq!(state(&over), "Revoked");
+    assert_eq!(
+        verdicts(&over),
+        [
+            (DecisionKind::Approve, Some(Counts::Counted)),
+            (DecisionKind::Revoke, Some(Counts::Counted))
+        ]
+    );
+}
+
+/// Another operator had begun to end it, and died.
+#[test]
+fn what_was_half_revoked_is_revoked_by_who_revoked_it() {
+    let half = decided(approved(), DecisionKind::Revoke).but(|it| it.found.clear());
+    let over = unjudged(half).pass();
+    let revocation = over.grant.at_present().revocation.unwrap();
+    assert_eq!(
+        revocation.by.as_deref(),
+        Some("bob@example.com"),
+        "{revocation:?}"
+    );
+}
+
+#[test]
+fn a_revoke_by_an_approver_waits_for_a_policy_that_is_being_replaced() {
+    let waiting = unknown(decided(approved(), DecisionKind::Revoke)).pass();
+    assert_eq!(state(&waiting), "Active");
+    assert_eq!(
+        verdicts(&waiting),
+        [
+            (DecisionKind::Approve, Some(Counts::Counted)),
+            (DecisionKind::Revoke, None)
+        ],
+        "nobody knows yet whether the policy lists bob"
+    );
+    let over = waiting.but(|it| it.policy = asking().ready()).pass();
+    assert_eq!(state(&over), "Revoked");
+    assert_eq!(
+        verdicts(&over),
+        [
+            (DecisionKind::Approve, Some(Counts::Counted)),
+            (DecisionKind::Revoke, Some(Counts::Counted))
+        ]
+    );
+}
+
+#[test]
+fn a_revoke_that_waited_for_the_policy_comes_too_late_when_the_access_has_ended() {
+    let active = unknown(decided(approved(), DecisionKind::Revoke)).pass();
+    let over = active.after(seconds(1800)).pass();
+    assert_eq!(state(&over), "Expired");
+    assert_eq!(
+        verdicts(&over),
+        [
+            (DecisionKind::Approve, Some(Counts::Counted)),
+            (DecisionKind::Revoke, Some(Counts::Ignored))
+        ]
+    );
+}
+
+/// Whoever wrote it down died before telling.
+#[test]
+fn an_approval_on_record_counts_also_when_it_is_told_after_the_end() {
+    let untold = approved().but(|it| it.decisions[0].recorded = None);
+    let unknown = unknown(untold.clone()).after(seconds(1800)).pass();
+    let known = untold.clone().after(seconds(1800)).pass();
+    let after = untold.but(|it| it.decisions.clear()).after(seconds(1800)).pass();
+    let after = decided(after, DecisionKind::Approve).pass();
+    for over in [unknown, known, after] {
+        assert_eq!(state(&over), "Expired");
+        assert_eq!(
+            verdicts(&over),
+            [(DecisionKind::Approve, Some(Counts::Counted))],
+            "{:?}",
+            over.told
+        );
+    }
+}
