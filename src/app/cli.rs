@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 
+use super::drain;
 use super::run::{Options, run};
 use super::sweep;
 use super::telemetry::{self, LogFormat};
 use crate::api;
+use crate::core::drain::Demands;
 use crate::core::{GuardSettings, Settings, Span, SpanError, guards};
 
 const GUARDS_HEADER: &str = "\
@@ -31,6 +33,9 @@ enum Command {
     Run(RunArguments),
     /// Removes whatever has outlived its end, without an operator: an independent second look.
     Sweep(SweepArguments),
+    /// Ends all access that Curfew made and waits until nothing of it is left, with or without an operator: before
+    /// Curfew is removed. Exits with 0 when nothing is left, with 1 when something is, which it names.
+    Drain(DrainArguments),
     /// Prints the CustomResourceDefinitions as YAML, ready for `kubectl apply --server-side -f -`.
     Crds,
     /// Prints the guards as YAML, ready for `kubectl apply --server-side -f -`: what the API server itself refuses.
@@ -85,6 +90,29 @@ struct SweepArguments {
     /// What to log, such as `info` or `info,curfew=debug`.
     #[arg(long, env = "CURFEW_LOG", default_value = "info")]
     log: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct DrainArguments {
+    /// How long to go on before it gives up.
+    #[arg(long, env = "CURFEW_DRAIN_TIMEOUT", default_value = "5m", value_parser = parse_span)]
+    timeout: Span,
+    /// Changes nothing, and shows what would be deleted.
+    #[arg(long)]
+    dry_run: bool,
+    /// Deletes grants that are over as well, which otherwise stay as records.
+    #[arg(long)]
+    records: bool,
+    /// Lets grants go whose finalizer waits for the operator, once nothing made for them is left, because none comes
+    /// back. The guard curfew-grant refuses that: delete it first.
+    #[arg(long)]
+    without_operator: bool,
+    /// How to print what was done.
+    #[arg(long, short, default_value = "table")]
+    output: sweep::Output,
+    /// The operator's own namespace, where its heartbeat is.
+    #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
+    namespace: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -147,6 +175,7 @@ pub fn main(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Run(arguments) => run_operator(arguments),
         Command::Sweep(arguments) => run_sweep(arguments),
+        Command::Drain(arguments) => run_drain(arguments),
         Command::Crds => print_crds(),
         Command::Guards(arguments) => print_guards(arguments),
     };
@@ -199,6 +228,23 @@ fn host_name() -> String {
         .ok()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "curfew".to_owned())
+}
+
+fn run_drain(arguments: DrainArguments) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(drain::run(drain::Options {
+        timeout: arguments.timeout,
+        dry_run: arguments.dry_run,
+        demands: Demands {
+            records: arguments.records,
+            without_operator: arguments.without_operator,
+        },
+        output: arguments.output,
+        namespace: arguments.namespace,
+    }))?;
+    Ok(())
 }
 
 fn print_crds() -> Result<(), Box<dyn std::error::Error>> {

@@ -3,6 +3,7 @@
 pub mod cli;
 mod deadlines;
 mod decisions;
+mod drain;
 mod expiry;
 mod heartbeat;
 mod keylock;
@@ -18,6 +19,7 @@ mod self_test;
 mod server;
 mod streams;
 mod sweep;
+mod table;
 mod telemetry;
 
 pub use run::{Options, RunError, run};

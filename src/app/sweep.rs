@@ -25,14 +25,15 @@ pub use report::Output;
 use report::Report;
 
 /// How many removals are under way at once: as many as the operator's own.
-const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 16;
 
 /// How often a round looks when what it was about to remove has changed meanwhile: the Job controller and the garbage
 /// collector are at the same objects, and have done by then.
 const LOOKS: usize = 3;
 
 /// The order in which is looked: what gives access first.
-const KINDS: [ArtifactKind; 3] = [ArtifactKind::RoleBinding, ArtifactKind::Role, ArtifactKind::Job];
+pub(super) const KINDS: [ArtifactKind; 3] =
+    [ArtifactKind::RoleBinding, ArtifactKind::Role, ArtifactKind::Job];
 
 /// What the sweep is told.
 #[derive(Clone, Debug)]
@@ -168,7 +169,7 @@ async fn apply(client: &Client, sweeping: &Sweeping, last: bool, report: &mut Re
     for stage in std::iter::once(&sweeping.access).chain(&sweeping.rest) {
         let (waiting, due): (Vec<&Removal>, Vec<&Removal>) = stage
             .iter()
-            .partition(|removal| waits_for_access(removal, &standing));
+            .partition(|removal| waits_for_access(&removal.what, &standing));
         for removal in waiting {
             report.add(Item::of(
                 removal,

@@ -3,6 +3,7 @@
 mod apply;
 mod canary;
 pub mod decisions;
+pub mod drain;
 mod edges;
 mod error;
 mod events;

@@ -80,6 +80,7 @@ where
                     .filter(|_| object.metadata.deletion_timestamp.is_none()),
                 grant_uid: grant_uid(&object.metadata)?.clone(),
                 not_after: object.annotations().get(NOT_AFTER_ANNOTATION).cloned(),
+                finalizers: object.finalizers().to_vec(),
             })
         }));
         match answer.metadata.continue_.filter(|token| !token.is_empty()) {

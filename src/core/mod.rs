@@ -18,6 +18,7 @@ mod approval;
 mod artifact;
 mod condition;
 mod decision;
+pub mod drain;
 mod effect;
 mod ending;
 mod expression;

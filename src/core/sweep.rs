@@ -72,12 +72,37 @@ pub struct Labelled {
     pub grant_uid: String,
     /// When it has to be gone, as its annotation says; none: it has no such annotation.
     pub not_after: Option<String>,
+    /// What holds it back when it is deleted.
+    pub finalizers: Vec<String>,
+}
+
+/// In which order things are removed: what gives access first, what marks it after that, what holds it last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// A binding that gives access.
+    Access,
+    /// An elevation marker.
+    Marker,
+    /// A Role.
+    Role,
+    /// A fuse.
+    Fuse,
 }
 
 impl Labelled {
     /// Whether access ends when it goes.
     pub fn gives_access(&self) -> bool {
         self.key.kind == ArtifactKind::RoleBinding && !is_marker(self.key.kind, &self.key.name)
+    }
+
+    /// When it is its turn to be removed.
+    pub fn turn(&self) -> Turn {
+        match self.key.kind {
+            ArtifactKind::RoleBinding if self.gives_access() => Turn::Access,
+            ArtifactKind::RoleBinding => Turn::Marker,
+            ArtifactKind::Role => Turn::Role,
+            ArtifactKind::Job => Turn::Fuse,
+        }
     }
 
     /// When it ends; none: it does not say so, or not as a time.
@@ -196,11 +221,11 @@ pub fn sweep(found: Vec<Labelled>, grants: &Grants, now: Timestamp, grace: Signe
             }
         };
         let [markers, roles, fuses] = &mut sweeping.rest;
-        let stage = match what.key.kind {
-            ArtifactKind::RoleBinding if what.gives_access() => &mut sweeping.access,
-            ArtifactKind::RoleBinding => markers,
-            ArtifactKind::Role => roles,
-            ArtifactKind::Job => fuses,
+        let stage = match what.turn() {
+            Turn::Access => &mut sweeping.access,
+            Turn::Marker => markers,
+            Turn::Role => roles,
+            Turn::Fuse => fuses,
         };
         stage.push(Removal { what, why, orphan });
     }
@@ -214,10 +239,8 @@ pub fn sweep(found: Vec<Labelled>, grants: &Grants, now: Timestamp, grace: Signe
 /// Whether something is left alone because access that the same fuse holds still stands: whoever is elevated stays
 /// that as long as they have it, and a fuse takes along what marks them. A Role goes all the same, since without it
 /// the binding gives nothing.
-pub fn waits_for_access(removal: &Removal, standing: &BTreeSet<ArtifactKey>) -> bool {
-    removal.what.key.kind != ArtifactKind::Role
-        && !removal.what.gives_access()
-        && standing.contains(&removal.what.key.of_fuse())
+pub fn waits_for_access(what: &Labelled, standing: &BTreeSet<ArtifactKey>) -> bool {
+    matches!(what.turn(), Turn::Marker | Turn::Fuse) && standing.contains(&what.key.of_fuse())
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What a round has seen and done, for people and for machines.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
+use std::io;
 
 use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::item::{Action, Item};
+use crate::app::table::{align, print};
 use crate::cluster::Error;
 use crate::core::Span;
 use crate::core::heartbeat::{OPERATOR_SILENCE, silence};
@@ -263,11 +264,7 @@ impl Report {
             Output::Json => serde_json::to_string(self).map_err(io::Error::other)? + "\n",
             Output::Table => self.table(),
         };
-        match io::stdout().lock().write_all(text.as_bytes()) {
-            // Whoever reads has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other,
-        }
+        print(&text)
     }
 
     fn sum_up(&mut self) {
@@ -298,22 +295,7 @@ impl Report {
         if self.items.is_empty() {
             rows.clear();
         }
-        let mut widths = [0; 6];
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        let mut text = String::new();
-        for row in &rows {
-            let cells = row
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!("{cell:width$}"));
-            text.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
-            text.push('\n');
-        }
-        text + &self.last_line() + "\n"
+        align(&rows) + &self.last_line() + "\n"
     }
 
     fn ended_ago(&self, item: &Item) -> String {

@@ -43,6 +43,7 @@ fn any_labelled() -> impl Strategy<Value = Labelled> {
             resource_version: Some("1".to_owned()),
             grant_uid: grant_uid.to_owned(),
             not_after,
+            finalizers: Vec::new(),
         },
     )
 }

@@ -24,6 +24,7 @@ fn labelled(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> Labelled
         resource_version: Some("7".to_owned()),
         grant_uid: "grant".to_owned(),
         not_after: not_after.map(str::to_owned),
+        finalizers: Vec::new(),
     }
 }
 
@@ -209,12 +210,8 @@ fn mark_and_fuse_wait_for_access_that_stands_and_its_role_does_not() {
         (ArtifactKind::RoleBinding, named(1).as_str(), false),
         (ArtifactKind::Job, named(2).as_str(), false),
     ] {
-        let removal = Removal {
-            what: labelled(kind, name, end),
-            why: Overdue::Since(at("2026-01-01T11:00:00Z")),
-            orphan: false,
-        };
-        assert_eq!(waits_for_access(&removal, &standing), waits, "{kind:?} {name}");
+        let what = labelled(kind, name, end);
+        assert_eq!(waits_for_access(&what, &standing), waits, "{kind:?} {name}");
     }
 }
 

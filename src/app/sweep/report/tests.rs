@@ -19,6 +19,7 @@ fn labelled(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> Labelled
         resource_version: Some("1".to_owned()),
         grant_uid: "grant".to_owned(),
         not_after: not_after.map(str::to_owned),
+        finalizers: Vec::new(),
     }
 }
 
