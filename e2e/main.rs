@@ -23,6 +23,7 @@ mod changes;
 mod conditions;
 mod decisions;
 mod demonstration;
+mod drain;
 mod elevation;
 mod examples;
 mod faults;
@@ -71,7 +72,7 @@ fn main() -> ExitCode {
     ]
     .concat();
     let tampering = tampering::tests();
-    let alone = [attacks::alone(), faults::tests(), sweep::tests()].concat();
+    let alone = [attacks::alone(), faults::tests(), sweep::tests(), drain::tests()].concat();
     // A part of the suite uses a part of the rights.
     let last = if arguments.filter.is_none() && arguments.skip.is_empty() {
         rights::tests()
