@@ -390,7 +390,7 @@ async fn who_keeps_asking_and_what_is_refused_is_named(_: &Suite) -> anyhow::Res
         "{said}"
     );
     ensure!(
-        began.elapsed() < Duration::from_secs(60),
+        began.elapsed() < Duration::from_mins(1),
         "after {:?}",
         began.elapsed()
     );
@@ -454,28 +454,28 @@ enum Part {
 
 impl Part {
     async fn remove(self, place: &Place<'_>) -> anyhow::Result<()> {
-        let plane = &place.suite.plane;
+        let cluster = &place.suite.plane;
         let delete = ["delete", "--wait=false", "--ignore-not-found"];
         let file = |path: &str| format!("--filename={}", in_repository(path).display());
         match self {
             Self::Crds => delete_crds(place.suite).await,
             Self::Guards => {
                 let guards = file("manifests/guards.yaml");
-                plane
+                cluster
                     .run_kubectl(&[&delete[..], &[&guards]].concat())
                     .await
                     .map(drop)
             }
             Self::Namespaces => {
                 let namespaces = file("manifests/namespace.yaml");
-                plane
+                cluster
                     .run_kubectl(&[&delete[..], &[&namespaces]].concat())
                     .await
                     .map(drop)
             }
             Self::GrantsNamespace => {
                 let namespace = ["namespace", place.name.as_str()];
-                plane
+                cluster
                     .run_kubectl(&[&delete[..], &namespace].concat())
                     .await
                     .map(drop)

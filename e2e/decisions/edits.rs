@@ -124,9 +124,9 @@ async fn an_approval_is_void_when_the_policy_lists_its_approver_no_more(suite: &
 }
 
 async fn widen(place: &Place<'_>, role: &str) -> anyhow::Result<()> {
-    let rules = json!([{"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["list"]}]);
+    let wider = json!([{"apiGroups": [""], "resources": ["pods", "services"], "verbs": ["list"]}]);
     let roles = Api::<ClusterRole>::all(place.suite.admin.clone());
-    let patch = Patch::Merge(json!({"rules": rules}));
+    let patch = Patch::Merge(json!({"rules": wider}));
     roles.patch(role, &PatchParams::default(), &patch).await?;
     Ok(())
 }

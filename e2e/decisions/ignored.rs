@@ -265,9 +265,9 @@ async fn a_service_account_neither_approves_nor_denies_and_revokes_if_it_may(
         .await?;
     place.in_state(&grant.name_any(), "AwaitingApproval").await?;
     let decision = place.decide_with(&revoker.client, &grant, word).await?;
-    let revoked = place.in_state(&grant.name_any(), "Revoked").await?;
+    let over = place.in_state(&grant.name_any(), "Revoked").await?;
     place.counts(&decision, "ends the access").await?;
-    let by = revoked
+    let by = over
         .status
         .and_then(|status| status.revocation)
         .and_then(|revocation| revocation.by);

@@ -174,7 +174,7 @@ async fn a_start_too_far_ahead_or_after_the_end_is_refused(suite: &Suite) -> any
     for (more, part) in [
         (
             json!({"notBefore": ahead(30 * 24 + 1)}),
-            "spec.notBefore: ".to_owned() + &ahead(30 * 24 + 1).get(..19).unwrap_or_default(),
+            "spec.notBefore: ".to_owned() + ahead(30 * 24 + 1).get(..19).unwrap_or_default(),
         ),
         (
             json!({"notBefore": ahead(30 * 24 + 1)}),
