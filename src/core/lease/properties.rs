@@ -19,7 +19,7 @@ enum Happening {
     Act { place: usize, lost: bool },
     /// The oldest request of a process reaches the API server.
     Arrive { place: usize },
-    /// Its oldest answer reaches it, or is lost.
+    /// The answer to what it waits for reaches it, or is lost.
     Answer { place: usize, lost: bool },
     /// Its watch delivers the Lease as it was so many versions ago.
     Watch { place: usize, behind: usize },
@@ -42,15 +42,18 @@ enum Answer {
     Conflict,
 }
 
+/// Tells requests apart: an answer never reaches anybody who waits for another, or who was started since.
+type Serial = usize;
+
 struct Process {
     candidate: Candidate,
     /// How fast its clock runs, in thousandths, and what it showed at first.
     rate: u32,
     offset: Duration,
-    /// When what is under way was sent, by its clock.
-    sent: Option<Duration>,
-    requests: VecDeque<Request>,
-    answers: VecDeque<Answer>,
+    /// What is under way, and when it was sent, by its clock.
+    sent: Option<(Serial, Duration)>,
+    requests: VecDeque<(Serial, Request)>,
+    answer: Option<Answer>,
 }
 
 struct World {
@@ -59,6 +62,7 @@ struct World {
     versions: Vec<LeaseFacts>,
     processes: Vec<Process>,
     born: u64,
+    serial: Serial,
 }
 
 fn process(place: usize, born: u64, rate: u32, offset: Duration) -> Process {
@@ -68,7 +72,7 @@ fn process(place: usize, born: u64, rate: u32, offset: Duration) -> Process {
         offset,
         sent: None,
         requests: VecDeque::new(),
-        answers: VecDeque::new(),
+        answer: None,
     }
 }
 
@@ -96,6 +100,7 @@ impl World {
             versions: Vec::new(),
             processes,
             born: 0,
+            serial: 0,
         }
     }
 
@@ -149,35 +154,39 @@ impl World {
         if lost {
             process.candidate.failed(clock);
         } else {
-            process.sent = Some(clock);
-            process.requests.push_back(request);
+            self.serial += 1;
+            process.sent = Some((self.serial, clock));
+            process.requests.push_back((self.serial, request));
         }
     }
 
     fn arrive(&mut self, place: usize) {
-        let Some(request) = self.processes[place].requests.pop_front() else {
+        let Some((serial, request)) = self.processes[place].requests.pop_front() else {
             return;
         };
         let answer = match request {
             Request::Read => Answer::Read(self.versions.last().cloned()),
             Request::Write(write) => self.store(&write).map_or(Answer::Conflict, Answer::Wrote),
         };
-        self.processes[place].answers.push_back(answer);
+        let process = &mut self.processes[place];
+        if process.sent.is_some_and(|(awaited, _)| awaited == serial) {
+            process.answer = Some(answer);
+        }
     }
 
     fn answer(&mut self, place: usize, lost: bool) {
         let now = self.now;
         let process = &mut self.processes[place];
         let clock = process.clock(now);
-        let Some(sent) = process.sent else { return };
+        let Some((_, sent)) = process.sent else { return };
         if lost {
             // What was sent may yet arrive.
             process.sent = None;
-            process.answers.clear();
+            process.answer = None;
             process.candidate.failed(clock);
             return;
         }
-        let Some(answer) = process.answers.pop_front() else {
+        let Some(answer) = process.answer.take() else {
             return;
         };
         process.sent = None;
