@@ -149,7 +149,7 @@ async fn case(ground: &Ground<'_>, story: Story, last: Last) -> anyhow::Result<O
     let first = ground.operator(Some(&proxy)).await?;
     // Once it grants, it has judged the policies: from then on lives are alike.
     let warm = ground
-        .ask(ground.namespace(1)?, json!({"duration": "1s"}))
+        .ask(ground.namespace(1)?, json!({"duration": "10s"}))
         .await?;
     ground.is_active(&warm).await?;
     let killed_after = Arc::<Mutex<Option<String>>>::default();

@@ -1,7 +1,8 @@
 //! Conditions of a policy: what has to be true of a request besides what its other fields say.
 
 use super::admit::{Question, duration};
-use super::{Evidence, Expression, NamespaceFacts, Problem, Refusal};
+use super::approval::Demands;
+use super::{Approval, Evidence, Expression, NamespaceFacts, Problem, Refusal};
 use crate::api::{RequestCondition, reasons};
 
 /// A condition whose expression is known to be good.
@@ -57,8 +58,17 @@ pub(super) fn unmet(question: &Question<'_>) -> Vec<Refusal> {
     policy.conditions.iter().filter_map(refusal).collect()
 }
 
+/// Whom it takes, if people are asked about this request.
+pub(super) fn demanded<'a>(question: &Question<'a>) -> Option<&'a Demands> {
+    match &question.policy.approval {
+        Approval::Never => None,
+        Approval::Always(demands) => Some(demands),
+        Approval::When(expression, demands) => asks_people(question, expression).then_some(demands),
+    }
+}
+
 /// Whether people are asked about a request: what the expression says, and if it cannot be judged, yes.
-pub(super) fn asks_people(question: &Question<'_>, expression: &Expression) -> bool {
+fn asks_people(question: &Question<'_>, expression: &Expression) -> bool {
     question
         .namespace
         .is_none_or(|namespace| expression.holds(&evidence(question, namespace)).unwrap_or(true))

@@ -4,12 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::approval::Demands;
-use super::policy::lists;
 use super::status;
 use super::{Identity, Request};
 use crate::api::{
-    AccessDecision, AccessDecisionStatus, AccessGrant, DecisionKind, Principal, StandsAgainst, conditions,
-    reasons,
+    AccessDecision, AccessDecisionStatus, AccessGrant, DecisionKind, StandsAgainst, conditions, reasons,
 };
 
 /// Longest message of a verdict.
@@ -183,12 +181,6 @@ impl Decision {
         !matches!(self.recorded, Some(Standing::Counted | Standing::Ignored))
     }
 
-    /// Whether these list whoever decided. A service account is never one of a group of approvers: whoever may edit
-    /// its namespace can act as it.
-    pub fn is_listed(&self, approvers: &[Principal]) -> bool {
-        self.decider.service_account().is_none() && lists(approvers, &self.decider).is_some()
-    }
-
     /// Whether it is by whoever asked or gets the access.
     fn is_own(&self, request: &Request) -> bool {
         self.decider.username == request.requester.username || self.decider.as_subject() == request.subject
@@ -236,7 +228,7 @@ impl Decision {
                 Some(Standing::Ignored) => false,
                 Some(Standing::Waiting) | None => {
                     self.is_own(request)
-                        || demands.is_some_and(|demands| demands.lists(self))
+                        || demands.is_some_and(|demands| demands.lists(&self.decider))
                         || self.authority == Authority::Held
                 }
             }

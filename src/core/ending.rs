@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::live::Live;
 use crate::api::{RevocationCause, reasons};
 
 /// How a grant ends.
@@ -21,17 +20,6 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// That of a live grant at its recorded end.
-    pub(super) fn at_its_time(live: &Live<'_>) -> Self {
-        Self {
-            cause: RevocationCause::DeadlineReached,
-            message: format!("the end was reached at {}", live.expires_at),
-            by: None,
-            due: live.expires_at,
-            was_active: live.active,
-        }
-    }
-
     /// The state of a grant that ended so.
     pub fn state(&self) -> &'static str {
         match self.cause {

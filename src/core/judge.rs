@@ -3,15 +3,16 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::admit::{Question, admit, readmit};
-use super::approval::{Ballot, Demands, Missing, describe_approvals, describe_void, tally};
-use super::condition::{asks_people, unmet};
+use super::admit::{admit, readmit};
+use super::approval::{Demands, Missing, describe_approvals, describe_void};
+use super::condition::{demanded, unmet};
 use super::decision::Judged;
 use super::facts::{Input, NamespaceFacts, PolicyFacts};
 use super::live::{POLICY_GONE_GRACE, POLICY_GRACE};
 use super::self_test::Standing;
+use super::tally::{Ballot, tally};
 use super::verdict::{denied, known_demands, too_late, unattested_decisions, without_effect};
-use super::{Approval, Decision, Ending, Policy, Refusal, Refusals, Request, Resolved, resolve};
+use super::{Decision, Ending, Policy, Refusal, Refusals, Request, Resolved, resolve};
 use crate::api::{AccessGrantStatus, ApprovalRecord, RevocationCause, conditions, reasons};
 
 /// The answer.
@@ -276,15 +277,6 @@ fn answer<'a>(
     }
     within_limits(policy, &resolved, input.rivals)?;
     Ok(Answer::Grant(waiting(String::new(), now)))
-}
-
-/// Whom it takes, if people are asked about this request.
-pub(super) fn demanded<'a>(question: &Question<'a>) -> Option<&'a Demands> {
-    match &question.policy.approval {
-        Approval::Never => None,
-        Approval::Always(demands) => Some(demands),
-        Approval::When(expression, demands) => asks_people(question, expression).then_some(demands),
-    }
 }
 
 fn revoked_before(input: &Input<'_>, request: &Request, now: Timestamp) -> Result<(), Refusal> {

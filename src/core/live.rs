@@ -6,10 +6,10 @@ use super::act_as::allows_exactly;
 use super::admit::{Question, admit, readmit};
 use super::approval::standing;
 use super::artifact::{ArtifactKey, artifacts, is_marker};
+use super::condition::demanded;
 use super::effect::Target;
 use super::ending::Ending;
 use super::facts::{Found, Identities, Input, PolicyFacts, RoleFacts};
-use super::judge::demanded;
 use super::policy::{Access, Policy};
 use super::rules::{covers, escalating, outlasting};
 use super::verdict::revoking;
@@ -92,6 +92,19 @@ impl<'a> Live<'a> {
             .filter(|found| !self.records(found))
             .map(Target::from);
         recorded.chain(others).collect()
+    }
+}
+
+impl Ending {
+    /// That of a live grant at its recorded end.
+    pub(super) fn at_its_time(live: &Live<'_>) -> Self {
+        Self {
+            cause: RevocationCause::DeadlineReached,
+            message: format!("the end was reached at {}", live.expires_at),
+            by: None,
+            due: live.expires_at,
+            was_active: live.active,
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! A policy, parsed: after this nothing in it can be wrong.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use kube::core::{Expression, Selector, SelectorExt as _};
 use regex::{Regex, RegexBuilder};
@@ -9,7 +8,7 @@ use regex::{Regex, RegexBuilder};
 use super::act_as;
 use super::rules::{NotNarrowable, canonical, escalating, narrow};
 use super::window::Window;
-use super::{Approval, Condition, Identity, Settings, Span, SpanError};
+use super::{Approval, Condition, Identity, Problem, Settings, Span, SpanError};
 use crate::api::{
     self, AccessPolicy, Escalation, Narrowing, OnChange, Principal, PrincipalKind, RoleKind, Rule, Selection,
     SelectorOperator, Subject, SubjectKind,
@@ -109,31 +108,6 @@ pub enum Access {
         /// What happens when that role changes, or the service account is made again.
         on_change: OnChange,
     },
-}
-
-/// One thing wrong with a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Field of the policy, as a path.
-    pub field: String,
-    /// What is wrong and what would be accepted.
-    pub message: String,
-}
-
-impl Problem {
-    /// A problem of one field.
-    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            message: message.into(),
-        }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
 }
 
 impl Policy {
@@ -246,7 +220,7 @@ impl Policy {
 
     /// Whether this identity may ask.
     pub fn lists_requester(&self, identity: &Identity) -> bool {
-        lists(&self.requesters, identity).is_some()
+        identity.listed_in(&self.requesters).is_some()
     }
 
     /// Whether this subject, not being the requester, may receive access.
@@ -305,21 +279,6 @@ impl Policy {
             .iter()
             .find(|entitlement| entitlement.name == name)
     }
-}
-
-/// The first of these that is this identity, or a group it is in.
-pub(super) fn lists<'a>(principals: &'a [Principal], identity: &Identity) -> Option<&'a Principal> {
-    principals.iter().find(|principal| match principal.kind {
-        PrincipalKind::User => identity.service_account().is_none() && principal.name == identity.username,
-        PrincipalKind::Group => identity.groups.contains(&principal.name),
-        PrincipalKind::ServiceAccount => {
-            identity.service_account()
-                == Some((
-                    principal.namespace.as_deref().unwrap_or_default(),
-                    principal.name.as_str(),
-                ))
-        }
-    })
 }
 
 fn listed(principals: &[Principal]) -> String {

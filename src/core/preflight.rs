@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
+use super::Problem;
 use super::act_as::{allows_exactly, impersonation};
 use super::facts::{Identities, RoleFacts, RoleName, Roles};
-use super::policy::{Access, Policy, Problem};
+use super::policy::{Access, Policy};
 use super::rules::{covers, describe, escalating};
 use super::status::condition;
 use crate::api::{AccessPolicy, AccessPolicyStatus, Escalation, RoleKind, Rule, conditions, reasons};

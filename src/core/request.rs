@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use super::status::micro_time;
 use super::{Refusal, Refusals, Span};
-use crate::api::{AccessGrant, EntitlementRequest, Reference, Subject, UserInfo, reasons};
+use crate::api::{
+    AccessGrant, EntitlementRequest, Principal, PrincipalKind, Reference, Subject, UserInfo, reasons,
+};
 
 /// Prefix by which the API server names service accounts as users.
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
@@ -33,6 +35,21 @@ impl Identity {
         self.username
             .strip_prefix(SERVICE_ACCOUNT_PREFIX)?
             .split_once(':')
+    }
+
+    /// The first of these that is this identity, or a group it is in.
+    pub fn listed_in<'a>(&self, principals: &'a [Principal]) -> Option<&'a Principal> {
+        principals.iter().find(|principal| match principal.kind {
+            PrincipalKind::User => self.service_account().is_none() && principal.name == self.username,
+            PrincipalKind::Group => self.groups.contains(&principal.name),
+            PrincipalKind::ServiceAccount => {
+                self.service_account()
+                    == Some((
+                        principal.namespace.as_deref().unwrap_or_default(),
+                        principal.name.as_str(),
+                    ))
+            }
+        })
     }
 
     /// This identity as the subject of access.

@@ -90,7 +90,7 @@ pub(super) fn denied(
             None
         } else {
             decision.about_oneself(request).or_else(|| match demands {
-                Some(demands) if demands.lists(decision) => None,
+                Some(demands) if demands.lists(&decision.decider) => None,
                 Some(demands) => Some(decision.not_listed(demands)),
                 None => Some(Verdict::ignored(
                     reasons::NOT_ASKED,

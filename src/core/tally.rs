@@ -1,0 +1,176 @@
+//! Counts approvals: those on record, and what people have decided since.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Request;
+use super::approval::{Demands, Missing, Stage, describe_counted, standing};
+use super::decision::{Decision, Verdict};
+use crate::api::{ApprovalRecord, DecisionKind, Principal, reasons};
+
+/// How the approvals of a request stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// Every approval, those that do not count any more among them.
+    pub approvals: Vec<ApprovalRecord>,
+    /// What was made of each decision that was looked at, by its uid.
+    pub verdicts: Vec<(String, Verdict)>,
+    /// Who is still missing; nobody, once it is approved.
+    pub missing: Option<Missing>,
+}
+
+/// What people are asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Ballot<'a> {
+    /// Whose yes it takes.
+    pub demands: &'a Demands,
+    /// The request.
+    pub request: &'a Request,
+    /// Hash of the access that it would give now.
+    pub hash: &'a str,
+    /// Until when: what is decided later comes too late, whenever it is looked at.
+    pub until: Timestamp,
+}
+
+/// Counts approvals: those recorded, as far as they still stand, and those among `decisions` that nobody has judged
+/// yet, in their order. A decision of a later stage waits for it.
+pub fn tally(ballot: &Ballot<'_>, recorded: &[ApprovalRecord], decisions: &[Decision]) -> Tally {
+    let demands = ballot.demands;
+    let approvals = standing(demands, ballot.request, ballot.hash, recorded);
+    let mut tally = Tally {
+        missing: demands.missing(&approvals),
+        approvals,
+        verdicts: Vec::new(),
+    };
+    let mut open: Vec<&Decision> = decisions
+        .iter()
+        .filter(|decision| decision.kind == DecisionKind::Approve && decision.is_open())
+        .collect();
+    // A decision that was early is looked at again when its stage has come.
+    loop {
+        let before = open.len();
+        open.retain(|decision| tally.consider(ballot, decision));
+        if open.len() == before {
+            break;
+        }
+    }
+    let waiting = open.iter().map(|decision| {
+        let stage = demands
+            .stage_of(&decision.decider)
+            .map_or("its stage", |stage| stage.name.as_str());
+        let message = format!("counts when stage {stage} is asked");
+        (decision.uid.clone(), Verdict::waiting(message))
+    });
+    tally.verdicts.extend(waiting);
+    tally
+}
+
+impl Tally {
+    /// Takes one decision in. Answers whether it has to wait.
+    fn consider(&mut self, ballot: &Ballot<'_>, decision: &Decision) -> bool {
+        let verdict = match self.place(ballot, decision) {
+            Place::Ignored(verdict) => verdict,
+            Place::Later => return true,
+            Place::Recorded(message) => Verdict::counted(message),
+            Place::Stage(stage, approver) => {
+                let record = ApprovalRecord {
+                    stage: stage.name.clone(),
+                    username: decision.decider.username.clone(),
+                    approver: approver.clone(),
+                    access_hash: ballot.hash.to_owned(),
+                    decision: decision.name.clone(),
+                    decision_uid: decision.uid.clone(),
+                    decided_at: Time(decision.made_at),
+                    void: None,
+                };
+                self.approvals.push(record.clone());
+                self.missing = ballot.demands.missing(&self.approvals);
+                Verdict::counted(describe_counted(&record, &self.approvals, Some(ballot.demands)))
+            }
+        };
+        self.verdicts.push((decision.uid.clone(), verdict));
+        false
+    }
+
+    fn place<'a>(&self, ballot: &Ballot<'a>, decision: &Decision) -> Place<'a> {
+        let Ballot {
+            demands,
+            request,
+            hash,
+            until,
+        } = *ballot;
+        let ignored = |reason, message: String| Place::Ignored(Verdict::ignored(reason, message));
+        // Recorded before, and not yet told: whoever wrote it down died then.
+        if let Some(record) = self
+            .approvals
+            .iter()
+            .find(|record| record.decision_uid == decision.uid)
+        {
+            return Place::Recorded(describe_counted(record, &self.approvals, Some(demands)));
+        }
+        if let Some(verdict) = decision.about_oneself(request) {
+            return Place::Ignored(verdict);
+        }
+        if decision.made_at >= until {
+            return ignored(reasons::TOO_LATE, format!("people were asked until {until}"));
+        }
+        if demands.stage_of(&decision.decider).is_none() {
+            return Place::Ignored(decision.not_listed(demands));
+        }
+        if let Some(record) = self
+            .approvals
+            .iter()
+            .find(|record| record.void.is_none() && record.username == decision.decider.username)
+        {
+            return ignored(
+                reasons::ALREADY_APPROVED,
+                format!(
+                    "{} has approved already, in stage {}",
+                    record.username, record.stage
+                ),
+            );
+        }
+        if decision.access_hash.as_deref() != Some(hash) {
+            return ignored(
+                reasons::ACCESS_CHANGED,
+                format!(
+                    "approves {}, but what is asked for is {hash}: look at the grant again and approve that",
+                    decision.access_hash.as_deref().unwrap_or("nothing"),
+                ),
+            );
+        }
+        let Some(missing) = &self.missing else {
+            return ignored(
+                reasons::NOT_ASKED,
+                "enough people have approved already".to_owned(),
+            );
+        };
+        let current = demands
+            .stages
+            .iter()
+            .position(|stage| stage.name == missing.stage);
+        let mut places = demands.stages.iter().enumerate().filter_map(|(position, stage)| {
+            let approver = stage.lists(&decision.decider)?;
+            (Some(position) >= current).then_some((position, stage, approver))
+        });
+        match places.next() {
+            None => ignored(
+                reasons::NOT_ASKED,
+                format!(
+                    "the stages that list them are complete; {} is asked",
+                    missing.stage
+                ),
+            ),
+            Some((position, stage, approver)) if Some(position) == current => Place::Stage(stage, approver),
+            Some(_) => Place::Later,
+        }
+    }
+}
+
+/// Where an approval counts.
+enum Place<'a> {
+    Ignored(Verdict),
+    Recorded(String),
+    Stage(&'a Stage, &'a Principal),
+    Later,
+}
