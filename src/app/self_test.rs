@@ -269,7 +269,9 @@ impl SelfTest {
         let changed = finding.note(answer);
         let breached = finding.is_breached();
         if changed && breached {
-            // What is wrong here may be wrong everywhere, and the guards themselves may say what it is.
+            // What is wrong here may be wrong everywhere, and the guards themselves may say what it is: until they have
+            // been compared nobody is given anything.
+            findings.specs.last = None;
             findings.specs.due = now;
         }
         let concerned = match findings.known(namespace) {
@@ -387,14 +389,22 @@ impl Findings {
 
     /// What keeps access from being given anywhere.
     fn wrong(&self) -> Option<String> {
-        if !self.specs.is_proof() {
-            let breach = self.specs.last.as_ref().and_then(|(last, _)| last.breach());
-            return Some(match (breach, &self.specs.silence) {
-                (Some(why), _) => why.to_owned(),
-                (None, Some(why)) => format!("they could not be compared: {why}"),
-                (None, None) => "not compared yet".to_owned(),
-            });
+        if self.specs.is_proof() {
+            return self.breached_somewhere();
         }
+        let breach = self.specs.last.as_ref().and_then(|(last, _)| last.breach());
+        breach
+            .map(ToOwned::to_owned)
+            .or_else(|| self.breached_somewhere())
+            .or_else(|| {
+                let why = self.specs.silence.as_ref()?;
+                Some(format!("they could not be compared: {why}"))
+            })
+            .or_else(|| Some("not compared yet".to_owned()))
+    }
+
+    /// The first namespace in which a forgery was not refused.
+    fn breached_somewhere(&self) -> Option<String> {
         let mut breaches: Vec<(&String, &str)> = self
             .namespaces
             .iter()

@@ -199,6 +199,37 @@ async fn guards_that_are_removed_are_noticed_within_a_minute_and_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_forgery_that_is_accepted_anywhere_stops_access_everywhere_until_the_guards_were_compared() {
+    let bed = Bed::new(&["a", "b"]);
+    let _synced = bed.run();
+    for name in ["a", "b"] {
+        assert_eq!(bed.test.standing(&grant(name)).await, Standing::InForce);
+    }
+    sleep(Duration::from_secs(1)).await;
+    let (compared, forged) = bed.asked();
+    let more = async |done: fn((usize, usize)) -> usize, than: usize| {
+        let waiting = async {
+            while done(bed.asked()) == than {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(2 * EVERY, waiting).await.unwrap();
+    };
+    // The minute's comparison still finds them in force; the trial after it does not.
+    more(|asked| asked.0, compared).await;
+    sleep(ANSWERS_IN).await;
+    bed.says(Ok(breached("curfew-decider is absent")), Ok(breached("accepted")));
+    more(|asked| asked.1, forged).await;
+    sleep(ANSWERS_IN).await;
+    assert_eq!(bed.asked(), (compared + 1, forged + 1));
+    for name in ["a", "b"] {
+        let standing = bed.test.standing(&grant(name)).await;
+        assert!(standing.breach().is_some(), "{name}: {standing:?}");
+    }
+    assert_eq!(bed.asked(), (compared + 2, forged + 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn grants_that_wait_are_looked_at_again_when_the_guards_are_back_and_have_proved_it() {
     let mut bed = Bed::new(&["prod"]);
     bed.says(Ok(breached("absent")), Ok(Standing::InForce));
