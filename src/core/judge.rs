@@ -26,8 +26,11 @@ pub(super) enum Answer<'a> {
     },
     /// The admission guards have to stand.
     HoldForGuards(&'static str, &'a str),
-    /// It was admitted before, and nobody knows whether the guards stand: nothing is said anew.
-    Stay,
+    /// It was admitted before, and for the moment nobody knows whether it would be now: nothing is said anew.
+    Stay {
+        /// When to look again though nothing has changed.
+        until: Option<Timestamp>,
+    },
     /// No, for good.
     Deny(Refusals),
     /// Somebody who may took it back.
@@ -137,7 +140,7 @@ fn held_for_guards<'a>(input: &Input<'a>) -> Option<Judgement<'a>> {
         Standing::Unproven(why) if unattested => {
             judgement(Answer::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why))
         }
-        Standing::Unproven(_) if accepted => judgement(Answer::Stay),
+        Standing::Unproven(_) if accepted => judgement(Answer::Stay { until: None }),
         Standing::Unproven(why) => judgement(Answer::HoldForGuards(reasons::GUARDS_UNPROVEN, why)),
         Standing::InForce if unattested => judgement(Answer::Deny(
             Refusal::new(
@@ -163,16 +166,19 @@ fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a Policy, An
             format!("cannot be used: {why}"),
         ),
     };
-    // What people have looked at already waits as long as live access would.
-    let grace = if is_accepted(input.grant.status.as_ref()) {
-        POLICY_GONE_GRACE
+    let since = since.max(created(input));
+    let after = |grace| since.saturating_add(grace).unwrap_or(Timestamp::MAX);
+    // What people have looked at already waits as long as live access would. A policy that was edited, or an operator
+    // that has just begun, is judged in a moment: a thousand requests that wait need not say so.
+    let until = if is_accepted(input.grant.status.as_ref()) {
+        let soon = after(POLICY_GRACE);
+        if now < soon {
+            return Err(Answer::Stay { until: Some(soon) });
+        }
+        after(POLICY_GONE_GRACE)
     } else {
-        POLICY_GRACE
+        after(POLICY_GRACE)
     };
-    let until = since
-        .max(created(input))
-        .saturating_add(grace)
-        .unwrap_or(Timestamp::MAX);
     let refusal = Refusal::new(reason, "spec.policyRef.name", format!("policy {name} {why}"));
     Err(if now < until {
         Answer::Hold {

@@ -69,7 +69,7 @@ fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
             until,
         } => hold(input, reason, &message, now).waking(until),
         Answer::HoldForGuards(reason, why) => hold_for_guards(input, reason, why, now),
-        Answer::Stay => Plan::default(),
+        Answer::Stay { until } => until.map_or_else(Plan::default, Plan::wait_until),
         Answer::Deny(refusals) => return deny(input, &refusals, judged, now),
         Answer::Withdraw(ending) => return withdraw(input, ending, judged),
         Answer::Await(waiting) => wait_for_people(input, *waiting, now),

@@ -458,6 +458,32 @@ fn access_that_a_policy_would_ask_more_people_about_ends_unless_it_says_to_keep_
     assert_eq!(stands(&under(active, &keeping).pass()).0, "Active");
 }
 
+#[test]
+fn what_waits_for_people_says_nothing_while_its_policy_is_judged_anew_and_outlasts_its_absence_for_a_minute()
+{
+    let absent = awaiting(&manual()).after(seconds(60)).but(|it| {
+        it.policy = PolicyFacts::Absent {
+            since: it.now,
+            why: "does not exist".to_owned(),
+            text: None,
+        };
+    });
+    let since = absent.now;
+    assert_eq!(
+        absent.plan(),
+        Plan::wait_until(since.checked_add(seconds(5)).unwrap())
+    );
+    let held = absent.after(seconds(5)).pass();
+    assert_eq!(stands(&held).0, "Pending");
+    let back = held
+        .clone()
+        .after(seconds(54))
+        .but(|it| it.policy = manual().ready())
+        .pass();
+    assert_eq!(stands(&back).0, "AwaitingApproval");
+    assert_eq!(stands(&held.after(seconds(55)).pass()).0, "Denied");
+}
+
 // SelfServe.
 
 #[test]
