@@ -115,6 +115,10 @@ fn main() -> ExitCode {
         .map(|test| trial(test, &suite, &runtime))
         .collect();
     failed |= libtest_mimic::run(&one_by_one, trials).has_failed();
+    if let Err(error) = runtime.block_on(suite.clear()) {
+        eprintln!("what the first parts left does not go: {error:#}");
+        failed = true;
+    }
     let stopped = runtime.block_on(suite.operator.terminate());
     if let Err(error) = &stopped {
         eprintln!("the operator did not stop: {error:#}");

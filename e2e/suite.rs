@@ -72,6 +72,33 @@ pub struct Suite {
 }
 
 impl Suite {
+    /// Ends whatever requests the tests so far have left, those that wait for people among them: each operator that is
+    /// started later would look after them, and try the guards in all of their namespaces.
+    pub async fn clear(&self) -> anyhow::Result<()> {
+        let all = Api::<AccessGrant>::all(self.admin.clone());
+        for grant in all.list(&ListParams::default()).await? {
+            let namespace = grant.namespace().unwrap_or_default();
+            let grants = Api::<AccessGrant>::namespaced(self.admin.clone(), &namespace);
+            match grants
+                .delete(&grant.name_any(), &DeleteParams::background())
+                .await
+            {
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                other => {
+                    drop(other.with_context(|| format!("cannot delete {namespace}/{}", grant.name_any()))?)
+                }
+            }
+        }
+        eventually("no grant is left", 4 * SOON, async || {
+            let left = all.list_metadata(&ListParams::default()).await;
+            match left.map_err(|error| error.to_string())?.items.as_slice() {
+                [] => Ok(()),
+                [one, ..] => Err(format!("{:?} {:?}", one.metadata.namespace, one.metadata.name)),
+            }
+        })
+        .await
+    }
+
     /// Starts the control plane, installs Curfew and starts the operator.
     pub async fn start() -> anyhow::Result<Self> {
         let plane = Plane::start().await?;
