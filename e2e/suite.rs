@@ -79,14 +79,13 @@ impl Suite {
         for grant in all.list(&ListParams::default()).await? {
             let namespace = grant.namespace().unwrap_or_default();
             let grants = Api::<AccessGrant>::namespaced(self.admin.clone(), &namespace);
-            match grants
+            let deleted = grants
                 .delete(&grant.name_any(), &DeleteParams::background())
-                .await
+                .await;
+            if let Err(error) = deleted
+                && !matches!(&error, kube::Error::Api(status) if status.code == 404)
             {
-                Err(kube::Error::Api(status)) if status.code == 404 => {}
-                other => {
-                    drop(other.with_context(|| format!("cannot delete {namespace}/{}", grant.name_any()))?)
-                }
+                return Err(error).with_context(|| format!("cannot delete {namespace}/{}", grant.name_any()));
             }
         }
         eventually("no grant is left", 4 * SOON, async || {
