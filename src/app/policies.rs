@@ -135,10 +135,14 @@ pub struct Judge {
 impl Judge {
     async fn judge(&self, name: &str) -> Result<Judged, Error> {
         let edges = &self.passes.edges;
-        let Some(parsed) = edges.index.parsed_policy(name) else {
+        if !edges.index.has_policy(name) {
             return Ok(Judged::Done);
-        };
+        }
         let Some(policy) = self.policies.get(&ObjectRef::new(name)) else {
+            return Ok(Judged::NotYet);
+        };
+        // A verdict on new rules under an old generation would count for nothing, and nobody would look again.
+        let Some(parsed) = edges.index.parsed_policy(&policy) else {
             return Ok(Judged::NotYet);
         };
         let verdict = self.verdict(parsed).await?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use jiff::Timestamp;
 
 use super::keys::{GrantKey, Held};
-use crate::api::{AccessGrant, ArtifactKind, RoleKind, Subject, reasons};
+use crate::api::{AccessGrant, AccessPolicy, ArtifactKind, RoleKind, Subject, reasons};
 use crate::core::{ArtifactKey, Identities, NamespaceFacts, Policy, PolicyFacts, Problem, Roles, Settings};
 use state::{Brief, Judged, PolicyEntry, State};
 
@@ -117,12 +117,19 @@ impl Index {
         state.grants_where(|_, brief| brief.policy == name)
     }
 
-    /// A policy's parsed form and problems.
-    pub fn parsed_policy(&self, name: &str) -> Option<Result<Arc<Policy>, Vec<Problem>>> {
-        self.read()
-            .policies
-            .get(&name.to_owned())
-            .map(|entry| entry.policy.0.clone())
+    /// The parsed form and the problems of this copy of a policy; `None` if the watch has delivered another version of
+    /// it, or its deletion: while it lists anew, a store still has the one from before.
+    pub fn parsed_policy(&self, copy: &AccessPolicy) -> Option<Result<Arc<Policy>, Vec<Problem>>> {
+        let state = self.read();
+        let entry = state.policies.get(copy.metadata.name.as_ref()?)?;
+        let same = copy.metadata.uid.as_ref() == Some(&entry.uid)
+            && copy.metadata.generation.unwrap_or_default() == entry.generation;
+        same.then(|| entry.policy.0.clone())
+    }
+
+    /// Whether the watch has delivered a policy of that name.
+    pub fn has_policy(&self, name: &str) -> bool {
+        self.read().policies.get(&name.to_owned()).is_some()
     }
 
     /// Whether people may be asked about requests under that policy.

@@ -322,3 +322,29 @@ fn a_grant_that_goes_leaves_the_decisions_about_it_to_be_judged() {
         assert_eq!(names, ["new", "waits"], "{gone:?}");
     }
 }
+
+/// A verdict on new rules under the generation of the old ones would count for nothing.
+#[test]
+fn a_copy_of_a_policy_is_judged_only_by_what_it_says_itself() {
+    let index = index();
+    let policy = |uid: &str, generation| {
+        let policy = serde_json::json!({
+            "apiVersion": "access.curfew.dev/v1alpha1",
+            "kind": "AccessPolicy",
+            "metadata": {"name": "p", "uid": uid, "generation": generation},
+            "spec": {
+                "namespaceSelector": {},
+                "requesters": [{"kind": "Group", "name": "developers"}],
+                "path": "Automatic",
+                "duration": {"default": "1h", "max": "1h"},
+                "entitlements": [{"name": "look", "role": {"kind": "ClusterRole", "name": "view"}}],
+            },
+        });
+        serde_json::from_value::<AccessPolicy>(policy).unwrap()
+    };
+    index.policy(&Event::Apply(policy("one", 2)), Timestamp::UNIX_EPOCH);
+    assert!(index.parsed_policy(&policy("one", 2)).is_some());
+    for other in [policy("one", 1), policy("one", 3), policy("another", 2)] {
+        assert!(index.parsed_policy(&other).is_none(), "{:?}", other.metadata);
+    }
+}
