@@ -20,8 +20,9 @@ use tokio::sync::Semaphore;
 
 /// How many requests are under way at once.
 const WORKERS: usize = 16;
-/// What the name of its bindings begins with; the uid of the grant follows.
-pub const PREFIX: &str = "curfew-bare-";
+/// What the name of its bindings begins with; the uid of the grant follows. Names that begin with `curfew-` are
+/// reserved.
+pub const PREFIX: &str = "bare-";
 /// The line it prints when it has seen the grants that are there.
 pub const READY: &str = "ready";
 

@@ -1,4 +1,5 @@
-//! Who is measured: Curfew, or the bare client, each as a process of its own with the same account.
+//! Who is measured: Curfew, or the bare client, each as a process of its own with an account of its own: the guards let nobody
+//! else do what only Curfew may, and Curfew nothing else.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,6 +14,10 @@ use crate::harness::{Guard, Guarded, Operator, OperatorOptions, Plane, eventuall
 
 /// How long the bare client may take to be ready, and either to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The namespace and the name of the bare client's account, as in `policy.yaml`. The namespace is one whose accounts'
+/// requests are in the audit log.
+const ACCOUNT: (&str, &str) = ("curfew-system", "bare");
 
 /// Each bare client has a log of its own.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
@@ -140,7 +145,7 @@ impl Running {
 
 async fn start_bare(plane: &Plane) -> anyhow::Result<Guarded> {
     let name = format!("bare-{}", STARTED.fetch_add(1, Ordering::Relaxed));
-    let token = plane.service_account_token("curfew-system", "curfew").await?;
+    let token = plane.service_account_token(ACCOUNT.0, ACCOUNT.1).await?;
     let kubeconfig = plane.kubeconfig_with_token(&token, &plane.url(), &name)?;
     let log = plane.folder().join(format!("{name}.log"));
     let guard = Guard {

@@ -41,7 +41,7 @@ const fn figure(name: &'static str, reading: &'static str, unit: &'static str, l
 }
 
 /// All of them.
-pub const FIGURES: [Figure; 17] = [
+pub const FIGURES: [Figure; 19] = [
     figure(
         "revocation lag, idle, p99",
         "lag_ms.single.p99",
@@ -138,6 +138,18 @@ pub const FIGURES: [Figure; 17] = [
         "start_ms.total10000",
         "ms",
         Limit::AtMost(2000.0),
+    ),
+    figure(
+        "start to first end, 1,000 of them overdue",
+        "overdue_first_ms.total10000",
+        "ms",
+        Limit::AtMost(2000.0),
+    ),
+    figure(
+        "from first to last end of 1,000 overdue",
+        "ends_ms.overdue1000",
+        "ms",
+        Limit::AtMostTimesBare(1.5),
     ),
 ];
 

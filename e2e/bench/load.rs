@@ -174,6 +174,16 @@ impl Load {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
+    /// Deletes these grants.
+    pub async fn delete(&self, grants: &[Made]) -> anyhow::Result<()> {
+        let (api, params) = (self.grants(), DeleteParams::background());
+        stream::iter(grants.iter().map(|made| api.delete(&made.name, &params)))
+            .buffer_unordered(CREATORS)
+            .try_for_each(async |_| Ok(()))
+            .await?;
+        Ok(())
+    }
+
     /// Deletes all grants and waits until nothing of them is left.
     pub async fn clear(&self) -> anyhow::Result<()> {
         let (delete, all) = (DeleteParams::background(), ListParams::default());

@@ -1,8 +1,8 @@
 //! `make bench`: how fast Curfew gives and ends access on a real control plane, and what it costs, beside a bare
 //! client that does the least an operator could do, in the same run on the same plane.
 //!
-//! The plane's etcd waits for the disk, as in production. Both are processes of their own with the same account, and
-//! a watch of the benchmark's own says when a binding came or went. Absolute times depend on the machine and on what
+//! The plane's etcd waits for the disk, as in production. Both are processes of their own, and a watch of the
+//! benchmark's own says when a binding came or went. Absolute times depend on the machine and on what
 //! else it does; ratios of one run count.
 
 #[path = "../harness/mod.rs"]

@@ -30,6 +30,8 @@ const STANDING: Duration = Duration::from_secs(3);
 const GIVE_UP: Duration = Duration::from_mins(3);
 /// How long a process is left alone before its memory is read.
 const REST: Duration = Duration::from_secs(3);
+/// How long grants are past their end before somebody comes who ends them.
+const OVERDUE: Duration = Duration::from_secs(1);
 /// How often a process is killed and started again.
 const STARTS: usize = 3;
 
@@ -72,7 +74,7 @@ impl Scale {
 
     /// How many phases the teller tells.
     pub fn phases(&self) -> usize {
-        let starts = if self.ended > 0 { 2 } else { 0 };
+        let starts = if self.ended > 0 { 3 } else { 0 };
         1 + 2 * (1 + self.bursts.len()) + 1 + 2 + 2 + starts
     }
 }
@@ -123,6 +125,12 @@ impl Life {
         let each = self.made.iter().zip(&self.seen);
         each.filter_map(|(made, seen)| Some(milliseconds(made.end, seen.went?)))
             .collect()
+    }
+
+    /// From the first end to the last.
+    fn milliseconds_of_ends(&self) -> Option<f64> {
+        let went = || self.seen.iter().filter_map(|seen| seen.went);
+        Some(milliseconds(went().min()?, went().max()?))
     }
 
     /// From the first request to the last binding.
@@ -207,6 +215,12 @@ impl Bench<'_> {
         readings.put_times(who, &format!("lag_ms.{name}"), &all(Life::lags));
         let seconds: f64 = lives.iter().filter_map(Life::seconds_to_all).sum();
         readings.put(who, &format!("activations_per_second.{name}"), grants / seconds);
+        let ends: Vec<f64> = lives.iter().filter_map(Life::milliseconds_of_ends).collect();
+        readings.put(
+            who,
+            &format!("ends_ms.{name}"),
+            ends.iter().fold(0.0, |a, b| f64::max(a, *b)),
+        );
         let mut per_grant = |what: &str, value: f64| {
             readings.put(who, &format!("{what}_per_grant.{name}"), value / grants);
         };
@@ -290,7 +304,8 @@ impl Bench<'_> {
             self.load.ended(ended / 10, &model).await?;
             self.teller.step(format_args!("{} of {ended}", ended / 10 * part));
         }
-        self.starts(live + ended).await
+        self.starts(live + ended).await?;
+        self.overdue(made, live + ended).await
     }
 
     /// What doing nothing costs.
@@ -360,6 +375,56 @@ impl Bench<'_> {
         self.readings
             .put(Contender::Curfew, &format!("start_ms.total{total}"), median);
         Ok(())
+    }
+
+    /// A start with some grants past their end that nobody has ended, in place of those that stand: operator and
+    /// controller-manager were dead.
+    async fn overdue(&mut self, standing: Vec<Made>, total: usize) -> anyhow::Result<()> {
+        let (number, who) = (standing.len(), Contender::Curfew);
+        self.teller.phase(format_args!(
+            "{who}: a start with {total} grants, {number} of them overdue"
+        ));
+        let running = self.start(who).await?;
+        self.load.delete(&standing).await?;
+        self.until_seen("gone", &running, &standing, GIVE_UP, |seen| seen.went.is_some())
+            .await?;
+        let before = running.progress().await?.unwrap_or_default();
+        let patience = 2 * lead(who, number);
+        let end = in_so_long(patience + STANDING)?;
+        let made = self.load.burst(number, Wish::Role, end).await?;
+        self.until_seen("made", &running, &made, patience, |seen| seen.came.is_some())
+            .await?;
+        let active = |now: Progress| now.active - before.active;
+        self.until_done(&running, "active", patience, active, number)
+            .await?;
+        if let Running::Curfew(operator) = &running {
+            operator.kill9().await?;
+        }
+        self.plane.stop_controller_manager().await?;
+        sleep(until(end) + OVERDUE).await;
+        let began = Timestamp::now();
+        let running = self.start(who).await?;
+        self.until_seen("ended", &running, &made, GIVE_UP, |seen| seen.went.is_some())
+            .await?;
+        let seen = self.sightings.of(made.iter().map(|made| made.uid.as_str()))?;
+        let went = || seen.iter().filter_map(|seen| seen.went);
+        let (first, last) = (went().min().unwrap_or(began), went().max().unwrap_or(began));
+        let first_ms = milliseconds(began, first);
+        self.readings
+            .put(who, &format!("overdue_first_ms.total{total}"), first_ms);
+        let name = format!("ends_ms.overdue{number}");
+        self.readings.put(who, &name, milliseconds(first, last));
+        // The bare client has no past: it takes as long when as many end at once while it lives.
+        let alive = self
+            .readings
+            .get(Contender::Bare, &format!("ends_ms.burst{number}"));
+        if let Some(alive) = alive {
+            self.readings.put(Contender::Bare, &name, alive);
+        }
+        self.until_done(&running, "ended", GIVE_UP, |now| now.ended, number)
+            .await?;
+        self.plane.start_controller_manager().await?;
+        self.stop(running).await
     }
 
     pub(crate) async fn start(&self, who: Contender) -> anyhow::Result<Running> {
