@@ -42,13 +42,17 @@ pub enum Claim {
     TwoApprove,
     /// Ending it early.
     OneRevokes,
+    /// The fuse.
+    EndsWithCurfewDead,
+    /// The record.
+    RecordedAfterwards,
     /// The demo itself.
     LeavesNoTrace,
 }
 
 impl Claim {
     /// All of them, in the order in which they are shown.
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::NoAccessBefore,
         Self::RequesterIsFilledIn,
         Self::AccessComesAtOnce,
@@ -65,6 +69,8 @@ impl Claim {
         Self::SelfApprovalIsIgnored,
         Self::TwoApprove,
         Self::OneRevokes,
+        Self::EndsWithCurfewDead,
+        Self::RecordedAfterwards,
         Self::LeavesNoTrace,
     ];
 
@@ -86,6 +92,8 @@ impl Claim {
             Self::SelfApprovalIsIgnored => "nobody approves their own request",
             Self::TwoApprove => "with the yes of two people she has the access",
             Self::OneRevokes => "one person ends it, and it says who and why",
+            Self::EndsWithCurfewDead => "with Curfew dead the access ends all the same, at most 5 s late",
+            Self::RecordedAfterwards => "Curfew records that end when it is back",
             Self::LeavesNoTrace => "the demo leaves everything as it was",
         }
     }

@@ -8,6 +8,7 @@ mod harness;
 
 mod claims;
 mod clock;
+mod dead;
 mod decisions;
 mod interrupt;
 mod operator;

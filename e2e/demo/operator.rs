@@ -88,9 +88,9 @@ pub async fn ready(process: &Guarded) -> anyhow::Result<()> {
     }
 }
 
-/// The address in the line of the log that says `listening`.
+/// The address in the last line of the log that says `listening`: who starts again writes to the same log.
 fn listening(log: &str) -> Option<SocketAddr> {
-    log.lines().find_map(|line| {
+    log.lines().rev().find_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
         let fields = line.get("fields")?;
         let says = fields.get("message")?.as_str()? == "listening";

@@ -49,13 +49,19 @@ impl Story<'_> {
         self.screen.answer("(a token, not shown here)");
         let (kubeconfig, context) = self.stage.kubeconfig()?;
         let kubeconfig = operator::kubeconfig(&kubeconfig, &context, &token.text)?;
+        self.start_operator(&kubeconfig).await?;
+        self.operator_kubeconfig.clone_from(&kubeconfig);
+        Bystander::watch(operator::client(&kubeconfig).await?, NAMESPACE).await
+    }
+
+    /// The operator, until it is ready.
+    pub async fn start_operator(&mut self, kubeconfig: &str) -> anyhow::Result<()> {
         self.screen.command("curfew", "curfew run --listen 127.0.0.1:0");
-        let process = operator::start(&kubeconfig, self.stage.folder.path())?;
+        let process = operator::start(kubeconfig, self.stage.folder.path())?;
         let process = self.stage.operator.insert(process);
         self.screen
             .during("waiting until it says that it is ready", operator::ready(process))
-            .await?;
-        Bystander::watch(operator::client(&kubeconfig).await?, NAMESPACE).await
+            .await
     }
 
     /// The namespace and its policy.

@@ -26,8 +26,8 @@ const TOO_LONG: &str = "e2e/demo/too-long.yaml";
 const FORGED: &str = "e2e/demo/forged.yaml";
 /// A request for a role with which lasting access could be made.
 const ADMINISTRATOR: &str = "e2e/demo/souvenir.yaml";
-/// What is promised with an operator alive.
-const PROMISE: Duration = Duration::from_secs(2);
+/// What is promised with an operator alive, in milliseconds.
+const PROMISE: i64 = 2_000;
 /// How long the API server may take to act by what was installed, and anything else that has no deadline of its own.
 pub const SOON: Duration = Duration::from_mins(1);
 
@@ -38,6 +38,7 @@ pub async fn tell(stage: &mut Stage, screen: &mut Screen, claims: &mut Claims) -
         screen,
         claims,
         clock: Clock::local(),
+        operator_kubeconfig: String::new(),
     };
     story.install().await?;
     let mut bystander = story.run_the_operator().await?;
@@ -51,11 +52,12 @@ pub async fn tell(stage: &mut Stage, screen: &mut Screen, claims: &mut Claims) -
     story.refuse_a_souvenir().await?;
     story.show_the_events().await?;
     story.look_for_leftovers().await?;
-    story.let_people_decide().await
+    story.let_people_decide().await?;
+    story.outlive_the_operator(&mut bystander).await
 }
 
 /// The access whose end is waited for.
-struct Access {
+pub struct Access {
     grant_uid: String,
     expires_at: Timestamp,
 }
@@ -68,6 +70,8 @@ pub struct Story<'a> {
     pub screen: &'a mut Screen,
     /// What was claimed so far.
     pub claims: &'a mut Claims,
+    /// With what the operator speaks to the cluster, once it runs.
+    pub operator_kubeconfig: String,
     clock: Clock,
 }
 
@@ -100,7 +104,7 @@ impl Story<'_> {
         });
         let bound = bound.await?;
         let took = bound.at.duration_since(asked.at);
-        let held = took.unsigned_abs() <= PROMISE;
+        let held = took.as_millis() <= i128::from(PROMISE);
         self.claims.judge(
             self.screen,
             Claim::AccessComesAtOnce,
@@ -127,7 +131,7 @@ impl Story<'_> {
             name == Who::Alice.name(),
             &format!("it wrote {name}"),
         );
-        self.access(asked.uid).await
+        self.access(GRANT, asked.uid).await
     }
 
     async fn during(&mut self) -> anyhow::Result<()> {
@@ -152,30 +156,17 @@ impl Story<'_> {
     }
 
     async fn wait_for_the_end(&mut self, bystander: &mut Bystander, access: &Access) -> anyhow::Result<()> {
-        let end = access.expires_at;
         self.screen.step("Time runs");
         self.screen.say(&format!(
             "The access ends at {} ({}). Nobody has to do anything.",
-            self.clock.time(end),
+            self.clock.time(access.expires_at),
             self.clock.zone()
         ));
-        let deadline = Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
-        let gone = bystander.sees("the RoleBinding goes", deadline.saturating_add(SOON), |seen| {
-            seen.what == Happening::Unbound && seen.grant_uid == access.grant_uid
-        });
-        let gone = self.screen.counting_down(end, gone).await?.at;
-        let late = gone.duration_since(end);
-        let lag = gone.as_millisecond() - end.as_millisecond();
-        self.screen.step("Alice may not look into the sandbox any more");
-        self.screen.say(&format!(
-            "promised end      {}\nRoleBinding gone  {}   {lag} ms later, seen by a watch",
-            self.clock.time(end),
-            self.clock.time(gone)
-        ));
+        let lag = self.watch_it_end(bystander, access).await?;
         self.claims.judge(
             self.screen,
             Claim::EndsOnTime,
-            !late.is_negative() && late.unsigned_abs() <= PROMISE,
+            (0..=PROMISE).contains(&lag),
             &format!("{lag} ms late"),
         );
         let list = self.may("list").await?;
@@ -186,6 +177,24 @@ impl Story<'_> {
             &format!("the API server says {list}"),
         );
         Ok(())
+    }
+
+    /// Counts down to the end of Alice's access, and answers how many milliseconds after it the binding was gone.
+    pub async fn watch_it_end(&mut self, bystander: &mut Bystander, access: &Access) -> anyhow::Result<i64> {
+        let end = access.expires_at;
+        let deadline = Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
+        let gone = bystander.sees("the RoleBinding goes", deadline.saturating_add(SOON), |seen| {
+            seen.what == Happening::Unbound && seen.grant_uid == access.grant_uid
+        });
+        let gone = self.screen.counting_down(end, gone).await?.at;
+        let lag = gone.as_millisecond() - end.as_millisecond();
+        self.screen.step("Alice may not look into the sandbox any more");
+        self.screen.say(&format!(
+            "promised end      {}\nRoleBinding gone  {}   {lag} ms later, seen by a watch",
+            self.clock.time(end),
+            self.clock.time(gone)
+        ));
+        Ok(lag)
     }
 
     async fn refuse_too_much(&mut self) -> anyhow::Result<()> {
@@ -345,7 +354,7 @@ impl Story<'_> {
     }
 
     /// What kubectl says on whether Alice may do something with pods.
-    async fn may(&mut self, verb: &str) -> anyhow::Result<String> {
+    pub async fn may(&mut self, verb: &str) -> anyhow::Result<String> {
         let question = ["auth", "can-i", verb, "pods", "--namespace", NAMESPACE];
         self.show(Who::Alice, &question).await.map(|answer| answer.text)
     }
@@ -357,9 +366,9 @@ impl Story<'_> {
         self.must(Who::Alice, &[&object[..], rest].concat()).await
     }
 
-    /// When the access ends.
-    async fn access(&self, grant_uid: String) -> anyhow::Result<Access> {
-        let end = ["get", "agrant", GRANT, "--namespace", NAMESPACE, "--output"];
+    /// When the access of a grant ends.
+    pub async fn access(&self, grant: &str, grant_uid: String) -> anyhow::Result<Access> {
+        let end = ["get", "agrant", grant, "--namespace", NAMESPACE, "--output"];
         let end = [&end[..], &["jsonpath={.status.expiresAt}"]].concat();
         let end = self.stage.ask(Who::Admin, &end).await?;
         let expires_at = end
