@@ -92,7 +92,7 @@ impl Claim {
             Self::SelfApprovalIsIgnored => "nobody approves their own request",
             Self::TwoApprove => "with the yes of two people she has the access",
             Self::OneRevokes => "one person ends it, and it says who and why",
-            Self::EndsWithCurfewDead => "with Curfew dead the access ends all the same, at most 5 s late",
+            Self::EndsWithCurfewDead => "with Curfew dead it ends all the same, at most 5 s late",
             Self::RecordedAfterwards => "Curfew records that end when it is back",
             Self::LeavesNoTrace => "the demo leaves everything as it was",
         }
