@@ -16,6 +16,7 @@ mod agenda;
 mod announce;
 mod approval;
 mod artifact;
+pub mod clock;
 mod condition;
 mod decision;
 pub mod drain;

@@ -6,14 +6,8 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::artifact::{ArtifactKey, is_marker};
+use super::clock::{Skew, Verdict};
 use crate::api::{ArtifactKind, NAME_PREFIX};
-
-/// Beyond this the clocks are said to differ: a `Date` is cut to whole seconds, and NTP keeps a clock within
-/// milliseconds.
-pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(5);
-
-/// Beyond this a sweep fails: somebody has to set a clock, since access ends so much late.
-pub const CLOCKS_FAIL: SignedDuration = SignedDuration::from_secs(30);
 
 /// What the time is, by the API server and by this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,34 +21,29 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// The time that both clocks agree has come: the earlier one. A clock that is fast ends nothing early.
+    /// The time that both clocks agree has come: the earlier one. A clock that is fast ends nothing early; one that is
+    /// slow ends late, which operator and fuse do not.
     pub fn now(&self) -> Timestamp {
         self.server.min(self.answered)
     }
 
-    /// How far this machine's clock is ahead of the API server's, at least; negative: behind. Zero where the answer's
-    /// way and its whole seconds account for the difference.
-    pub fn ahead(&self) -> SignedDuration {
+    /// How far this machine's clock is ahead of the API server's.
+    pub fn skew(&self) -> Skew {
         let whole_second = SignedDuration::from_secs(1);
-        let fast = self.asked.duration_since(self.server) - whole_second;
-        let slow = self.server.duration_since(self.answered);
-        if fast.is_positive() {
-            fast
-        } else if slow.is_positive() {
-            -slow
-        } else {
-            SignedDuration::ZERO
+        Skew {
+            least: self.asked.duration_since(self.server) - whole_second,
+            most: self.answered.duration_since(self.server),
         }
     }
 
     /// Whether they differ so much that somebody should know.
     pub fn differ(&self) -> bool {
-        self.ahead().abs() > CLOCKS_DIFFER
+        self.skew().verdict() != Verdict::Fine
     }
 
     /// Whether they differ so much that the sweep has failed, although it ends what is over by both.
     pub fn fail(&self) -> bool {
-        self.ahead().abs() > CLOCKS_FAIL
+        self.skew().verdict() == Verdict::Refuse
     }
 }
 

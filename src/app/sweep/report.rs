@@ -109,7 +109,7 @@ impl Report {
         self.clocks = Some(Times {
             server: clocks.server,
             local: clocks.answered,
-            ahead_seconds: clocks.ahead().as_secs_f64(),
+            ahead_seconds: clocks.skew().ahead().as_secs_f64(),
             read: clocks,
         });
     }
@@ -183,12 +183,9 @@ impl Report {
     }
 
     fn difference(&self) -> String {
-        let ahead = self.clocks.as_ref().map_or(0.0, |clocks| clocks.ahead_seconds);
-        let side = if ahead > 0.0 { "ahead of" } else { "behind" };
-        format!(
-            "this machine's clock is {:.0} s {side} the API server's",
-            ahead.abs()
-        )
+        let skew = self.clocks.as_ref().map(|clocks| clocks.read.skew());
+        let skew = skew.map_or_else(|| "as".to_owned(), |skew| skew.to_string());
+        format!("this machine's clock is {skew} the API server's")
     }
 
     fn operators_silence(&self) -> Option<String> {
