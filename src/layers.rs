@@ -67,3 +67,33 @@ fn no_layer_names_one_above_it_and_core_names_no_runtime_client_or_clock() {
         }
     }
 }
+
+/// Whoever decides by a clock of its own decides by one that may be wrong.
+#[test]
+fn the_operator_reads_the_time_from_its_clock_and_nowhere_else() {
+    let others = [
+        // The clock itself.
+        "cluster/clock.rs",
+        // Programs of their own: the sweep goes by the earlier of two clocks, a drain by none.
+        "cluster/sweep.rs",
+        "app/sweep.rs",
+        "app/drain.rs",
+        // What the Lease says of its renewal, which nobody goes by.
+        "app/lease.rs",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    for layer in ["cluster", "app"] {
+        sources(&root.join(layer), &mut files);
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let reads = code.contains("Timestamp::now") || code.contains("SystemTime");
+        let name = file.strip_prefix(&root).unwrap().to_string_lossy();
+        assert!(
+            !reads || others.contains(&name.as_ref()),
+            "{name} reads the wall clock; ask the operator's `Clock`"
+        );
+    }
+}

@@ -56,6 +56,8 @@ pub mod reasons {
     pub const GUARDS_NOT_IN_FORCE: &str = "GuardsNotInForce";
     /// Held: nobody could find out whether the admission guards are in force.
     pub const GUARDS_UNPROVEN: &str = "GuardsUnproven";
+    /// Held: the operator's clock and the API server's differ too much for anybody to say when access would end.
+    pub const CLOCK_SKEWED: &str = "ClockSkewed";
     /// Asked while the admission guards were not in force: nobody can vouch for who asked.
     pub const NOT_ATTESTED: &str = "NotAttested";
     /// The policy does not select the grant's namespace.

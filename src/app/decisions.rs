@@ -61,7 +61,7 @@ async fn lead(passes: &Arc<Passes>, triggers: &Triggers, unknown: &mut mpsc::Unb
                     tracing::error!(error = %panicked, "looking after a decision broke");
                 }
             }
-            _ = tidying.tick() => tidy(passes, Timestamp::now()).await,
+            _ = tidying.tick() => tidy(passes, passes.edges.clock.now()).await,
         }
     }
 }
@@ -108,7 +108,7 @@ async fn judge(passes: &Passes, triggers: &Triggers, key: &DecisionKey) -> Resul
         verdict: Verdict::ignored(reasons::GRANT_NOT_FOUND, message),
         decision,
     };
-    let at = Timestamp::now();
+    let at = passes.edges.clock.now();
     let announcement = Announcement::Judged(Box::new(judged.clone()));
     if let Some((decision, event)) = announcement.event_of_decision(at) {
         let regarding = decisions::reference(&key.namespace, decision);

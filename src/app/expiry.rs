@@ -35,14 +35,16 @@ const AGAIN: Duration = Duration::from_millis(50);
 pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
     let mut under_way = JoinSet::new();
     let mut attempts: HashMap<GrantKey, u32> = HashMap::new();
+    let clock = &passes.edges.clock;
+    let mut forward = clock.leaps();
     loop {
         let leads = passes.leadership.leads();
         let behind = if leads { Duration::ZERO } else { BEHIND_LEADER };
-        let (due, sleep) = passes.deadlines.take_due(earlier(Timestamp::now(), behind));
+        let (due, sleep) = passes.deadlines.take_due(earlier(clock.now(), behind));
         for key in due {
             if let Some(end) = passes.edges.index.end_without_access(&key).filter(|_| !leads) {
                 let patience = later(end, BEHIND_BOOKKEEPING);
-                if Timestamp::now() < patience {
+                if clock.now() < patience {
                     passes.deadlines.again(key, patience);
                     continue;
                 }
@@ -56,12 +58,14 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
             () = passes.deadlines.changed() => {}
+            // What an instant is slept until has come sooner. Its sender lives as long as the clock.
+            Ok(()) = forward.changed() => {}
             Some(finished) = under_way.join_next() => match finished {
                 Ok((key, Ok(wake))) => {
                     metrics.passed(LaneLabel::Expiry, PassOutcome::Done);
                     attempts.remove(&key);
                     if let Some(wake) = wake {
-                        passes.deadlines.again(key, wake.max(later(Timestamp::now(), AGAIN)));
+                        passes.deadlines.again(key, wake.max(later(clock.now(), AGAIN)));
                     }
                 }
                 Ok((key, Err(failed))) => {
@@ -76,7 +80,7 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
                         tracing::warn!(namespace = key.namespace, grant = key.name, error = %failed.error,
                             reason = failed.error.reason(), retry_in = ?pause, "access could not be ended yet");
                     }
-                    passes.deadlines.put(key, later(Timestamp::now(), pause));
+                    passes.deadlines.put(key, later(clock.now(), pause));
                 }
                 Err(panicked) => {
                     metrics.passed(LaneLabel::Expiry, PassOutcome::Failed);

@@ -27,7 +27,7 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
         holder: edges.instance.to_string(),
         silence: OPERATOR_SILENCE,
     };
-    let mut sweep = Ear::new(Timestamp::now());
+    let mut sweep = Ear::new(edges.clock.now());
     let (mut beats, mut listens) = (interval(BEAT_EVERY), interval(LISTEN_EVERY));
     for ticks in [&mut beats, &mut listens] {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -35,7 +35,7 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
     loop {
         tokio::select! {
             _ = beats.tick() => {
-                let now = Timestamp::now();
+                let now = edges.clock.now();
                 if let Err(error) = beat(&edges.client, namespace, &heart, now).await {
                     tracing::warn!(%error, reason = error.reason(), "this heartbeat is not heard");
                 }
@@ -45,7 +45,7 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
                     if let Some(last) = last {
                         metrics.set_sweep_last_success(last);
                     }
-                    sweep.heard(last, Timestamp::now());
+                    sweep.heard(last, edges.clock.now());
                 }
                 Err(error) => {
                     tracing::warn!(%error, reason = error.reason(), "whether the sweep lives is not known");

@@ -143,11 +143,13 @@ async fn lead(
 ) {
     let mut queue = Queue::new();
     let mut tasks: JoinSet<Finished> = JoinSet::new();
+    let clock = &passes.edges.clock;
+    let mut forward = clock.leaps();
     for key in passes.edges.index.grants() {
         queue.touch(key);
     }
     loop {
-        let now = Timestamp::now();
+        let now = clock.now();
         for key in queue.later.take_due(now) {
             queue.touch(key);
         }
@@ -164,18 +166,18 @@ async fn lead(
                     queue.touch(key);
                 }
             }
-            Some(finished) = tasks.join_next_with_id() => settle(&mut queue, metrics, finished),
+            Some(finished) = tasks.join_next_with_id() => settle(&mut queue, metrics, finished, clock.now()),
             () = tokio::time::sleep(queue.sleep(now)) => {}
+            Ok(()) = forward.changed() => {}
             () = &mut stop => break,
         }
     }
     while let Some(finished) = tasks.join_next_with_id().await {
-        settle(&mut queue, metrics, finished);
+        settle(&mut queue, metrics, finished, clock.now());
     }
 }
 
-fn settle(queue: &mut Queue, metrics: &Metrics, finished: Result<(Id, Finished), JoinError>) {
-    let now = Timestamp::now();
+fn settle(queue: &mut Queue, metrics: &Metrics, finished: Result<(Id, Finished), JoinError>, now: Timestamp) {
     let (id, outcome) = match finished {
         Ok((id, outcome)) => (id, Ok(outcome)),
         Err(error) => (error.id(), Err(error)),

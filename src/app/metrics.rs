@@ -193,6 +193,7 @@ pub struct Metrics {
     guards_in_force: Level,
     sweep_last_success: Level,
     leader: Level,
+    clock_skew: Gauge<f64, AtomicU64>,
     forgeries: Family<OfForgery, Counter>,
     decisions: Family<OfDecision, Counter>,
 }
@@ -219,6 +220,7 @@ impl Metrics {
             guards_in_force: Gauge::default(),
             sweep_last_success: Gauge::default(),
             leader: Gauge::default(),
+            clock_skew: Gauge::default(),
             forgeries: Family::default(),
             decisions: Family::default(),
         };
@@ -316,6 +318,12 @@ impl Metrics {
             "Whether this process leads: 1, or 0; over all replicas it is 1 but for moments",
             self.leader.clone(),
         );
+        registry.register_with_unit(
+            "clock_skew",
+            "How far this machine's clock is ahead of the API server's, at least; negative: behind",
+            Unit::Seconds,
+            self.clock_skew.clone(),
+        );
         registry.register(
             "self_test_forgeries",
             "Forgeries the self-test tried, by what became of them; all but Refused keep access from being given",
@@ -391,6 +399,11 @@ impl Metrics {
     /// Whether this process leads.
     pub fn set_leader(&self, so: bool) {
         self.leader.set(u64::from(so));
+    }
+
+    /// How far this machine's clock is ahead of the API server's, at least; negative: behind.
+    pub fn set_clock_skew(&self, ahead: SignedDuration) {
+        self.clock_skew.set(ahead.as_secs_f64());
     }
 
     /// A forgery of the self-test was tried.
@@ -497,6 +510,7 @@ mod tests {
                 "curfew_guards_in_force gauge",
                 "curfew_sweep_last_success_timestamp_seconds gauge",
                 "curfew_leader gauge",
+                "curfew_clock_skew_seconds gauge",
                 "curfew_self_test_forgeries counter",
                 "curfew_decisions counter",
                 "curfew_build info",
@@ -524,6 +538,7 @@ mod tests {
             "curfew_guards_in_force 0",
             "curfew_sweep_last_success_timestamp_seconds 0",
             "curfew_leader 0",
+            "curfew_clock_skew_seconds 0.0",
             r#"curfew_self_test_forgeries_total{forgery="HiddenGroup",outcome="Accepted"} 0"#,
             concat!("curfew_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {

@@ -17,6 +17,7 @@ mod probe;
 mod run;
 mod self_test;
 mod server;
+mod skew;
 mod streams;
 mod sweep;
 mod table;

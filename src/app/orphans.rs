@@ -9,7 +9,6 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use kube::Api;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -168,7 +167,7 @@ async fn remove(passes: &Passes, orphan: &Orphan) -> Result<(), Error> {
             return Ok(());
         }
     }
-    let plan = plan_orphan(orphan.last.as_deref(), &found, Timestamp::now());
+    let plan = plan_orphan(orphan.last.as_deref(), &found, edges.clock.now());
     let grant = orphan.last.clone().unwrap_or_else(|| Arc::new(stand_in(orphan)));
     tracing::info!(
         namespace = orphan.key.namespace,

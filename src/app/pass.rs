@@ -11,11 +11,12 @@ use super::deadlines::Deadlines;
 use super::keylock::{KeyGuard, KeyLocks};
 use super::lease::Leadership;
 use super::self_test::SelfTest;
+use super::skew::SkewWatch;
 use crate::api::{AccessGrant, RevocationCause, Subject};
 use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};
 use crate::core::self_test::Standing;
 use crate::core::{
-    Announcement, Class, Effect, EffectKind, Live, Plan, Precedence, Request, Settings, plan, plan_end,
+    Announcement, Class, Effect, EffectKind, Input, Live, Plan, Precedence, Request, Settings, plan, plan_end,
 };
 
 /// Everything a pass needs. Shared by both lanes.
@@ -28,14 +29,29 @@ pub struct Passes {
     pub grants: Store<AccessGrant>,
     /// When live grants end.
     pub deadlines: Arc<Deadlines>,
-    /// Whether the admission guards stand.
-    pub guards: Arc<SelfTest>,
+    /// What may keep access from being given.
+    pub gates: Gates,
     /// Whether this process leads.
     pub leadership: Leadership,
     /// Whether every watch has delivered its first list: before that, absence means nothing.
     pub synced: watch::Receiver<bool>,
     grant_locks: KeyLocks<String>,
     limit_locks: KeyLocks<(String, Limited)>,
+}
+
+/// What may keep access from being given anywhere.
+#[derive(Clone)]
+pub struct Gates {
+    /// Whether the admission guards stand.
+    pub guards: Arc<SelfTest>,
+    /// Whether the clocks agree.
+    pub skews: Arc<SkewWatch>,
+}
+
+/// What a pass was told at the gates.
+struct Told {
+    guards: Standing,
+    skewed: Option<String>,
 }
 
 /// What limits count, of one policy: live grants of a subject, and requests of somebody that wait.
@@ -79,7 +95,7 @@ impl Passes {
         settings: Settings,
         grants: Store<AccessGrant>,
         deadlines: Arc<Deadlines>,
-        guards: Arc<SelfTest>,
+        gates: Gates,
         leadership: Leadership,
         synced: watch::Receiver<bool>,
     ) -> Self {
@@ -89,7 +105,7 @@ impl Passes {
             settings,
             grants,
             deadlines,
-            guards,
+            gates,
             leadership,
             synced,
             grant_locks,
@@ -121,7 +137,7 @@ impl Passes {
         let reference = ObjectRef::new(&key.name).within(&key.namespace);
         let Some(grant) = self.grants.get(&reference) else {
             // The store takes in a relist when it is complete; a grant that came with it is looked at again then.
-            return Ok(self.edges.index.knows(key).then(Timestamp::now));
+            return Ok(self.edges.index.knows(key).then(|| self.edges.clock.now()));
         };
         let uid = grant.uid().unwrap_or_default();
         let alone = match urgency {
@@ -133,7 +149,7 @@ impl Passes {
             return Ok(None);
         };
         let grant = self.edges.index.newest(grant);
-        let guards = self.guards(key, &grant, urgency, &alone).await;
+        let told = self.ask_at_the_gates(key, &grant, urgency, &alone).await;
         let request = match urgency {
             Urgency::None => undecided(&grant),
             Urgency::Due => None,
@@ -143,16 +159,16 @@ impl Passes {
             None => Vec::new(),
         };
         let (seen, plan) = match urgency {
-            Urgency::None => self.decide(grant, request.as_ref(), &guards).await?,
-            Urgency::Due => self.decide_end(grant, &guards).await?,
+            Urgency::None => self.decide(grant, request.as_ref(), &told).await?,
+            Urgency::Due => self.decide_end(grant, &told).await?,
         };
         let result = self.apply(&seen, &plan, urgency, limits, &alone).await;
         match result {
             Ok(Applied::Whole) => Ok(plan.wake),
             // Whoever was urgent may have had nothing to do.
-            Ok(Applied::Interrupted) => Ok(Some(Timestamp::now())),
+            Ok(Applied::Interrupted) => Ok(Some(self.edges.clock.now())),
             Err((interrupted, grant)) if interrupted.refused => {
-                self.give_up(grant, &interrupted.error, &guards, &alone).await
+                self.give_up(grant, &interrupted.error, &told, &alone).await
             }
             Err((interrupted, _)) => Err(Failed {
                 error: interrupted.error,
@@ -181,54 +197,65 @@ impl Passes {
         locks
     }
 
-    /// Whether the guards stand; asked only where access may be given. Whoever comes to end access does not wait for
-    /// the answer.
-    async fn guards(
+    /// Whether the clocks agree, and whether the guards stand; the latter is asked only where access may be given.
+    /// Whoever comes to end access does not wait for the answer.
+    async fn ask_at_the_gates(
         &self,
         key: &GrantKey,
         grant: &AccessGrant,
         urgency: Urgency,
         alone: &KeyGuard<'_, String>,
-    ) -> Standing {
-        if urgency == Urgency::Due || !awaits_access(grant) {
-            return Standing::unasked();
+    ) -> Told {
+        if urgency == Urgency::Due {
+            return Told {
+                guards: Standing::unasked(),
+                skewed: None,
+            };
         }
-        tokio::select! {
-            standing = self.guards.standing(key) => standing,
-            () = alone.urged() => Standing::unasked(),
+        let guards = if awaits_access(grant) {
+            tokio::select! {
+                standing = self.gates.guards.standing(key) => standing,
+                () = alone.urged() => Standing::unasked(),
+            }
+        } else {
+            Standing::unasked()
+        };
+        Told {
+            guards,
+            skewed: self.gates.skews.objection(),
         }
+    }
+
+    fn input<'a>(&'a self, seen: &'a Observation, told: &'a Told, refused: Option<&'a str>) -> Input<'a> {
+        seen.input(&self.settings, &told.guards, told.skewed.as_deref(), refused)
     }
 
     async fn decide(
         &self,
         grant: Arc<AccessGrant>,
         request: Option<&Request>,
-        guards: &Standing,
+        told: &Told,
     ) -> Result<(Observation, Plan), Failed> {
         let failed = |error| Failed { error, ending: false };
-        let now = Timestamp::now();
+        let now = self.edges.clock.now();
         let seen = observe(&self.edges, grant, request, now).await.map_err(failed)?;
-        let decided = plan(&seen.input(&self.settings, guards, None), Timestamp::now());
+        let decided = plan(&self.input(&seen, told, None), self.edges.clock.now());
         if !rests_on_watched_facts(&decided) {
             return Ok((seen, decided));
         }
         let seen = freshen(&self.edges, seen, &self.settings, now)
             .await
             .map_err(failed)?;
-        let decided = plan(&seen.input(&self.settings, guards, None), Timestamp::now());
+        let decided = plan(&self.input(&seen, told, None), self.edges.clock.now());
         Ok((seen, decided))
     }
 
-    async fn decide_end(
-        &self,
-        grant: Arc<AccessGrant>,
-        guards: &Standing,
-    ) -> Result<(Observation, Plan), Failed> {
+    async fn decide_end(&self, grant: Arc<AccessGrant>, told: &Told) -> Result<(Observation, Plan), Failed> {
         let failed = |error| Failed { error, ending: true };
-        let seen = observe(&self.edges, grant, None, Timestamp::now())
+        let seen = observe(&self.edges, grant, None, self.edges.clock.now())
             .await
             .map_err(failed)?;
-        let decided = plan_end(&seen.input(&self.settings, guards, None), Timestamp::now());
+        let decided = plan_end(&self.input(&seen, told, None), self.edges.clock.now());
         Ok((seen, decided))
     }
 
@@ -237,22 +264,19 @@ impl Passes {
         &self,
         grant: Arc<AccessGrant>,
         refusal: &Error,
-        guards: &Standing,
+        told: &Told,
         alone: &KeyGuard<'_, String>,
     ) -> Result<Option<Timestamp>, Failed> {
         let failed = |error| Failed { error, ending: true };
-        let seen = observe(&self.edges, grant, None, Timestamp::now())
+        let seen = observe(&self.edges, grant, None, self.edges.clock.now())
             .await
             .map_err(failed)?;
         let message = refusal.to_string();
-        let plan = plan(
-            &seen.input(&self.settings, guards, Some(&message)),
-            Timestamp::now(),
-        );
+        let plan = plan(&self.input(&seen, told, Some(&message)), self.edges.clock.now());
         match self.apply(&seen, &plan, Urgency::None, Vec::new(), alone).await {
             Ok(Applied::Whole) => Ok(plan.wake),
             // Whoever was urgent may have had nothing to do.
-            Ok(Applied::Interrupted) => Ok(Some(Timestamp::now())),
+            Ok(Applied::Interrupted) => Ok(Some(self.edges.clock.now())),
             Err((interrupted, _)) => Err(Failed {
                 error: interrupted.error,
                 ending: true,

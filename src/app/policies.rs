@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -148,7 +147,7 @@ impl Judge {
         let verdict = self.verdict(parsed).await?;
         let uid = policy.metadata.uid.clone().unwrap_or_default();
         let generation = policy.metadata.generation.unwrap_or_default();
-        let now = Timestamp::now();
+        let now = edges.clock.now();
         let for_grants = verdict.clone().map_err(|verdict| verdict.message);
         let concerned = edges.index.judge(name, &uid, generation, for_grants, now);
         self.triggers.fire_grants(concerned);

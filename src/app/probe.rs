@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use jiff::Timestamp;
 
 use crate::api::UserInfo;
 use crate::cluster::{Canary, Edges, GrantKey, forge, read_guards};
@@ -86,7 +85,7 @@ impl Probe for ApiServer {
                 grant: &grant.name,
                 canary: &self.identity,
                 cap: self.cap,
-                now: Timestamp::now(),
+                now: self.edges.clock.now(),
             };
             let trials = forge(&self.edges, &self.canary, &scene).await;
             verdict(&trials).ok_or_else(|| format!("{trials:?}"))

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -23,14 +22,15 @@ use super::lane;
 use super::lease::Campaign;
 use super::metrics::{GrantState, Metrics};
 use super::orphans::{self, Orphan};
-use super::pass::Passes;
+use super::pass::{Gates, Passes};
 use super::policies;
 use super::probe::ApiServer;
 use super::self_test::SelfTest;
 use super::server::{self, Readiness};
+use super::skew::SkewWatch;
 use super::streams::{self, Patience, Sync, Triggers, triggers};
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
-use crate::cluster::{Canary, Edges, GrantKey, Index, Leases, SlotLimits, Slots, client};
+use crate::cluster::{Canary, Clock, Edges, GrantKey, Index, Leases, SlotLimits, Slots, client_heard_by};
 use crate::core::GuardSettings;
 use crate::core::lease::Identity;
 use crate::core::{Settings, slim};
@@ -97,16 +97,19 @@ pub enum RunError {
 /// Runs the operator until it is told to stop (SIGTERM, SIGINT).
 pub async fn run(options: Options) -> Result<(), RunError> {
     let config = Config::infer().await?;
-    let client = client(config.clone())?;
+    let clock = Clock::start();
+    let client = client_heard_by(&clock, config.clone())?;
     let listener = listen(options.listen).await?;
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
+    tell_the_time(&clock, &client).await;
 
     let metrics = Metrics::new();
     let readiness = Readiness::waiting_for(&WATCHES);
     readiness.undone(policies::JUDGED, "not yet");
-    let index = Arc::new(Index::new(options.settings.clone(), Timestamp::now()));
+    let index = Arc::new(Index::new(options.settings.clone(), clock.now()));
     let edges = Edges {
         client: client.clone(),
+        clock,
         slots: Slots::new(SlotLimits::default()),
         index: Arc::clone(&index),
         witness: Arc::new(metrics.clone()),
@@ -117,24 +120,18 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let (grants, grant_writer) = reflector::store();
     let (policy_store, policy_writer) = reflector::store();
     let deadlines = Arc::new(Deadlines::default());
-    let canary = Canary::new(&config, client.clone(), &options.guards.namespace);
-    let guards = Arc::new(SelfTest::new(
-        Box::new(ApiServer::new(edges.clone(), canary, &options.guards)),
-        triggers.clone(),
-        readiness.clone(),
-        metrics.clone(),
-    ));
+    let gates = gates(&config, &edges, &options.guards, &triggers, &readiness, &metrics);
     let leases = Leases::new(client.clone(), &options.guards.namespace);
     let changes = leases.watch(Patience::default());
     let identity = Identity::new(&options.instance, getrandom::u64()?);
     let (campaign, leadership) =
         Campaign::new(Arc::new(leases), identity, readiness.clone(), metrics.clone());
     let passes = Arc::new(Passes::new(
-        edges,
+        edges.clone(),
         options.settings,
         grants.clone(),
         Arc::clone(&deadlines),
-        Arc::clone(&guards),
+        gates.clone(),
         leadership.clone(),
         sync.all(),
     ));
@@ -142,9 +139,8 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let identities = Api::namespaced(client.clone(), &passes.settings.identities);
     watch_the_rest(&mut tasks, &client, identities, &index, &sync, &triggers);
     tasks.spawn(watch_policies(
-        client.clone(),
+        edges.clone(),
         policy_writer,
-        Arc::clone(&index),
         sync.clone(),
         triggers.clone(),
     ));
@@ -154,7 +150,8 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         triggers: triggers.clone(),
     };
     tasks.spawn(policies::run(judge, triggered.policies, readiness.clone()));
-    tasks.spawn(guards.run(sync.all(), leadership));
+    tasks.spawn(gates.guards.run(sync.all(), leadership));
+    tasks.spawn(gates.skews.run());
     tasks.spawn(expiry::run(Arc::clone(&passes), metrics.clone()));
     tasks.spawn(orphans::run(
         Arc::clone(&passes),
@@ -166,15 +163,14 @@ pub async fn run(options: Options) -> Result<(), RunError> {
         triggers.clone(),
         triggered.decisions,
     ));
-    tasks.spawn(keep_gauges(Arc::clone(&index), metrics.clone()));
+    tasks.spawn(keep_gauges(edges.clone(), metrics.clone()));
     tasks.spawn(heartbeat::run(Arc::clone(&passes), metrics.clone()));
     tasks.spawn(serve(listener, readiness, metrics.clone(), stop.clone()));
 
     tasks.spawn(watch_grants(
-        client,
+        edges,
         grant_writer,
         grants,
-        index,
         sync,
         triggers,
         deadlines,
@@ -191,6 +187,39 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     tracing::info!("stopped");
     tasks.shutdown().await;
     Ok(())
+}
+
+/// Before anything is dated. While nobody answers nothing is decided either.
+async fn tell_the_time(clock: &Clock, client: &Client) {
+    if let Err(error) = clock.ask(client).await {
+        tracing::warn!(%error, reason = error.reason(), "the API server has not said yet what time it is");
+    }
+}
+
+fn gates(
+    config: &Config,
+    edges: &Edges,
+    guards: &GuardSettings,
+    triggers: &Triggers,
+    readiness: &Readiness,
+    metrics: &Metrics,
+) -> Gates {
+    let canary = Canary::new(config, edges.client.clone(), &guards.namespace);
+    let probe = ApiServer::new(edges.clone(), canary, guards);
+    Gates {
+        guards: Arc::new(SelfTest::new(
+            Box::new(probe),
+            triggers.clone(),
+            readiness.clone(),
+            metrics.clone(),
+        )),
+        skews: Arc::new(SkewWatch::new(
+            edges.clone(),
+            triggers.clone(),
+            readiness.clone(),
+            metrics.clone(),
+        )),
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -282,9 +311,10 @@ fn watch_the_rest(
 }
 
 async fn watch_policies(
-    client: Client,
+    Edges {
+        client, clock, index, ..
+    }: Edges,
     mut writer: reflector::store::Writer<AccessPolicy>,
-    index: Arc<Index>,
     sync: Sync,
     triggers: Triggers,
 ) {
@@ -300,17 +330,18 @@ async fn watch_policies(
             policy.managed_fields_mut().clear();
         }
         writer.apply_watcher_event(&event);
-        triggers.fire(index.policy(&event, Timestamp::now()));
+        triggers.fire(index.policy(&event, clock.now()));
     }
 }
 
 /// The watch of grants: feeds the index, the store and the expiry lane, and triggers a pass over each grant whose
 /// spec, finalizers or deletion changed. Status writes are this process's own.
 async fn watch_grants(
-    client: Client,
+    Edges {
+        client, clock, index, ..
+    }: Edges,
     mut writer: reflector::store::Writer<AccessGrant>,
     store: Store<AccessGrant>,
-    index: Arc<Index>,
     sync: Sync,
     triggers: Triggers,
     deadlines: Arc<Deadlines>,
@@ -318,7 +349,7 @@ async fn watch_grants(
     let api = Api::<AccessGrant>::all(client);
     let triggered = triggers.clone();
     let events = streams::events("grants", api, WatchConfig::default(), sync).map(move |mut event| {
-        let now = Timestamp::now();
+        let now = clock.now();
         match &mut event {
             Event::Apply(grant) | Event::InitApply(grant) => {
                 slim(grant);
@@ -369,7 +400,7 @@ async fn watch_grants(
         .await;
 }
 
-async fn keep_gauges(index: Arc<Index>, metrics: Metrics) {
+async fn keep_gauges(Edges { clock, index, .. }: Edges, metrics: Metrics) {
     let mut tick = tokio::time::interval(GAUGES_EVERY);
     loop {
         tick.tick().await;
@@ -377,7 +408,7 @@ async fn keep_gauges(index: Arc<Index>, metrics: Metrics) {
         for &state in GrantState::ALL {
             metrics.set_grants(state, states.get(state.reason()).copied().unwrap_or_default());
         }
-        metrics.set_overdue_grants(index.overdue(Timestamp::now()));
+        metrics.set_overdue_grants(index.overdue(clock.now()));
         let (ready, unready) = index.policy_readiness();
         metrics.set_policies(true, ready);
         metrics.set_policies(false, unready);

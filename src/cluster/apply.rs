@@ -161,7 +161,7 @@ impl<'a> Application<'a> {
     }
 
     async fn record_active(&self) -> Result<Done, Error> {
-        let now = Timestamp::now();
+        let now = self.edges.clock.now();
         let done = self.write(&status::active(&self.grant, &self.uids, now)).await?;
         self.edges
             .witness
@@ -170,7 +170,7 @@ impl<'a> Application<'a> {
     }
 
     async fn record_ended(&self, ending: &Ending) -> Result<Done, Error> {
-        let at = self.proven_at.unwrap_or_else(Timestamp::now);
+        let at = self.proven_at.unwrap_or_else(|| self.edges.clock.now());
         let done = self.write(&status::ended(&self.grant, ending, at)).await?;
         self.edges.witness.ended(ending, at);
         Ok(done)
@@ -251,13 +251,13 @@ impl<'a> Application<'a> {
                 });
             }
         }
-        Ok(Done::Proven(Timestamp::now()))
+        Ok(Done::Proven(self.edges.clock.now()))
     }
 
     /// Tells. A failure is told to the log and stops nothing: none can be written in a namespace that is being
     /// deleted.
     async fn announce(&self, announcement: &Announcement) -> Outcome {
-        let at = self.proven_at.unwrap_or_else(Timestamp::now);
+        let at = self.proven_at.unwrap_or_else(|| self.edges.clock.now());
         events::audit(&announcement.audit(&self.grant, at));
         let event = announcement.event(&self.grant, at);
         let outcome = self.tell(self.grant.object_ref(&()), &event, at).await;

@@ -1,6 +1,5 @@
 //! Records what was made of decisions, and removes those that are records of nothing any more.
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource as _};
@@ -18,7 +17,7 @@ use crate::core::{Class, Decision, Judged};
 pub async fn record(edges: &Edges, namespace: &str, judged: &Judged) -> Result<(), Error> {
     let patch = Patch::Merge(json!({
         "metadata": {"uid": judged.decision.uid},
-        "status": judged.verdict.status(Timestamp::now()),
+        "status": judged.verdict.status(edges.clock.now()),
     }));
     let params = PatchParams {
         field_manager: Some(CONTROLLER.to_owned()),

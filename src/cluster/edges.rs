@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::{Client, Config};
 
+use super::clock::Clock;
 use super::error::Error;
 use super::index::Index;
 use super::slots::Slots;
@@ -63,6 +65,8 @@ pub trait Witness: Send + Sync {
 pub struct Edges {
     /// Talks to the API server.
     pub client: Client,
+    /// What time it is.
+    pub clock: Clock,
     /// Who talks to it next.
     pub slots: Slots,
     /// What is known.
@@ -76,13 +80,23 @@ pub struct Edges {
 /// A client for that configuration that gives every failure back at once. kube's default retries 429 and 5xx inside
 /// one call, writes included, for up to 461 s (kube#2082): too long to hold a deadline, and what to retry is decided
 /// by reading first.
-pub fn client(mut config: Config) -> Result<Client, kube::Error> {
+pub fn client(config: Config) -> Result<Client, kube::Error> {
+    Client::try_from(prepared(config))
+}
+
+/// Such a client, whose answers tell `clock` what time it is at the API server.
+pub fn client_heard_by(clock: &Clock, config: Config) -> Result<Client, kube::Error> {
+    let builder = ClientBuilder::try_from(prepared(config))?;
+    Ok(builder.with_layer(&clock.listens()).build())
+}
+
+fn prepared(mut config: Config) -> Config {
     config.default_retry = false;
     // The API server's audit log then tells this program from whoever else holds a token of its account.
     let agent = http::HeaderValue::from_static(concat!("curfew/", env!("CARGO_PKG_VERSION")));
     config.headers.push((http::header::USER_AGENT, agent));
     config.connect_timeout = Some(CALL_TIMEOUT);
-    Client::try_from(config)
+    config
 }
 
 /// One call with its time limit.

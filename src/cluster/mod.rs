@@ -2,6 +2,7 @@
 
 mod apply;
 mod canary;
+mod clock;
 pub mod decisions;
 pub mod drain;
 mod edges;
@@ -24,7 +25,8 @@ pub mod sweep;
 
 pub use apply::{Application, Interrupted};
 pub use canary::Canary;
-pub use edges::{CALL_TIMEOUT, Edges, Outcome, Witness, call, client};
+pub use clock::Clock;
+pub use edges::{CALL_TIMEOUT, Edges, Outcome, Witness, call, client, client_heard_by};
 pub use error::Error;
 pub use events::{AUDIT_TARGET, publish};
 pub use forge::forge;

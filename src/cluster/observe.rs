@@ -49,6 +49,7 @@ impl Observation {
         &'a self,
         settings: &'a Settings,
         guards: &'a Standing,
+        skewed: Option<&'a str>,
         refused: Option<&'a str>,
     ) -> Input<'a> {
         Input {
@@ -63,6 +64,7 @@ impl Observation {
             decisions: &self.decisions,
             objections: &self.objections,
             guards,
+            skewed,
             refused,
             entropy: self.entropy,
             settings,

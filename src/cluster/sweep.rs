@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use http::header::DATE;
 use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -13,6 +11,7 @@ use kube::client::Body;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
+use super::clock::date;
 use super::edges::call;
 use super::error::Error;
 use super::read::grant_uid;
@@ -34,11 +33,7 @@ pub async fn clocks(client: &Client) -> Result<Clocks, Error> {
     let asked = Timestamp::now();
     let answer = call(what, client.send(request)).await?;
     let answered = Timestamp::now();
-    let server = answer
-        .headers()
-        .get(DATE)
-        .and_then(|date| DateTimeParser::new().parse_timestamp(date.as_bytes()).ok())
-        .ok_or(Error::NoServerTime)?;
+    let server = date(answer.headers()).ok_or(Error::NoServerTime)?;
     Ok(Clocks {
         server,
         asked,

@@ -37,6 +37,8 @@ pub struct Input<'a> {
     pub objections: &'a [Objection],
     /// Whether the admission guards stand in the grant's namespace.
     pub guards: &'a Standing,
+    /// Why nothing may be given by the clocks, if so.
+    pub skewed: Option<&'a str>,
     /// What the API server refused when this pass tried to make the access.
     pub refused: Option<&'a str>,
     /// 128 random bits, fresh for each pass.

@@ -26,6 +26,8 @@ pub(super) enum Answer<'a> {
     },
     /// The admission guards have to stand.
     HoldForGuards(&'static str, &'a str),
+    /// The clocks have to agree.
+    HoldForClocks(&'a str),
     /// It was admitted before, and for the moment nobody knows whether it would be now: nothing is said anew.
     Stay {
         /// When to look again though nothing has changed.
@@ -83,7 +85,7 @@ pub(super) fn judge<'a>(input: &Input<'a>, now: Timestamp) -> Judgement<'a> {
     if let Some(withdrawn) = withdrawn(input, now) {
         return withdrawn;
     }
-    if let Some(held) = held_for_guards(input) {
+    if let Some(held) = held_for_guards(input).or_else(|| held_for_clocks(input)) {
         return held;
     }
     let policy = match usable_policy(input, now) {
@@ -153,6 +155,17 @@ fn held_for_guards<'a>(input: &Input<'a>) -> Option<Judgement<'a>> {
         )),
         Standing::InForce => None,
     }
+}
+
+/// While nobody knows what time it is, nobody knows whether it is too late for something, or when access would end.
+fn held_for_clocks<'a>(input: &Input<'a>) -> Option<Judgement<'a>> {
+    let why = input.skewed?;
+    let answer = if is_accepted(input.grant.status.as_ref()) {
+        Answer::Stay { until: None }
+    } else {
+        Answer::HoldForClocks(why)
+    };
+    Some(concluded(input, answer))
 }
 
 fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a Policy, Answer<'a>> {

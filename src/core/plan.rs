@@ -21,12 +21,19 @@ pub fn plan(input: &Input<'_>, now: Timestamp) -> Plan {
     let unclear = |decision: &&Decision| decision.is_open() && decision.authority == Authority::Unclear;
     match input.decisions.iter().find(unclear) {
         None => plan,
-        Some(_) => plan.waking(now.saturating_add(ASK_AGAIN).unwrap_or(Timestamp::MAX)),
+        Some(_) => plan.waking(later(now, ASK_AGAIN)),
     }
 }
 
 /// How soon to ask again whether somebody holds the verb `revoke`, when nobody could tell.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// How soon to look whether a record may go, when the clocks differed too much.
+const CLOCKS_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+
+fn later(now: Timestamp, pause: SignedDuration) -> Timestamp {
+    now.saturating_add(pause).unwrap_or(Timestamp::MAX)
+}
 
 fn planned(input: &Input<'_>, now: Timestamp) -> Plan {
     let status = input.grant.status.clone().unwrap_or_default();
@@ -69,6 +76,7 @@ fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
             until,
         } => hold(input, reason, &message, now).waking(until),
         Answer::HoldForGuards(reason, why) => hold_for_guards(input, reason, why, now),
+        Answer::HoldForClocks(why) => hold(input, reasons::CLOCK_SKEWED, why, now),
         Answer::Stay { until } => until.map_or_else(Plan::default, Plan::wait_until),
         Answer::Deny(refusals) => return deny(input, &refusals, judged, now),
         Answer::Withdraw(ending) => return withdraw(input, ending, judged),
@@ -233,8 +241,8 @@ fn carry_on(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
         input.policy,
         PolicyFacts::Ready(_) | PolicyFacts::Unready { policy: Some(_), .. }
     );
-    let guarded = *input.guards == Standing::InForce;
-    let plan = if live.active || !judged || !guarded {
+    let may_give = *input.guards == Standing::InForce && input.skewed.is_none();
+    let plan = if live.active || !judged || !may_give {
         Plan::default()
     } else {
         make_missing(input, live, input.found, now)
@@ -338,6 +346,8 @@ fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timest
         return leftovers;
     }
     match deletable_at(&input.grant.metadata, ended_at, denied, input.policy) {
+        // A record that goes by a wrong clock does not come back.
+        Some(at) if at <= now && input.skewed.is_some() => leftovers.waking(later(now, CLOCKS_AGAIN)),
         // A leftover that somebody holds back must not outlive its record.
         Some(at) if at <= now && input.found.is_empty() => leftovers.then([Effect::DeleteGrant]),
         Some(at) if at > now => leftovers.waking(at),
@@ -370,5 +380,7 @@ mod decided;
 mod guarded;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod skewed;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,119 @@
+//! What is done, and what is not, while the clocks differ too much.
+
+use super::*;
+use crate::api::DecisionKind;
+use crate::core::fixtures::{Situation, condition, grant, now, policy, seconds};
+use crate::core::self_test::Standing;
+
+const WHY: &str = "nothing is given while clocks differ by more than 30 s";
+
+fn asked() -> Situation {
+    Situation::of(grant("pay-123"), &policy())
+}
+
+fn skewed(situation: Situation) -> Situation {
+    situation.but(|it| it.skewed = Some(WHY.to_owned()))
+}
+
+fn agreeing(situation: Situation) -> Situation {
+    situation.but(|it| it.skewed = None)
+}
+
+#[test]
+fn a_request_is_held_neither_granted_nor_refused_and_says_why() {
+    let too_long = Situation::of(grant("pay-123").lasting("9h"), &policy());
+    for request in [asked(), too_long] {
+        let plan = skewed(request).plan();
+        let wanted = AccessGrantStatus {
+            observed_generation: Some(1),
+            conditions: vec![
+                condition("Accepted", "Unknown", "ClockSkewed", WHY),
+                condition("Active", "False", "Pending", WHY),
+                condition("Ready", "False", "Pending", WHY),
+                condition("Reconciling", "True", "ClockSkewed", WHY),
+            ],
+            ..AccessGrantStatus::default()
+        };
+        let expected = Plan {
+            stages: vec![vec![Effect::Record(Box::new(wanted))]],
+            wake: None,
+        };
+        assert_eq!(plan, expected);
+    }
+    let held = skewed(asked()).pass();
+    assert_eq!(held.plan(), Plan::default(), "told twice");
+}
+
+#[test]
+fn when_the_clocks_agree_again_it_is_granted_as_if_it_had_just_been_asked() {
+    let held = skewed(asked()).pass();
+    let active = agreeing(held.clone()).after(seconds(300)).pass();
+    let status = active.grant.at_present();
+    assert_eq!(status::state(&active.grant), reasons::ACTIVE);
+    assert_eq!(status.expires_at.unwrap().0, now() + seconds(300 + 1800));
+}
+
+#[test]
+fn a_breach_of_the_guards_counts_first_and_its_mark_stays() {
+    let breached =
+        skewed(asked()).but(|it| it.guards = Standing::Breached("curfew-fuse is absent".to_owned()));
+    let held = breached.pass();
+    let mark = |situation: &Situation| {
+        let conditions = situation.grant.at_present().conditions;
+        conditions
+            .iter()
+            .any(|condition| condition.reason == reasons::GUARDS_NOT_IN_FORCE)
+    };
+    assert!(mark(&held));
+    let denied = agreeing(held.clone())
+        .but(|it| it.guards = Standing::InForce)
+        .pass();
+    assert_eq!(status::state(&denied.grant), reasons::DENIED);
+    // The guards stand again, and the clocks differ yet.
+    let waits = held.but(|it| it.guards = Standing::InForce).pass();
+    assert_eq!(status::state(&waits.grant), reasons::DENIED, "asked in a breach");
+}
+
+#[test]
+fn of_what_is_half_made_nothing_more_is_made_and_it_ends_on_time() {
+    let mut half_made = asked();
+    let first_stage = half_made.plan().stages[0].clone();
+    for effect in &first_stage {
+        half_made.apply(effect).unwrap();
+    }
+    assert!(!half_made.plan().stages.is_empty());
+    let end = half_made.grant.at_present().expires_at.unwrap().0;
+    let half_made = skewed(half_made);
+    assert_eq!(half_made.plan(), Plan::wait_until(end));
+    let over = half_made.after(seconds(1800)).pass();
+    assert_eq!(over.found, []);
+    assert!(over.grant.at_present().ended_at.is_some());
+}
+
+#[test]
+fn what_people_were_asked_about_waits_as_it_is_and_a_revoke_counts() {
+    let policy = policy().approved_by(&[("team", 1, "leads")]);
+    let waiting = Situation::of(grant("pay-123"), &policy).pass();
+    assert_eq!(status::state(&waiting.grant), reasons::AWAITING_APPROVAL);
+    let approved = waiting.clone().decided(DecisionKind::Approve, "bob", "leads");
+    assert!(!approved.plan().stages.is_empty());
+    assert_eq!(skewed(approved).plan(), Plan::default());
+    let a_day_later = waiting.clone().after(seconds(86_400));
+    assert!(!a_day_later.plan().stages.is_empty(), "timed out");
+    assert_eq!(skewed(a_day_later).plan(), Plan::default());
+    let revoked = skewed(waiting.decided(DecisionKind::Revoke, "bob", "leads")).pass();
+    assert_eq!(status::state(&revoked.grant), reasons::REVOKED);
+}
+
+#[test]
+fn what_is_in_force_ends_and_no_record_goes() {
+    let active = asked().pass();
+    let due = active.after(seconds(1800));
+    assert_eq!(skewed(due.clone()).plan(), due.plan());
+    assert_eq!(skewed(due.clone()).plan_end(), due.plan_end());
+    let kept_long_enough = due.pass().after(seconds(366 * 86_400));
+    assert_eq!(kept_long_enough.plan().stages, [[Effect::DeleteGrant]]);
+    let kept = skewed(kept_long_enough).plan();
+    assert_eq!(kept.stages, [[]; 0]);
+    assert!(kept.wake.is_some(), "nobody looks again");
+}
