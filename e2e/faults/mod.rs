@@ -1,5 +1,5 @@
 //! Faults: the operator killed after each of its writes, every answer lost or refused in turn, watches that break,
-//! an API server that goes away, and bursts in the middle of it.
+//! an API server that goes away, clocks that are wrong, and bursts in the middle of it.
 //!
 //! Each test starts operators of its own, and an operator acts on all namespaces: these tests run one by one, with no
 //! other operator alive.
@@ -13,6 +13,7 @@ mod act_as;
 mod answers;
 mod burst;
 mod changes;
+mod clocks;
 mod decisions;
 mod ground;
 mod guards;
@@ -38,6 +39,7 @@ pub fn tests() -> Vec<Test> {
         guards::tests(),
         decisions::tests(),
         leaders::tests(),
+        clocks::tests(),
     ]
     .concat()
 }
