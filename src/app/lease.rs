@@ -33,6 +33,10 @@ pub const SETTLED: &str = "lease";
 /// renewal hangs has time for two more.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
+/// How long a leader that had better not lead, and has nobody to lead in its place, waits before it tries again
+/// whether there is somebody: for a moment nobody leads then.
+const ASIDE_EVERY: Duration = Duration::from_mins(5);
+
 /// How long giving it back may take: a write, and after an answer that was lost a read and a second one.
 const RESIGNATION: Duration = ATTEMPT.saturating_mul(3);
 
@@ -151,6 +155,10 @@ pub struct Campaign {
     started: Instant,
     readiness: Readiness,
     metrics: Metrics,
+    /// Whether somebody else had better lead.
+    unfit: watch::Receiver<bool>,
+    /// When this process last stepped aside.
+    aside: Option<Instant>,
     /// Whether this process led when that was last told.
     told: bool,
     /// Who was last told to lead in its place.
@@ -158,12 +166,13 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    /// Nothing is tried before [`Self::start`].
+    /// Nothing is tried before [`Self::start`]. While this process is `unfit` to lead it lets others be first.
     pub fn new(
         registry: Arc<dyn Registry>,
         identity: Identity,
         readiness: Readiness,
         metrics: Metrics,
+        unfit: watch::Receiver<bool>,
     ) -> (Self, Leadership) {
         readiness.undone(SETTLED, "not yet");
         let (lead, leadership) = watch::channel(Lead::default());
@@ -174,6 +183,8 @@ impl Campaign {
             started: Instant::now(),
             readiness,
             metrics,
+            unfit,
+            aside: None,
             told: false,
             told_other: None,
         };
@@ -210,6 +221,9 @@ impl Campaign {
         // Whoever drops its sender wants this to end as well.
         let mut resign = resign.map(drop);
         loop {
+            if self.had_better_step_aside() {
+                self.step_aside().await;
+            }
             let now = self.started.elapsed();
             let doing = match self.candidate.next(now, Timestamp::now()) {
                 Step::Wait(until) => {
@@ -245,6 +259,26 @@ impl Campaign {
             self.tell();
         }
         self.give_back().await;
+    }
+
+    /// Whether this process leads, had better not, and has not lately tried whether somebody else does.
+    fn had_better_step_aside(&self) -> bool {
+        let tried = |since: Instant| since.elapsed() < ASIDE_EVERY;
+        self.told && *self.unfit.borrow() && !self.aside.is_some_and(tried)
+    }
+
+    /// Gives the Lease back, so that another one may take it.
+    async fn step_aside(&mut self) {
+        self.aside = Some(Instant::now());
+        let sent = self.started.elapsed();
+        let Some(write) = self.candidate.step_aside(sent, Timestamp::now()) else {
+            return;
+        };
+        tracing::warn!("this process can give no access: another one may lead");
+        // Before anybody else can lead.
+        self.tell();
+        let outcome = answered(self.registry.write(&write)).await;
+        self.note(outcome.map(|lease| Answer::Read(Some(lease))), sent);
     }
 
     /// The next moment at which something is to be done or told: a term ends also when nothing is tried.

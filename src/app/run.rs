@@ -124,8 +124,13 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let leases = Leases::new(client.clone(), &options.guards.namespace);
     let changes = leases.watch(Patience::default());
     let identity = Identity::new(&options.instance, getrandom::u64()?);
-    let (campaign, leadership) =
-        Campaign::new(Arc::new(leases), identity, readiness.clone(), metrics.clone());
+    let (campaign, leadership) = Campaign::new(
+        Arc::new(leases),
+        identity,
+        readiness.clone(),
+        metrics.clone(),
+        gates.skews.unfit(),
+    );
     let passes = Arc::new(Passes::new(
         edges.clone(),
         options.settings,

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::metrics::Metrics;
 use super::server::Readiness;
@@ -20,6 +21,10 @@ pub const CLOCK: &str = "clock";
 /// is ended 2 s after it wakes up. It costs no request, unless a clock has leapt.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// How long the clocks differ too much before another replica had better lead: no answer of a moment is worth a
+/// hand-over.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Keeps an eye on the clocks.
 pub struct SkewWatch {
     edges: Edges,
@@ -30,6 +35,7 @@ pub struct SkewWatch {
     held: AtomicBool,
     /// What was last told.
     told: Mutex<Option<Verdict>>,
+    unfit: watch::Sender<bool>,
 }
 
 impl SkewWatch {
@@ -43,7 +49,13 @@ impl SkewWatch {
             metrics,
             held: AtomicBool::new(false),
             told: Mutex::new(None),
+            unfit: watch::Sender::new(false),
         }
+    }
+
+    /// Whether another replica had better lead, since this one can give nothing.
+    pub fn unfit(&self) -> watch::Receiver<bool> {
+        self.unfit.subscribe()
     }
 
     /// Why nothing may be given now; `None`: it may. Whoever is told no is triggered when that changes.
@@ -60,6 +72,7 @@ impl SkewWatch {
         let clock = &self.edges.clock;
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut refused = None;
         loop {
             ticks.tick().await;
             if clock.is_doubtful()
@@ -69,7 +82,16 @@ impl SkewWatch {
             }
             self.tell();
             self.release();
+            refused = self.is_refused().then(|| refused.unwrap_or_else(Instant::now));
+            let unfit = refused.is_some_and(|since| since.elapsed() >= PATIENCE);
+            self.unfit
+                .send_if_modified(|before| std::mem::replace(before, unfit) != unfit);
         }
+    }
+
+    fn is_refused(&self) -> bool {
+        let skew = self.edges.clock.skew();
+        skew.is_some_and(|skew| skew.verdict() == Verdict::Refuse)
     }
 
     /// Says what the clocks are like, if that has changed.

@@ -28,6 +28,9 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How long to wait after an attempt that failed.
 pub const RETRY: Duration = Duration::from_millis(500);
 
+/// How long whoever steps aside leaves the Lease to others. They watch it, and take it within a second.
+pub const ASIDE: Duration = Duration::from_secs(2);
+
 /// Longest that a Lease is waited for, whatever it says: a nonsensical one must not stop granting for ever.
 const LONGEST: Duration = Duration::from_mins(1);
 
@@ -251,6 +254,14 @@ impl Candidate {
                 ..lease.terms.clone()
             },
         })
+    }
+
+    /// Stops leading, and lets others be first: answers the write that gives the Lease back, and tries nothing for a
+    /// while after `now`. `None` if this process does not hold it.
+    pub fn step_aside(&mut self, now: Duration, wall: Timestamp) -> Option<LeaseWrite> {
+        let write = self.resign(wall)?;
+        self.not_before = now.saturating_add(ASIDE);
+        Some(write)
     }
 
     fn claim(&self, wall: Timestamp) -> LeaseWrite {

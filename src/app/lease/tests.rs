@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::*;
-use crate::core::lease::{DURATION, LEADS_FOR, LeaseTerms, RENEW_EVERY};
+use crate::core::lease::{ASIDE, DURATION, LEADS_FOR, LeaseTerms, RENEW_EVERY};
 
 /// How long an answer takes.
 const ANSWERS_IN: Duration = Duration::from_millis(5);
@@ -95,6 +95,7 @@ struct Replica {
     leadership: Leadership,
     candidacy: Candidacy,
     readiness: Readiness,
+    unfit: watch::Sender<bool>,
 }
 
 impl Replica {
@@ -106,11 +107,13 @@ impl Replica {
         let (told, mut changes) = mpsc::unbounded_channel();
         store.watches.lock().unwrap().push(told);
         let readiness = Readiness::default();
+        let unfit = watch::Sender::new(false);
         let (campaign, leadership) = Campaign::new(
             Arc::clone(&way) as Arc<dyn Registry>,
             Identity::new(instance, entropy),
             readiness.clone(),
             Metrics::new(),
+            unfit.subscribe(),
         );
         let watch = stream::poll_fn(move |context| changes.poll_recv(context));
         let candidacy = campaign.start(watch, std::future::ready(()));
@@ -119,6 +122,7 @@ impl Replica {
             leadership,
             candidacy,
             readiness,
+            unfit,
         }
     }
 
@@ -268,6 +272,51 @@ async fn whoever_regains_the_lease_begins_another_term() {
     assert!(timeout(Duration::from_mins(1), after.ends()).await.is_err());
     let ((), none) = takes(before.ends()).await;
     assert_eq!(none, Duration::ZERO, "the earlier term is over for good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_is_unfit_lets_another_one_lead() {
+    let (_store, first, second) = two().await;
+    let term = first.leadership.term().unwrap();
+    first.unfit.send_replace(true);
+    // It looks when it renews.
+    let ((), stopped) = takes(term.ends()).await;
+    assert!(stopped <= RENEW_EVERY + AT_ONCE, "{stopped:?}");
+    let (next, took) = takes(second.leadership.begins()).await;
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(timeout(Duration::from_hours(1), next.ends()).await.is_err());
+    assert!(!first.leadership.leads());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unfit_leader_that_nobody_replaces_leads_on_but_for_moments() {
+    let (_store, first, second) = two().await;
+    second.die();
+    let term = first.leadership.term().unwrap();
+    first.unfit.send_replace(true);
+    let ((), _) = takes(term.ends()).await;
+    let (again, took) = takes(first.leadership.begins()).await;
+    assert!(took <= ASIDE + AT_ONCE, "{took:?}");
+    let ((), led) = takes(again.ends()).await;
+    assert!(led + ASIDE + AT_ONCE >= ASIDE_EVERY, "{led:?}");
+    let fit = first.leads_within(ASIDE + AT_ONCE).await;
+    first.unfit.send_replace(false);
+    assert!(timeout(Duration::from_hours(1), fit.ends()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_all_are_unfit_the_lease_comes_to_rest() {
+    let (store, first, second) = two().await;
+    for replica in [&first, &second] {
+        replica.unfit.send_replace(true);
+    }
+    sleep(Duration::from_secs(30)).await;
+    let holder = store.holder().unwrap();
+    let transitions = store.current().unwrap().terms.transitions;
+    assert!(transitions <= 3, "{transitions}");
+    sleep(Duration::from_mins(4)).await;
+    assert_eq!(store.holder().unwrap(), holder);
+    assert_ne!(first.leadership.leads(), second.leadership.leads());
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,6 +27,8 @@ enum Happening {
     Restart { place: usize },
     /// It is told to stop, gives the Lease back, and another one is started.
     Resign { place: usize },
+    /// It gives the Lease back and goes on; what it sends is lost on the way if so told.
+    StepAside { place: usize, lost: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +135,31 @@ impl World {
                 }
                 self.restart(place);
             }
+            Happening::StepAside { place, lost } => self.step_aside(place, lost),
+        }
+    }
+
+    /// Only when nothing is under way, as far as the process knows.
+    fn step_aside(&mut self, place: usize, lost: bool) {
+        let (now, wall) = (self.now, self.wall());
+        let process = &mut self.processes[place];
+        let clock = process.clock(now);
+        if process.sent.is_some() {
+            return;
+        }
+        let Some(write) = process.candidate.step_aside(clock, wall) else {
+            return;
+        };
+        assert!(!process.leads(now), "it has stepped aside and leads");
+        if lost {
+            process.candidate.failed(clock);
+            return;
+        }
+        let stored = self.store(&write);
+        let candidate = &mut self.processes[place].candidate;
+        match stored {
+            Some(lease) => candidate.observe(Some(lease), clock),
+            None => candidate.conflicted(),
         }
     }
 
@@ -235,6 +262,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (place(), 0_usize..3).prop_map(|(place, behind)| Happening::Watch { place, behind }),
         1 => place().prop_map(|place| Happening::Restart { place }),
         1 => place().prop_map(|place| Happening::Resign { place }),
+        1 => (place(), rarely()).prop_map(|(place, lost)| Happening::StepAside { place, lost }),
     ]
 }
 

@@ -245,3 +245,19 @@ fn whoever_resigns_leads_no_more_and_gives_back_what_it_has() {
     follower.observe(Some(lease(Some("curfew-b_2"), 0, 12)), seconds(100));
     assert_eq!(follower.resign(wall(4)), None);
 }
+
+#[test]
+fn whoever_steps_aside_gives_the_lease_back_and_takes_it_again_if_nobody_else_does() {
+    let mut me = leader();
+    let write = me.step_aside(seconds(101), wall(60)).unwrap();
+    assert_eq!(me.leads_until(), None);
+    assert_eq!(
+        (write.expected.as_deref(), &write.terms.holder),
+        (Some("10"), &None)
+    );
+    me.observe(Some(stored(write, 11)), seconds(101));
+    assert_eq!(me.next(seconds(101), wall(60)), Step::Wait(seconds(101) + ASIDE));
+    let again = written(me.next(seconds(101) + ASIDE, wall(63)));
+    assert_eq!(again.expected.as_deref(), Some("11"));
+    assert_eq!(me.step_aside(seconds(104), wall(64)), None, "it holds nothing");
+}
