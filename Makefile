@@ -6,7 +6,7 @@ CARGO ?= cargo
 CLUSTER ?= embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help check plane demo test bench bench-guards crds guards clean
+.PHONY: help check plane demo test test-faults bench bench-guards crds guards clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ demo: ## watch one access from request to end; CLUSTER=current: in the cluster o
 test: check plane ## check, then the end-to-end tests on a real control plane, the demo among them
 	$(CARGO) build --bins --examples
 	$(CARGO) test --test e2e
+
+test-faults: plane ## every fault at every place, of which `make test` tries the most telling ones: takes an hour
+	$(CARGO) build --bins --examples
+	$(CARGO) test --test e2e -- --ignored
 
 bench: plane ## measure on a real control plane, release build, against a bare client
 	$(CARGO) build --release --bin curfew --example bench

@@ -5,6 +5,9 @@
 //! operator and run side by side, but for those that take a guard away; those of the second start and kill operators
 //! of their own and run one by one. When the whole suite has run, the rights that were used are compared with those
 //! that are shipped.
+//!
+//! Thorough tests try everything of which others try the most telling part. They are left out unless they are asked
+//! for: `--ignored` runs them alone (`make test-faults`), `--include-ignored` with the others.
 
 #![allow(
     clippy::indexing_slicing,
@@ -36,9 +39,11 @@ mod rights;
 mod suite;
 mod sweep;
 mod tampering;
+mod times;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::Runtime;
@@ -74,18 +79,15 @@ fn main() -> ExitCode {
     let tampering = tampering::tests();
     let alone = [attacks::alone(), faults::tests(), sweep::tests(), drain::tests()].concat();
     // A part of the suite uses a part of the rights.
-    let last = if arguments.filter.is_none() && arguments.skip.is_empty() {
-        rights::tests()
-    } else {
-        Vec::new()
-    };
+    let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.ignored;
+    let last = if whole { rights::tests() } else { Vec::new() };
     if arguments.list {
         let named = shared
             .iter()
             .chain(&tampering)
             .chain(&alone)
             .chain(&last)
-            .map(|test| Trial::test(test.name, || Ok(())))
+            .map(|test| Trial::test(test.name, || Ok(())).with_ignored_flag(test.thorough))
             .collect();
         libtest_mimic::run(&arguments, named).exit();
     }
@@ -130,6 +132,7 @@ fn main() -> ExitCode {
             .collect();
         failed |= libtest_mimic::run(&one_by_one, trials).has_failed();
     }
+    times::sum_up();
     attacks::sum_up();
     if failed {
         suite.plane.keep_logs();
@@ -144,8 +147,10 @@ fn main() -> ExitCode {
 fn trial(test: Test, suite: &Arc<Suite>, runtime: &Arc<Runtime>) -> Trial {
     let (suite, runtime) = (Arc::clone(suite), Arc::clone(runtime));
     Trial::test(test.name, move || {
-        runtime
-            .block_on((test.run)(suite))
-            .map_err(|error| format!("{error:#}").into())
+        let began = Instant::now();
+        let outcome = runtime.block_on((test.run)(suite));
+        times::note(test.name, began.elapsed());
+        outcome.map_err(|error| format!("{error:#}").into())
     })
+    .with_ignored_flag(test.thorough)
 }

@@ -35,21 +35,31 @@ pub struct Test {
     pub name: &'static str,
     /// The body.
     pub run: fn(Arc<Suite>) -> Running,
+    /// Whether it tries everything of which another test tries the most telling part, and takes its time for it.
+    pub thorough: bool,
 }
 
 /// A test under way.
 pub type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
-/// A list of [`Test`]s by the functions' names.
+/// A list of [`Test`]s by the functions' names; those after `thorough:` are left out unless they are asked for.
 #[macro_export]
 macro_rules! tests {
-    ($($test:ident),+ $(,)?) => {
+    (@each $thorough:literal, $($test:ident),+) => {
+        vec![$($crate::suite::Test {
+            name: concat!(module_path!(), "::", stringify!($test)),
+            run: |suite| Box::pin(async move { $test(&suite).await }),
+            thorough: $thorough,
+        }),+]
+    };
+    ($($test:ident),+ $(,)? $(; thorough: $($more:ident),+ $(,)?)?) => {
         /// The tests of this file.
         pub fn tests() -> Vec<$crate::suite::Test> {
-            vec![$($crate::suite::Test {
-                name: concat!(module_path!(), "::", stringify!($test)),
-                run: |suite| Box::pin(async move { $test(&suite).await }),
-            }),+]
+            [
+                $crate::tests!(@each false, $($test),+),
+                $($crate::tests!(@each true, $($more),+))?
+            ]
+            .concat()
         }
     };
 }

@@ -3,7 +3,7 @@
 //!
 //! Faults are told apart by namespace, so all requests of all stories are tried side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::ground::Ground;
 use super::kill::what;
+use super::leaders::{Leadership, two};
 use super::story::Story;
 use crate::harness::{Exchange, Fault, Operator, Proxy};
 use crate::suite::{Place, Suite};
@@ -25,7 +26,11 @@ tests![
     a_conflict_is_read_again,
     a_request_for_patience_is_heeded,
     an_error_of_the_server_is_overcome,
-    a_server_that_is_not_available_is_overcome,
+    a_server_that_is_not_available_is_overcome;
+    thorough:
+    whatever_becomes_of_an_answer_every_life_goes_on,
+    with_two_replicas_an_answer_that_is_lost_after_the_server_did_it_changes_nothing,
+    with_two_replicas_a_request_that_never_arrives_is_made_again,
 ];
 
 /// No life has more requests.
@@ -37,34 +42,85 @@ const AT_ONCE: usize = 20;
 /// Longer than a life: what arrives then finds everything over.
 const LATE: Duration = Duration::from_millis(5_500);
 
+/// One life with access by rules, and one about which people decide: between them they have every kind of request.
+const TELLING: &[Story] = &[Story::RulesExpire, Story::Decided];
+
 async fn an_answer_that_is_lost_after_the_server_did_it_changes_nothing(suite: &Suite) -> anyhow::Result<()> {
-    every_request(suite, "lost after", Fault::DropAfter).await
+    alone(suite, "lost after", Fault::DropAfter, &Story::IN_ONE_NAMESPACE).await
 }
 
 async fn a_request_that_never_arrives_is_made_again(suite: &Suite) -> anyhow::Result<()> {
-    every_request(suite, "lost before", Fault::DropBefore).await
+    alone(suite, "lost before", Fault::DropBefore, TELLING).await
 }
 
 async fn a_request_that_arrives_after_all_when_nobody_waits_for_it_does_no_harm(
     suite: &Suite,
 ) -> anyhow::Result<()> {
-    every_request(suite, "arrives late", Fault::ArriveLate(LATE)).await
+    alone(suite, "arrives late", Fault::ArriveLate(LATE), TELLING).await
 }
 
 async fn a_conflict_is_read_again(suite: &Suite) -> anyhow::Result<()> {
-    every_request(suite, "409", Fault::status(409)).await
+    alone(suite, "409", Fault::status(409), TELLING).await
 }
 
 async fn a_request_for_patience_is_heeded(suite: &Suite) -> anyhow::Result<()> {
-    every_request(suite, "429", Fault::too_many_requests(1)).await
+    alone(suite, "429", Fault::too_many_requests(1), TELLING).await
 }
 
 async fn an_error_of_the_server_is_overcome(suite: &Suite) -> anyhow::Result<()> {
-    every_request(suite, "500", Fault::status(500)).await
+    alone(suite, "500", Fault::status(500), TELLING).await
 }
 
 async fn a_server_that_is_not_available_is_overcome(suite: &Suite) -> anyhow::Result<()> {
-    every_request(suite, "503", Fault::status(503)).await
+    alone(suite, "503", Fault::status(503), TELLING).await
+}
+
+async fn whatever_becomes_of_an_answer_every_life_goes_on(suite: &Suite) -> anyhow::Result<()> {
+    for (name, fault) in [
+        ("lost before", Fault::DropBefore),
+        ("arrives late", Fault::ArriveLate(LATE)),
+        ("409", Fault::status(409)),
+        ("429", Fault::too_many_requests(1)),
+        ("500", Fault::status(500)),
+        ("503", Fault::status(503)),
+    ] {
+        alone(suite, name, fault, &Story::IN_ONE_NAMESPACE).await?;
+    }
+    Ok(())
+}
+
+async fn with_two_replicas_an_answer_that_is_lost_after_the_server_did_it_changes_nothing(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    side_by_side(suite, "two replicas, lost after", Fault::DropAfter).await
+}
+
+async fn with_two_replicas_a_request_that_never_arrives_is_made_again(suite: &Suite) -> anyhow::Result<()> {
+    side_by_side(suite, "two replicas, lost before", Fault::DropBefore).await
+}
+
+/// One replica.
+async fn alone(suite: &Suite, name: &str, fault: Fault, stories: &[Story]) -> anyhow::Result<()> {
+    let cases = cases(stories);
+    let ground = Ground::with_deciders(suite, cases.len()).await?;
+    let proxy = ground.proxy()?;
+    let operators = [ground.operator(Some(&proxy)).await?];
+    every_request(&ground, &proxy, operators, &cases, name, fault).await
+}
+
+/// A leader and a follower: what either asks for counts.
+async fn side_by_side(suite: &Suite, name: &str, fault: Fault) -> anyhow::Result<()> {
+    let cases = cases(&Story::IN_ONE_NAMESPACE);
+    let ground = Ground::with_deciders(suite, cases.len()).await?;
+    let proxy = ground.proxy()?;
+    let lead = Leadership::vacant(suite).await?;
+    let operators = two(&ground, &lead, Some(&proxy)).await?;
+    every_request(&ground, &proxy, operators, &cases, name, fault).await
+}
+
+fn cases(stories: &[Story]) -> Vec<(Story, usize)> {
+    let nth = |nth| stories.iter().map(move |story| (*story, nth));
+    (1..=REQUESTS).flat_map(nth).collect()
 }
 
 /// What happened to one namespace.
@@ -77,28 +133,29 @@ struct Hit {
 
 type Hits = Arc<Mutex<BTreeMap<String, (usize, Hit)>>>;
 
-async fn every_request(suite: &Suite, name: &str, fault: Fault) -> anyhow::Result<()> {
-    let cases: Vec<_> = (1..=REQUESTS)
-        .flat_map(|nth| Story::IN_ONE_NAMESPACE.map(|story| (story, nth)))
-        .collect();
-    let ground = Ground::with_deciders(suite, cases.len()).await?;
-    let proxy = ground.proxy()?;
-    let operator = ground.operator(Some(&proxy)).await?;
+async fn every_request<const REPLICAS: usize>(
+    ground: &Ground<'_>,
+    proxy: &Proxy,
+    operators: [Operator; REPLICAS],
+    cases: &[(Story, usize)],
+    name: &str,
+    fault: Fault,
+) -> anyhow::Result<()> {
     let alive_since = Timestamp::now();
-    let hits = inject(&ground, &proxy, &cases, fault.clone());
+    let hits = inject(ground, proxy, cases, fault.clone());
 
     let late_writes = matches!(fault, Fault::ArriveLate(_));
     let life = Life {
-        ground: &ground,
+        ground,
         hits: &hits,
-        operator: &operator,
+        operators: &operators,
         alive_since,
         late_writes,
     };
     let lives: Vec<_> = cases
         .iter()
         .zip(&ground.places)
-        .map(|((story, nth), place)| life.unless_none_left(&cases, *story, *nth, place).boxed())
+        .map(|((story, nth), place)| life.unless_none_left(cases, *story, *nth, place).boxed())
         .collect();
     let outcomes: Vec<_> = stream::iter(lives).buffer_unordered(AT_ONCE).collect().await;
     let failures: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
@@ -112,15 +169,17 @@ async fn every_request(suite: &Suite, name: &str, fault: Fault) -> anyhow::Resul
         "{name}: {} failed:\n{failed}",
         failures.len()
     );
-    operator.kill9().await?;
-    tally(name, &cases, &ground, &hits)
+    for operator in operators {
+        operator.kill9().await?;
+    }
+    tally(name, cases, ground, &hits)
 }
 
 /// What lives have in common.
 struct Life<'a> {
     ground: &'a Ground<'a>,
     hits: &'a Hits,
-    operator: &'a Operator,
+    operators: &'a [Operator],
     alive_since: Timestamp,
     late_writes: bool,
 }
@@ -139,7 +198,11 @@ impl Life<'_> {
         let outcome = self.live(story, place).await;
         finished(self.hits, &place.name);
         outcome.with_context(|| {
-            let log = about(&self.operator.log(), &place.name);
+            let logs = self
+                .operators
+                .iter()
+                .map(|operator| about(&operator.log(), &place.name));
+            let log = logs.collect::<Vec<_>>().join("\n-- and another one:\n");
             format!(
                 "at {:?} ({story:?}, {nth}); the operator logged:\n{log}\n",
                 hit(self.hits, &place.name)
@@ -236,7 +299,8 @@ fn hit(hits: &Hits, namespace: &str) -> Option<String> {
 
 /// Says how many cases there were; every request of a life must have been one of them.
 fn tally(name: &str, cases: &[(Story, usize)], ground: &Ground<'_>, hits: &Hits) -> anyhow::Result<()> {
-    for story in Story::IN_ONE_NAMESPACE {
+    let stories: BTreeSet<Story> = cases.iter().map(|(story, _)| *story).collect();
+    for &story in &stories {
         ensure!(
             none_left(hits, cases, ground, story),
             "{story:?} has {REQUESTS} requests or more"
@@ -249,10 +313,7 @@ fn tally(name: &str, cases: &[(Story, usize)], ground: &Ground<'_>, hits: &Hits)
     }
     let hit: usize = at.values().sum();
     ensure!(
-        hit >= Story::IN_ONE_NAMESPACE
-            .into_iter()
-            .map(Story::fewest_writes)
-            .sum(),
+        hit >= stories.into_iter().map(Story::fewest_writes).sum(),
         "only {hit} requests were hit: {at:?}"
     );
     println!("{name}: {hit} cases, at {at:?}");

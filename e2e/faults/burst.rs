@@ -1,9 +1,8 @@
-//! 200 requests at once, and an operator that is killed (-9) again and again in the middle of them.
+//! Bursts of 200 requests at once, and an operator that is killed (-9) again and again in the middle of them.
 
 use std::time::SystemTime;
 
 use anyhow::{Context as _, ensure};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -13,10 +12,13 @@ use crate::harness::{Operator, OperatorOptions, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
 
-tests![a_burst_loses_no_request_and_grants_none_twice_though_the_operator_is_killed_five_times];
+tests![
+    a_burst_loses_no_request_and_grants_none_twice_though_the_operator_is_killed_five_times;
+    thorough:
+    bursts_lose_no_request_and_grant_none_twice_though_the_operator_is_killed_at_twenty_moments,
+];
 
 const GRANTS: usize = 200;
-const CREATORS: usize = 50;
 const KILLS: usize = 5;
 /// Two things for each request that is granted.
 const PIECES: usize = 2 * GRANTS * 9 / 10;
@@ -69,17 +71,33 @@ fn request(number: usize) -> (Value, bool) {
 async fn a_burst_loses_no_request_and_grants_none_twice_though_the_operator_is_killed_five_times(
     suite: &Suite,
 ) -> anyhow::Result<()> {
+    bursts(suite, 1).await
+}
+
+async fn bursts_lose_no_request_and_grant_none_twice_though_the_operator_is_killed_at_twenty_moments(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    bursts(suite, 4).await
+}
+
+/// So many bursts, one after the other; one seed gives the moments of all of them again.
+async fn bursts(suite: &Suite, count: u64) -> anyhow::Result<()> {
     let seed = match std::env::var("CURFEW_SEED") {
         Ok(seed) => seed.parse().context("CURFEW_SEED is no number")?,
         Err(_) => u64::from(SystemTime::UNIX_EPOCH.elapsed()?.subsec_nanos()),
     };
-    println!("the burst's seed: CURFEW_SEED={seed}");
+    println!("the bursts' seed: CURFEW_SEED={seed}");
+    for number in 0..count {
+        let outcome = burst(suite, seed.wrapping_add(number)).await;
+        outcome.with_context(|| format!("burst {number} with CURFEW_SEED={seed}"))?;
+    }
+    Ok(())
+}
+
+async fn burst(suite: &Suite, seed: u64) -> anyhow::Result<()> {
     let ground = Ground::prepare(suite, 1, json!({})).await?;
     let namespace = ground.namespace(0)?;
-    let requests = stream::iter(0..GRANTS)
-        .map(|number| ground.ask(namespace, request(number).0))
-        .buffered(CREATORS)
-        .try_collect::<Vec<_>>();
+    let requests = ground.many(GRANTS, |number| ground.ask(namespace, request(number).0));
     let operators = async {
         let (mut moments, mut made) = (moments(seed).into_iter(), Vec::new());
         for _ in 0..KILLS {
@@ -101,8 +119,7 @@ async fn a_burst_loses_no_request_and_grants_none_twice_though_the_operator_is_k
         anyhow::Ok((operator, Timestamp::now(), made))
     };
     let (asked, (operator, since, made)) = tokio::try_join!(requests, operators)?;
-    let outcome = all_are_decided_and_end(&ground, &asked, since).await;
-    outcome.with_context(|| format!("with CURFEW_SEED={seed}"))?;
+    all_are_decided_and_end(&ground, &asked, since).await?;
     ensure!(
         operator.is_running(),
         "the last operator has ended:\n{}",

@@ -14,8 +14,9 @@ use crate::act_as::Account;
 use crate::harness::Exchange;
 
 /// The collections the operator watches.
-pub const WATCHED: [&str; 8] = [
+pub const WATCHED: [&str; 9] = [
     "accessgrants",
+    "accessdecisions",
     "accesspolicies",
     "namespaces",
     "clusterroles",
@@ -68,6 +69,7 @@ impl<'a> Changes<'a> {
         ground.policy_is_ready(&nodes).await?;
         let acts = json!({"policyRef": {"name": nodes}, "entitlements": [{"name": "nodes"}]});
         let live = vec![
+            ("accessdecisions", ground.ask(here, long(json!({}))).await?),
             ("serviceaccounts", ground.ask(here, long(acts)).await?),
             ("rolebindings", ground.ask(here, long(json!({}))).await?),
             ("a binding that goes", ground.ask(here, long(json!({}))).await?),
@@ -118,6 +120,11 @@ impl<'a> Changes<'a> {
                 let mallory = Patch::Merge(mallory);
                 let deed = bindings.patch(&name, &params, &mallory);
                 ground.suite.unguarded("curfew-binding", deed).await.map(drop)?;
+            }
+            // Whoever asked may.
+            "accessdecisions" => {
+                let place = ground.place_of(asked)?;
+                place.revoke("admin", &asked.as_grant()).await.map(drop)?;
             }
             "serviceaccounts" => self.account.delete_account().await?,
             "a binding that goes" => ground.delete_binding(asked).await.map(drop)?,

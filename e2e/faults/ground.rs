@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Context as _;
 use curfew::api::{AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, ArtifactKind};
 use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -143,6 +144,19 @@ impl<'a> Ground<'a> {
             name: made.name_any(),
             uid,
         })
+    }
+
+    /// Asks so often, as many at once as an API server likes.
+    pub async fn many<F: Future<Output = anyhow::Result<Asked>>>(
+        &self,
+        count: usize,
+        ask: impl Fn(usize) -> F,
+    ) -> anyhow::Result<Vec<Asked>> {
+        const AT_ONCE: usize = 50;
+        stream::iter((0..count).map(ask))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await
     }
 
     /// Waits until a grant's tale is as wanted.

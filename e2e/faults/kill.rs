@@ -17,13 +17,14 @@ use crate::suite::Suite;
 use crate::tests;
 
 tests![
-    killed_after_any_write_about_a_role_the_next_operator_finishes_the_job,
     killed_after_any_write_about_rules_the_next_operator_finishes_the_job,
+    killed_after_any_write_about_a_deleted_grant_of_an_identity_the_next_operator_lets_it_go,
+    killed_after_any_write_about_approved_access_the_next_operator_finishes_the_job;
+    thorough:
+    killed_after_any_write_about_a_role_the_next_operator_finishes_the_job,
     killed_after_any_write_about_a_changed_binding_the_next_operator_finishes_the_job,
     killed_after_any_write_about_a_deleted_grant_the_next_operator_clears_up_alone,
     killed_after_any_write_about_an_identity_the_next_operator_finishes_the_job,
-    killed_after_any_write_about_a_deleted_grant_of_an_identity_the_next_operator_lets_it_go,
-    killed_after_any_write_about_approved_access_the_next_operator_finishes_the_job,
     killed_after_any_write_about_a_revoked_request_the_next_operator_finishes_the_job,
 ];
 

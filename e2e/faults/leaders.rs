@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use curfew::api::ArtifactKind;
 use futures::future::try_join_all;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::events::v1::Event;
@@ -26,7 +25,9 @@ tests![
     access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_15_seconds,
     a_leader_that_is_told_to_stop_hands_over_within_a_second,
     leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_nothing_late,
-    a_leader_that_was_suspended_and_wakes_up_beside_another_does_no_harm,
+    a_leader_that_was_suspended_and_wakes_up_beside_another_does_no_harm;
+    thorough:
+    leadership_that_is_stolen_every_second_under_a_flood_of_500_requests_grants_nothing_twice,
 ];
 
 /// How much later than usual an end may be that falls into the time without a leader.
@@ -39,13 +40,13 @@ const SUCCESSION: SignedDuration = SignedDuration::from_secs(15);
 const HANDOVER: SignedDuration = SignedDuration::from_secs(1);
 
 /// The Lease in the cluster.
-struct Leadership {
+pub struct Leadership {
     leases: Api<Lease>,
 }
 
 impl Leadership {
     /// That of nobody: operators of earlier tests were killed with it in their hands.
-    async fn vacant(suite: &Suite) -> anyhow::Result<Self> {
+    pub async fn vacant(suite: &Suite) -> anyhow::Result<Self> {
         let leases = Api::<Lease>::namespaced(suite.admin.clone(), "curfew-system");
         match leases.delete("curfew", &DeleteParams::default()).await {
             Ok(_) => {}
@@ -100,11 +101,15 @@ async fn replica(ground: &Ground<'_>, instance: &str, via: Option<&Proxy>) -> an
     Operator::start(&ground.suite.plane, &ground.suite.binary, options).await
 }
 
-/// Two replicas, of which the first leads.
-async fn two(ground: &Ground<'_>, lead: &Leadership) -> anyhow::Result<[Operator; 2]> {
-    let first = replica(ground, "first", None).await?;
+/// Two replicas, of which the first leads, through a proxy or not.
+pub async fn two(
+    ground: &Ground<'_>,
+    lead: &Leadership,
+    via: Option<&Proxy>,
+) -> anyhow::Result<[Operator; 2]> {
+    let first = replica(ground, "first", via).await?;
     lead.is_of("first").await?;
-    let second = replica(ground, "second", None).await?;
+    let second = replica(ground, "second", via).await?;
     Ok([first, second])
 }
 
@@ -247,7 +252,7 @@ async fn access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_1
 ) -> anyhow::Result<()> {
     const GRANTS: usize = 5;
     let (lead, ground) = prepare(suite).await?;
-    let [first, second] = two(&ground, &lead).await?;
+    let [first, second] = two(&ground, &lead, None).await?;
     let before = ask_for(&ground, GRANTS, "2s").await?;
     let usual = usual_lag(&ground, &before).await?;
 
@@ -297,7 +302,7 @@ async fn a_leader_that_is_told_to_stop_hands_over_within_a_second(suite: &Suite)
     const EVERY: Duration = Duration::from_millis(100);
     let (lead, ground) = prepare(suite).await?;
     let namespace = ground.namespace(0)?;
-    let [first, second] = two(&ground, &lead).await?;
+    let [first, second] = two(&ground, &lead, None).await?;
     // Somebody asks all the time; whoever asks during the hand-over waits longest.
     let began = tokio::time::Instant::now();
     let requests = (0..GRANTS).map(async |number| {
@@ -330,17 +335,33 @@ async fn a_leader_that_is_told_to_stop_hands_over_within_a_second(suite: &Suite)
 async fn leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_nothing_late(
     suite: &Suite,
 ) -> anyhow::Result<()> {
-    const GRANTS: usize = 200;
+    stolen(suite, 200, 12, |number| 12 + number % 6).await
+}
+
+/// The ends begin while the last requests are being granted.
+async fn leadership_that_is_stolen_every_second_under_a_flood_of_500_requests_grants_nothing_twice(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    stolen(suite, 500, 40, |number| 20 + number % 20).await
+}
+
+/// So many requests, and so many thefts at most.
+async fn stolen(
+    suite: &Suite,
+    grants: usize,
+    most: usize,
+    seconds: impl Fn(usize) -> usize,
+) -> anyhow::Result<()> {
     let (lead, ground) = prepare(suite).await?;
-    let operators = two(&ground, &lead).await?;
+    let operators = two(&ground, &lead, None).await?;
     let mut thefts = 0;
     let asked = tokio::select! {
-        asked = lives(&ground, GRANTS, |number| 12 + number % 6) => asked?,
-        failed = steal(&lead, &mut thefts) => return failed.context("it cannot be stolen"),
+        asked = lives(&ground, grants, seconds) => asked?,
+        failed = steal(&lead, most, &mut thefts) => return failed.context("it cannot be stolen"),
     };
     let (latest, strays) = judge(&ground, &asked).await?;
     println!(
-        "leadership stolen {thefts} times under {GRANTS} requests: none granted twice, the last access gone {latest:#} \
+        "leadership stolen {thefts} times under {grants} requests: none granted twice, the last access gone {latest:#} \
          after its time, {strays} fuses made in vain"
     );
     ensure!(thefts >= 5, "only {thefts} thefts");
@@ -353,7 +374,7 @@ async fn a_leader_that_was_suspended_and_wakes_up_beside_another_does_no_harm(
 ) -> anyhow::Result<()> {
     const GRANTS: usize = 60;
     let (lead, ground) = prepare(suite).await?;
-    let operators = two(&ground, &lead).await?;
+    let operators = two(&ground, &lead, None).await?;
     let [first, second] = &operators;
     let made = |count: usize| {
         let (ground, namespace) = (&ground, ground.namespace(0));
@@ -401,16 +422,13 @@ async fn lives(
     count: usize,
     seconds: impl Fn(usize) -> usize,
 ) -> anyhow::Result<Vec<Asked>> {
-    const CREATORS: usize = 50;
     let namespace = ground.namespace(0)?;
     let request = |number: usize| match number % 10 {
         0 => json!({"duration": "2h"}),
         _ => json!({"duration": format!("{}s", seconds(number))}),
     };
-    let asked = stream::iter(0..count)
-        .map(|number| ground.ask(namespace, request(number)))
-        .buffered(CREATORS)
-        .try_collect::<Vec<_>>()
+    let asked = ground
+        .many(count, |number| ground.ask(namespace, request(number)))
         .await?;
     for (number, asked) in asked.iter().enumerate() {
         let wanted = if number % 10 == 0 { "Denied" } else { "Expired" };
@@ -451,12 +469,11 @@ async fn end(operators: [Operator; 2]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes the lease from whoever has it every second, and gives it to the other one: so often, and then no more, because a
-/// machine on which nothing gets done within a second would never end.
-async fn steal(lead: &Leadership, thefts: &mut usize) -> anyhow::Result<()> {
-    const THEFTS: usize = 12;
+/// Takes the lease from whoever has it every second, and gives it to the other one: so often at most, and then no more,
+/// because a machine on which nothing gets done within a second would never end.
+async fn steal(lead: &Leadership, most: usize, thefts: &mut usize) -> anyhow::Result<()> {
     let mut known = BTreeSet::new();
-    while *thefts < THEFTS {
+    while *thefts < most {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let holder = lead.holder().await?;
         let other = known.iter().find(|other| **other != holder).cloned();

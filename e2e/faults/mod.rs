@@ -9,6 +9,7 @@
     reason = "how many cases there were, for whoever reads the suite's output"
 )]
 
+mod absence;
 mod act_as;
 mod answers;
 mod burst;
@@ -19,6 +20,7 @@ mod ground;
 mod guards;
 mod journal;
 mod kill;
+mod lags;
 mod leaders;
 mod outage;
 mod story;
@@ -35,6 +37,7 @@ pub fn tests() -> Vec<Test> {
         answers::tests(),
         watches::tests(),
         outage::tests(),
+        absence::tests(),
         burst::tests(),
         guards::tests(),
         decisions::tests(),

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::ground::{Asked, Ground};
+use super::lags::{Lags, until};
 use super::verdict::{PROMISE, Verdict};
 use crate::harness::{Exchange, Fault, eventually};
 use crate::suite::{SOON, Suite};
@@ -25,12 +26,6 @@ tests![
 
 /// How soon after the API server is back everything overdue must be gone.
 const BACK: SignedDuration = SignedDuration::from_secs(5);
-
-/// Until a moment that a deadline names.
-async fn until(at: Timestamp) {
-    let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
-    tokio::time::sleep(left).await;
-}
 
 /// Every one must be over as its time came, and everything gone by then.
 async fn all_expire(ground: &Ground<'_>, asked: &[Asked], gone_by: Option<Timestamp>) -> anyhow::Result<()> {
@@ -54,26 +49,31 @@ async fn all_expire(ground: &Ground<'_>, asked: &[Asked], gone_by: Option<Timest
 async fn deadlines_that_pass_while_the_api_server_is_away_are_kept_when_it_is_back(
     suite: &Suite,
 ) -> anyhow::Result<()> {
-    const GRANTS: usize = 20;
+    const GRANTS: usize = 200;
     let ground = Ground::prepare(suite, 1, json!({})).await?;
     let operator = ground.operator(None).await?;
+    // The ends lie 50 ms apart, and begin when all have been given.
+    let first_end = Timestamp::now() + SignedDuration::from_secs(30);
+    let end = |number: usize| -> anyhow::Result<Timestamp> {
+        let after = SignedDuration::from_millis(50 * i64::try_from(number)?);
+        Ok(first_end + after)
+    };
     let namespace = ground.namespace(0)?;
-    let asked = try_join_all((0..GRANTS).map(|_| ground.ask(namespace, json!({"duration": "10s"})))).await?;
-    let mut last = Timestamp::MIN;
+    let ask = async |number: usize| {
+        let spec = json!({"duration": "1h", "notAfter": end(number)?.to_string()});
+        ground.ask(namespace, spec).await
+    };
+    let asked = ground.many(GRANTS, ask).await?;
     for asked in &asked {
-        last = last.max(ground.is_active(asked).await?.expires_at().context("no end")?);
+        ground.is_active(asked).await?;
     }
     suite.plane.stop_api_server().await?;
-    let stopped_at = Timestamp::now();
-    let before = asked
-        .iter()
-        .filter_map(|asked| ground.journal.tale(&asked.uid).expires_at());
-    let in_time = before.min().is_some_and(|first| first > stopped_at);
-    until(last).await;
+    let in_time = Timestamp::now() < first_end;
+    until(end(GRANTS)?).await;
     // Before any verdict: the other tests need it.
     suite.plane.start_api_server().await?;
-    ensure!(in_time, "the API server took too long to end");
     let back = Timestamp::now();
+    ensure!(in_time, "the API server took too long to end");
     ensure!(
         operator.is_running(),
         "the operator has ended:\n{}",
@@ -81,16 +81,11 @@ async fn deadlines_that_pass_while_the_api_server_is_away_are_kept_when_it_is_ba
     );
     all_expire(&ground, &asked, Some(back + BACK)).await?;
     ground.grants_are_served().await?;
-    let late = asked
-        .iter()
-        .flat_map(|asked| ground.journal.pieces(&asked.uid))
-        .filter_map(|piece| piece.gone_at);
-    let late = late
-        .max()
-        .context("nothing was ever made")?
-        .duration_since(back)
-        .max(SignedDuration::ZERO);
-    println!("API server away: {GRANTS} deadlines; the last access was gone {late:#} after it was back");
+    let late = Lags::last_gone(&ground, &asked)?.duration_since(back);
+    println!(
+        "API server away: {GRANTS} deadlines; the last access was gone {:#} after it was back",
+        late.max(SignedDuration::ZERO)
+    );
     operator.kill9().await
 }
 

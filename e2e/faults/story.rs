@@ -12,7 +12,7 @@ use super::verdict::{PROMISE, Verdict};
 use crate::decisions::approvals;
 
 /// A life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Story {
     /// A named role, until its time is over.
     RoleExpires,
