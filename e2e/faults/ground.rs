@@ -203,6 +203,27 @@ impl<'a> Ground<'a> {
         .await
     }
 
+    /// Waits until nothing that was made for a grant gives access any more.
+    pub async fn nothing_left_of_access(&self, asked: &Asked) -> anyhow::Result<()> {
+        eventually(
+            &format!("the access of {} is gone", asked.name),
+            4 * SOON,
+            async || {
+                let left = self.journal.pieces(&asked.uid).into_iter();
+                let left: Vec<_> = left
+                    .filter(|piece| piece.gone_at.is_none() && piece.kind != ArtifactKind::Job)
+                    .map(|piece| format!("{:?} {}", piece.kind, piece.name))
+                    .collect();
+                if left.is_empty() {
+                    Ok(())
+                } else {
+                    Err(left.join(", "))
+                }
+            },
+        )
+        .await
+    }
+
     /// Waits until a grant has no finalizer any more.
     pub async fn is_let_go(&self, asked: &Asked) -> anyhow::Result<()> {
         let grants = Api::<AccessGrant>::namespaced(self.suite.admin.clone(), &asked.namespace);

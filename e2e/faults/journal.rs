@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::serde::de::DeserializeOwned;
+use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::task::JoinSet;
@@ -115,7 +116,7 @@ impl Journal {
         let state = Arc::<Mutex<State>>::default();
         let mut watches = JoinSet::new();
         let grants = Arc::clone(&state);
-        let all = Api::<AccessGrant>::all(client.clone());
+        let all = Api::<DeserializeGuard<AccessGrant>>::all(client.clone());
         watches.spawn(follow(all, Config::default(), move |event| {
             lock(&grants).grant(&event);
         }));
@@ -171,7 +172,8 @@ impl Journal {
 }
 
 impl State {
-    fn grant(&mut self, event: &Event<AccessGrant>) {
+    /// Of one that cannot be read nothing is known but that it is there.
+    fn grant(&mut self, event: &Event<DeserializeGuard<AccessGrant>>) {
         match event {
             Event::Init => drop(self.relisted.insert("grants", HashSet::new())),
             Event::InitDone => {
@@ -185,6 +187,9 @@ impl State {
                 if let Some(there) = self.relisted.get_mut("grants") {
                     there.insert(uid.clone());
                 }
+                let DeserializeGuard(Ok(grant)) = grant else {
+                    return;
+                };
                 let tale = self.grants.entry(uid).or_default();
                 tale.called = format!("{}/{}", grant.namespace().unwrap_or_default(), grant.name_any());
                 let version = version(grant);

@@ -37,6 +37,11 @@ impl Lags {
         self.percentile(0)
     }
 
+    /// The longest.
+    pub fn longest(&self) -> SignedDuration {
+        self.percentile(100)
+    }
+
     fn percentile(&self, percent: usize) -> SignedDuration {
         let last = self.0.len().saturating_sub(1);
         self.0

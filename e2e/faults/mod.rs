@@ -23,6 +23,7 @@ mod kill;
 mod lags;
 mod leaders;
 mod outage;
+mod poison;
 mod story;
 mod verdict;
 mod watches;
@@ -43,6 +44,7 @@ pub fn tests() -> Vec<Test> {
         decisions::tests(),
         leaders::tests(),
         clocks::tests(),
+        poison::tests(),
     ]
     .concat()
 }

@@ -108,6 +108,29 @@ impl AccessPolicySpec {
     fn default_retention() -> DurationText {
         DurationText::from("720h")
     }
+
+    /// Of a policy that gives nobody anything.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            description: String::new(),
+            namespace_selector: NamespaceSelector::default(),
+            requesters: Vec::new(),
+            subjects: Vec::new(),
+            path: Path::Manual,
+            windows: Vec::new(),
+            conditions: Vec::new(),
+            approval: None,
+            duration: DurationLimits {
+                default: None,
+                max: DurationText::from("0s"),
+            },
+            reason: None,
+            limits: Limits::default(),
+            on_policy_change: OnChange::default(),
+            retention: Self::default_retention(),
+            entitlements: Vec::new(),
+        }
+    }
 }
 
 /// Namespaces by label, with the meaning of a Kubernetes label selector.

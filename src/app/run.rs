@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{Config as WatchConfig, Event};
+use kube::runtime::watcher::Event;
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Api, Client, Config, ResourceExt as _};
 use tokio::net::TcpListener;
@@ -292,8 +293,8 @@ fn watch_the_rest(
     sync: &Sync,
     triggers: &Triggers,
 ) {
-    let ours = || WatchConfig::default().labels(GRANT_UID_LABEL);
-    let all = WatchConfig::default;
+    let ours = || streams::config().labels(GRANT_UID_LABEL);
+    let all = streams::config;
     macro_rules! watch {
         ($name:literal, $api:expr, $config:expr, $take:ident) => {{
             let api: Api<_> = $api;
@@ -306,7 +307,12 @@ fn watch_the_rest(
         }};
     }
     let client = || client.clone();
-    watch!("decisions", Api::all(client()), all(), decision);
+    let decisions = streams::events_of_ours("decisions", client(), sync.clone(), |_| None);
+    let (held, fires) = (Arc::clone(index), triggers.clone());
+    tasks.spawn(decisions.for_each(move |event| {
+        fires.fire(held.decision(&event));
+        std::future::ready(())
+    }));
     watch!("namespaces", Api::all(client()), all(), namespace);
     watch!("identities", identities, all(), identity);
     watch!("clusterroles", Api::all(client()), all(), cluster_role);
@@ -323,12 +329,7 @@ async fn watch_policies(
     sync: Sync,
     triggers: Triggers,
 ) {
-    let events = streams::events(
-        "policies",
-        Api::<AccessPolicy>::all(client),
-        WatchConfig::default(),
-        sync,
-    );
+    let events = streams::events_of_ours::<AccessPolicy>("policies", client, sync, |_| None);
     let mut events = std::pin::pin!(events);
     while let Some(mut event) = events.next().await {
         if let Event::Apply(policy) | Event::InitApply(policy) = &mut event {
@@ -351,9 +352,17 @@ async fn watch_grants(
     triggers: Triggers,
     deadlines: Arc<Deadlines>,
 ) {
-    let api = Api::<AccessGrant>::all(client);
     let triggered = triggers.clone();
-    let events = streams::events("grants", api, WatchConfig::default(), sync).map(move |mut event| {
+    let known = store.clone();
+    // Access that is in force ends as it was last read to end.
+    let last = move |metadata: &ObjectMeta| {
+        let key = ObjectRef::new(metadata.name.as_deref()?).within(metadata.namespace.as_deref()?);
+        let grant = known
+            .get(&key)
+            .filter(|grant| grant.metadata.uid == metadata.uid)?;
+        Some(Arc::unwrap_or_clone(grant))
+    };
+    let events = streams::events_of_ours("grants", client, sync, last).map(move |mut event| {
         let now = clock.now();
         match &mut event {
             Event::Apply(grant) | Event::InitApply(grant) => {
