@@ -22,10 +22,16 @@ tests![
     what_changes_when_watches_have_lost_their_place_is_noticed,
     a_list_from_before_the_grant_was_decided_grants_nothing_twice,
     a_list_from_when_the_grant_was_active_does_not_bring_it_back,
+    watches_that_have_fallen_silent_delay_no_end;
+    thorough:
+    what_changes_while_watches_are_silent_is_noticed,
 ];
 
 /// How soon a change has to be noticed once watches can be opened again.
 const NOTICED: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long watches may be silent, with no event, no error and no end, before the operator opens them anew.
+const SILENT: Duration = Duration::from_secs(75);
 
 /// What becomes of watches after they were cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +129,71 @@ async fn every_change(suite: &Suite, then: Then) -> anyhow::Result<()> {
         "watches, {then:?}: {} changes and a request noticed within {noticed:#}",
         WATCHED.len()
     );
+    operator.kill9().await
+}
+
+async fn watches_that_have_fallen_silent_delay_no_end(suite: &Suite) -> anyhow::Result<()> {
+    const GRANTS: usize = 5;
+    let ground = Ground::prepare(suite, 1, json!({})).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let mut asked = Vec::new();
+    for _ in 0..GRANTS {
+        asked.push(
+            ground
+                .ask(ground.namespace(0)?, json!({"duration": "5s"}))
+                .await?,
+        );
+    }
+    for asked in &asked {
+        ground.is_active(asked).await?;
+    }
+    proxy.mute_watches();
+    for asked in &asked {
+        let tale = ground
+            .told(asked, "it expires", |tale| tale.state() == "Expired")
+            .await?;
+        ground.nothing_left(asked).await?;
+        Verdict {
+            uid: &asked.uid,
+            gone_by: tale.expires_at().context("no end")? + PROMISE,
+            late_writes: false,
+        }
+        .check(&ground.journal)?;
+    }
+    println!("watches silent: {GRANTS} ends on time");
+    ground.nothing_left_anywhere().await?;
+    operator.kill9().await
+}
+
+async fn what_changes_while_watches_are_silent_is_noticed(suite: &Suite) -> anyhow::Result<()> {
+    let ground = Ground::prepare(suite, 2, json!({})).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let changes = Changes::prepare(&ground).await?;
+    proxy.mute_watches();
+    let muted = Timestamp::now();
+    let new = ground
+        .ask(ground.namespace(0)?, json!({"duration": "10m"}))
+        .await?;
+    changes.make(&ground).await?;
+    eventually("the request is granted all the same", SILENT, async || {
+        let tale = ground.journal.tale(&new.uid);
+        if tale.was_active() {
+            Ok(())
+        } else {
+            Err(tale.state().to_owned())
+        }
+    })
+    .await?;
+    changes.are_noticed(&ground, &new).await?;
+    println!(
+        "watches silent: {} changes and a request noticed within {:#}",
+        WATCHED.len(),
+        Timestamp::now().duration_since(muted)
+    );
+    ground.delete(&new).await?;
+    ground.nothing_left_anywhere().await?;
     operator.kill9().await
 }
 

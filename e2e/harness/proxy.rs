@@ -35,7 +35,7 @@ use tokio_rustls::{
 
 use super::{
     proxy_fault::{Exchange, Fault},
-    proxy_stream::Passing,
+    proxy_stream::{Interruption, Passing},
 };
 
 type Hook = Arc<dyn Fn(&Exchange) -> Fault + Send + Sync>;
@@ -56,7 +56,7 @@ struct Shared {
     tls: TlsConnector,
     log: Mutex<Vec<Exchange>>,
     hook: Mutex<Option<Hook>>,
-    cut: watch::Sender<()>,
+    interruptions: watch::Sender<Interruption>,
 }
 
 impl Proxy {
@@ -72,7 +72,7 @@ impl Proxy {
             tls: connector(ca_pem)?,
             log: Mutex::default(),
             hook: Mutex::default(),
-            cut: watch::Sender::new(()),
+            interruptions: watch::Sender::new(Interruption::None),
         });
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
@@ -137,7 +137,12 @@ impl Proxy {
 
     /// Closes every connection that a watch streams on.
     pub fn cut_watches(&self) {
-        self.shared.cut.send_replace(());
+        self.shared.interruptions.send_replace(Interruption::Cut);
+    }
+
+    /// Has every watch that streams now fall silent: no event, no error, no end. Watches that are opened later stream.
+    pub fn mute_watches(&self) {
+        self.shared.interruptions.send_replace(Interruption::Mute);
     }
 }
 
@@ -223,7 +228,7 @@ impl Shared {
         let answer = self.forward(request, upstream).await?;
         Ok(answer.map(|body| {
             Either::Left(if exchange.is_watch() {
-                Passing::until(body, self.cut.subscribe())
+                Passing::until(body, self.interruptions.subscribe())
             } else {
                 Passing::whole(body)
             })

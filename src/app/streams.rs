@@ -154,9 +154,15 @@ impl Sync {
     }
 }
 
+/// How long a watch goes on before it is asked for anew, in seconds. A connection that is dead without an error says
+/// nothing: after this time and 5 s without a word (kube) it is given up. Left out, it is 290 s, for which a request
+/// would not be seen. Nine watches asked for once a minute cost nothing, and the API server sends where each has got to
+/// before it ends it, so none has to list anew.
+const WATCH_SECONDS: u32 = 60;
+
 /// How everything is watched.
 pub fn config() -> watcher::Config {
-    watcher::Config::default()
+    watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
 /// Longest pause of a broken watch. kube's default grows to 30 s: after an API server had restarted, requests were
