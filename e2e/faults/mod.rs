@@ -24,6 +24,7 @@ mod lags;
 mod leaders;
 mod outage;
 mod poison;
+mod restored;
 mod story;
 mod verdict;
 mod watches;
@@ -45,6 +46,7 @@ pub fn tests() -> Vec<Test> {
         leaders::tests(),
         clocks::tests(),
         poison::tests(),
+        restored::tests(),
     ]
     .concat()
 }

@@ -108,6 +108,16 @@ impl Components {
         self.start("etcd", &args, sweep)
     }
 
+    /// Copies etcd's data while it is not running, in place of an earlier copy.
+    pub fn back_up_store(&self) -> std::io::Result<()> {
+        replace(&self.file("etcd.backup"), &self.file("etcd"))
+    }
+
+    /// Puts the copy of etcd's data in place of the data while it is not running.
+    pub fn restore_store(&self) -> std::io::Result<()> {
+        replace(&self.file("etcd"), &self.file("etcd.backup"))
+    }
+
     /// Starts the API server.
     pub fn start_api_server(&self) -> anyhow::Result<Guarded> {
         let issuer = "https://kubernetes.default.svc.cluster.local";
@@ -175,6 +185,28 @@ impl Components {
     fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
+}
+
+/// Makes `target` a copy of the folder `source`, whatever it was.
+fn replace(target: &Path, source: &Path) -> std::io::Result<()> {
+    if target.exists() {
+        fs::remove_dir_all(target)?;
+    }
+    copy(source, target)
+}
+
+fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
+    fs::create_dir(target)?;
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        let to = target.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 /// Ports that nobody listens on, from a place that differs by process and

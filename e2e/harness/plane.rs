@@ -48,7 +48,7 @@ pub struct Plane {
     // In the order in which they have to end when dropped.
     controller_manager: Mutex<Option<Guarded>>,
     api_server: Mutex<Option<Guarded>>,
-    etcd: Guarded,
+    etcd: Mutex<Option<Guarded>>,
     components: Components,
     tokens: Tokens,
     keep: AtomicBool,
@@ -76,7 +76,7 @@ impl Plane {
         let plane = Self {
             controller_manager: Mutex::new(None),
             api_server: Mutex::new(None),
-            etcd: components.start_etcd(!keep)?,
+            etcd: Mutex::new(Some(components.start_etcd(!keep)?)),
             components,
             tokens,
             keep: AtomicBool::new(keep),
@@ -194,7 +194,7 @@ impl Plane {
             slot.as_ref().map_or(Ok(0.0), Guarded::cpu_seconds)
         };
         Ok([
-            ("etcd", self.etcd.cpu_seconds()?),
+            ("etcd", of(&self.etcd).await?),
             ("kube-apiserver", of(&self.api_server).await?),
             ("kube-controller-manager", of(&self.controller_manager).await?),
         ])
@@ -236,6 +236,29 @@ impl Plane {
         self.while_running(process, controllers_work(admin)).await
     }
 
+    /// Copies what etcd holds, as a backup does, while nothing is written: etcd and the API server end for it and start
+    /// again. A later copy replaces an earlier one.
+    pub async fn back_up(&self) -> anyhow::Result<()> {
+        self.between_two_stores(Components::back_up_store).await
+    }
+
+    /// Has the cluster go on from the last copy: everything that was written since has never been.
+    pub async fn restore(&self) -> anyhow::Result<()> {
+        self.between_two_stores(Components::restore_store).await
+    }
+
+    async fn between_two_stores(
+        &self,
+        deed: impl Fn(&Components) -> std::io::Result<()>,
+    ) -> anyhow::Result<()> {
+        end(&self.api_server).await?;
+        end(&self.etcd).await?;
+        deed(&self.components)?;
+        let keep = self.keep.load(Ordering::Relaxed);
+        *self.etcd.lock().await = Some(self.components.start_etcd(!keep)?);
+        self.start_api_server().await
+    }
+
     /// Leaves the plane's folder where it is, and says where.
     pub fn keep_logs(&self) {
         if !self.keep.swap(true, Ordering::Relaxed) {
@@ -247,8 +270,7 @@ impl Plane {
     pub async fn stop(self) -> anyhow::Result<()> {
         end(&self.controller_manager).await?;
         end(&self.api_server).await?;
-        self.etcd.terminate(STOP).await?;
-        Ok(())
+        end(&self.etcd).await
     }
 
     #[expect(clippy::print_stderr, reason = "for whoever looks at a failed test")]
@@ -267,10 +289,14 @@ impl Plane {
             outcome = ready => outcome,
             Some(code) = process.gone_within(READY) => Err(anyhow!("it ended with {code}")),
         };
-        outcome.map_err(|error| {
-            let (its, etcds) = (process.log_tail(TAIL), self.etcd.log_tail(TAIL));
-            error.context(format!("{its}\n{etcds}"))
-        })
+        let Err(error) = outcome else { return Ok(()) };
+        let etcd = self.etcd.lock().await;
+        let etcds = etcd.as_ref().map(|etcd| etcd.log_tail(TAIL));
+        Err(error.context(format!(
+            "{}\n{}",
+            process.log_tail(TAIL),
+            etcds.unwrap_or_default()
+        )))
     }
 }
 

@@ -200,23 +200,29 @@ impl Campaign {
         warm: impl Future<Output = ()> + Send + 'static,
     ) -> Candidacy {
         let (resign, mut resigned) = oneshot::channel();
+        let (tell_put_back, put_back) = oneshot::channel();
         let running = tokio::spawn(async move {
             let is_warm = tokio::select! {
                 () = warm => true,
                 _ = &mut resigned => false,
             };
-            if is_warm {
-                self.run(changes, resigned).await;
+            if is_warm && self.run(changes, resigned).await == Ending::PutBack {
+                // Nobody listens at shutdown.
+                tell_put_back.send(()).unwrap_or_default();
             }
         });
-        Candidacy { resign, running }
+        Candidacy {
+            resign,
+            put_back,
+            running,
+        }
     }
 
     async fn run(
         mut self,
         changes: impl Stream<Item = Result<Option<LeaseFacts>, watcher::Error>>,
         resign: oneshot::Receiver<()>,
-    ) {
+    ) -> Ending {
         let mut changes = std::pin::pin!(changes);
         // Whoever drops its sender wants this to end as well.
         let mut resign = resign.map(drop);
@@ -244,6 +250,7 @@ impl Campaign {
                 Step::Write(write) => Some(write),
             };
             let sent = self.started.elapsed();
+            let known = self.candidate.order();
             let mut attempt = std::pin::pin!(attempt(Arc::clone(&self.registry), doing));
             let outcome = loop {
                 tokio::select! {
@@ -255,10 +262,15 @@ impl Campaign {
                 self.tell();
             };
             let Some(outcome) = outcome else { break };
+            // Each read is answered by the store itself, and sees what was known when it was sent.
+            if matches!(&outcome, Ok(Answer::Read(Some(lease))) if lease.order() < known) {
+                return Ending::PutBack;
+            }
             self.note(outcome, sent);
             self.tell();
         }
         self.give_back().await;
+        Ending::Resigned
     }
 
     /// Whether this process leads, had better not, and has not lately tried whether somebody else does.
@@ -379,13 +391,32 @@ impl Campaign {
     }
 }
 
+/// How a campaign ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It was told to.
+    Resigned,
+    /// The Lease is older than it was.
+    PutBack,
+}
+
 /// A campaign under way.
 pub struct Candidacy {
     resign: oneshot::Sender<()>,
+    put_back: oneshot::Receiver<()>,
     running: JoinHandle<()>,
 }
 
 impl Candidacy {
+    /// Until the Lease turns out to be older than it was: the cluster goes on from a backup. What this process knows
+    /// then has never been, and its watches wait for versions that are yet to come, without an error. Nothing is
+    /// tried any more.
+    pub async fn is_put_back(&mut self) {
+        if (&mut self.put_back).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Ends it: this process leads no more, and gives the Lease back if it has it.
     pub async fn resign(self) {
         drop(self.resign);

@@ -90,6 +90,12 @@ pub enum RunError {
     /// The system gave no random bits to tell this process from others.
     #[error("no randomness to be had: {0}")]
     NoEntropy(#[from] getrandom::Error),
+    /// The cluster goes on from a backup: everything this process knows is of a time that has never been.
+    #[error(
+        "the cluster was put back to an earlier state: its Lease is older than it was; start this process anew, so that \
+         it reads what is there now"
+    )]
+    PutBack,
     /// The process cannot be told to stop.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
@@ -183,11 +189,15 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     ));
     let synced = passes.synced.clone();
     let warm = Arc::clone(&passes);
-    let candidacy = campaign.start(changes, async move { warm.wait_until_synced().await });
+    let mut candidacy = campaign.start(changes, async move { warm.wait_until_synced().await });
     let controller = lane::run(passes, metrics, triggered.grants, stop.clone().wait());
     tokio::select! {
         () = controller => {}
         () = stop.patience(synced) => tracing::warn!("passes under way are left unfinished"),
+        () = candidacy.is_put_back() => {
+            tasks.shutdown().await;
+            return Err(RunError::PutBack);
+        }
     }
     candidacy.resign().await;
     tracing::info!("stopped");

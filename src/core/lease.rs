@@ -89,7 +89,7 @@ pub struct LeaseFacts {
 
 impl LeaseFacts {
     /// Versions of one object are numbers that grow (KEP-5504).
-    fn order(&self) -> u128 {
+    pub fn order(&self) -> u128 {
         self.version.parse().unwrap_or_default()
     }
 }
@@ -208,6 +208,11 @@ impl Candidate {
     /// Whether what is known of the Lease is no longer, or not yet, to be relied upon.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful || self.seen.is_none()
+    }
+
+    /// The newest version that is known; a later read is at least as new, unless the store was put back.
+    pub fn order(&self) -> u128 {
+        self.lease().map_or(0, LeaseFacts::order)
     }
 
     /// Who holds the Lease, as far as is known.

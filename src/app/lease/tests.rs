@@ -343,3 +343,18 @@ async fn whoever_resigns_while_a_renewal_is_under_way_gives_back_what_that_has_m
     .await;
     assert!(took < 3 * AT_ONCE, "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_older_than_it_was_ends_the_candidacy_of_leader_and_follower() {
+    let (store, mut first, mut second) = two().await;
+    sleep(RENEW_EVERY * 10).await;
+    // A backup of the beginning, of which no watch tells.
+    let mut old = store.current().unwrap();
+    old.version = "1".to_owned();
+    *store.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(old);
+    let ((), took) = takes(first.candidacy.is_put_back()).await;
+    assert!(took <= RENEW_EVERY + AT_ONCE * 2, "{took:?}");
+    let ((), took) = takes(second.candidacy.is_put_back()).await;
+    assert!(took <= DURATION + AT_ONCE * 2, "{took:?}");
+    assert_eq!(store.current().unwrap().version, "1", "somebody wrote it");
+}
