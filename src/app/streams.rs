@@ -210,10 +210,24 @@ fn told<K: Send>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
     sync: Sync,
 ) -> impl Stream<Item = Event<K>> + Send {
-    events
+    listed(events)
         .backoff(Patience::default())
         .inspect(move |event| sync.note(name, event))
         .filter_map(|event| std::future::ready(event.ok()))
+}
+
+/// Holds back that a list begins until there is something of it. Each attempt at a list begins so, and would count as a
+/// success: one that is refused was tried ten times a second.
+fn listed<K: Send>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
+    let mut begins = false;
+    events.flat_map(move |event| {
+        let began = std::mem::replace(&mut begins, matches!(event, Ok(Event::Init)));
+        let init = (began && event.is_ok()).then_some(Ok(Event::Init));
+        let event = (!begins).then_some(event);
+        futures::stream::iter(init.into_iter().chain(event))
+    })
 }
 
 /// Objects of ours, whose definition somebody may replace by that of another version.
@@ -369,5 +383,25 @@ mod tests {
             named("listed", "as it was read")
         );
         assert_eq!(said(Event::Delete(unreadable()), &known), named("gone", ""));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_fails_again_and_again_is_tried_less_and_less_often() {
+        let refused = || Err(watcher::Error::NoResourceVersion);
+        let attempts = (0..6).flat_map(move |_| [Ok(Event::Init), refused()]);
+        let events: Vec<Result<Event<AccessGrant>, _>> =
+            attempts.chain([Ok(Event::Init), Ok(Event::InitDone)]).collect();
+        let sync = Sync::of(&["grants"], Readiness::default());
+        let began = tokio::time::Instant::now();
+        let told: Vec<_> = told("grants", futures::stream::iter(events), sync)
+            .collect()
+            .await;
+        assert!(
+            matches!(told.as_slice(), [Event::Init, Event::InitDone]),
+            "{told:?}"
+        );
+        let pauses = 100 + 200 + 400 + 800 + 1600 + 2000;
+        let took = began.elapsed().as_millis();
+        assert!((pauses..pauses + 10).contains(&took), "{took} ms");
     }
 }
