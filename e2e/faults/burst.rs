@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use anyhow::{Context as _, ensure};
+use curfew::api::ArtifactKind;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -64,7 +65,7 @@ fn made_in(ground: &Ground<'_>, namespace: &str) -> usize {
 fn request(number: usize) -> (Value, bool) {
     match number % 10 {
         0 => (json!({"duration": "2h"}), true),
-        _ => (json!({"duration": "15s"}), false),
+        _ => (json!({"duration": "25s"}), false),
     }
 }
 
@@ -144,9 +145,11 @@ async fn all_are_decided_and_end(
         let tale = ground
             .told(asked, "it is over", |tale| tale.state() == wanted)
             .await?;
+        // That it was may not have been recorded when its operator was killed, and then its time was over.
+        let given = ground.piece(asked, ArtifactKind::RoleBinding).is_ok();
         ensure!(
-            tale.was_active() != too_long,
-            "{} was not granted: {tale:#?}",
+            given != too_long,
+            "{} was not decided well: {tale:#?}",
             asked.name
         );
         let due = tale.expires_at().unwrap_or(since);

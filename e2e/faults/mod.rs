@@ -1,5 +1,6 @@
-//! Faults: the operator killed after each of its writes, every answer lost or refused in turn, watches that break,
-//! an API server that goes away, clocks that are wrong, and bursts in the middle of it.
+//! Faults: the operator killed after each of its writes, every answer lost or refused in turn, watches that break or
+//! fall silent, parts of the control plane that go away or go back in time, clocks that are wrong, objects that nobody
+//! expects, and bursts in the middle of it.
 //!
 //! Each test starts operators of its own, and an operator acts on all namespaces: these tests run one by one, with no
 //! other operator alive.
