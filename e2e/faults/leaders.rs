@@ -430,7 +430,13 @@ async fn lives(
     let asked = ground
         .many(count, |number| ground.ask(namespace, request(number)))
         .await?;
-    let wanted = |number: usize| if number % 10 == 0 { "Denied" } else { "Expired" };
+    let wanted = |number: usize| {
+        if number.is_multiple_of(10) {
+            "Denied"
+        } else {
+            "Expired"
+        }
+    };
     // What is recorded yields to access for longer than somebody leads here.
     eventually("all of them are over", Duration::from_mins(3), async || {
         let over =

@@ -262,8 +262,9 @@ impl Campaign {
                 self.tell();
             };
             let Some(outcome) = outcome else { break };
-            // Each read is answered by the store itself, and sees what was known when it was sent.
-            if matches!(&outcome, Ok(Answer::Read(Some(lease))) if lease.order() < known) {
+            // Each read is answered by the store itself, and sees what was known when it was sent. A version that is no
+            // number (0) says nothing.
+            if matches!(&outcome, Ok(Answer::Read(Some(lease))) if (1..known).contains(&lease.order())) {
                 return Ending::PutBack;
             }
             self.note(outcome, sent);
