@@ -55,24 +55,46 @@ pub fn fuse(artifact: &Artifact, seconds: i64) -> Job {
     }
 }
 
+/// User and group `nobody`.
+const NOBODY: i64 = 65534;
+
+/// Label that says what an object belongs to, after the Kubernetes recommended labels.
+const NAME_LABEL: &str = "app.kubernetes.io/name";
+
 /// What the pods of a fuse would be told by, if there were any.
 fn of_the_grant(grant: &GrantIdentity) -> BTreeMap<String, String> {
     BTreeMap::from([(GRANT_UID_LABEL.to_owned(), grant.uid.clone())])
 }
 
-/// The strictest pod there is: never run, but judged by admission tools all the same.
-fn never_run(labels: BTreeMap<String, String>) -> PodTemplateSpec {
-    let none = || BTreeMap::from(["cpu", "memory"].map(|name| (name.to_owned(), Quantity("0".to_owned()))));
+/// A name that resolves nowhere (RFC 2606), with a tag and a digest, since there are tools that insist on either.
+const NO_IMAGE: &str = "curfew.invalid/never-run:none@sha256:\
+    0000000000000000000000000000000000000000000000000000000000000000";
+
+/// The strictest pod there is: never run, but judged by admission tools all the same. It keeps to the Pod Security
+/// Standard `restricted`, of the pod and once more of its container, for tools that look at one of them; it asks for
+/// next to nothing and no more, since there are tools that take a limit of zero for none.
+fn never_run(mut labels: BTreeMap<String, String>) -> PodTemplateSpec {
+    labels.insert(NAME_LABEL.to_owned(), CONTROLLER.to_owned());
+    let little = || {
+        let amounts = [("cpu", "1m"), ("memory", "1Mi"), ("ephemeral-storage", "1Mi")];
+        BTreeMap::from(amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned()))))
+    };
+    let seccomp = || SeccompProfile {
+        type_: "RuntimeDefault".to_owned(),
+        ..SeccompProfile::default()
+    };
     let container = Container {
         name: "never-run".to_owned(),
-        // A name that resolves nowhere (RFC 2606).
-        image: Some("curfew.invalid/never-run:none".to_owned()),
+        image: Some(NO_IMAGE.to_owned()),
         resources: Some(ResourceRequirements {
-            limits: Some(none()),
-            requests: Some(none()),
+            limits: Some(little()),
+            requests: Some(little()),
             ..ResourceRequirements::default()
         }),
         security_context: Some(SecurityContext {
+            run_as_group: Some(NOBODY),
+            run_as_user: Some(NOBODY),
+            seccomp_profile: Some(seccomp()),
             allow_privilege_escalation: Some(false),
             capabilities: Some(Capabilities {
                 drop: Some(vec!["ALL".to_owned()]),
@@ -96,13 +118,10 @@ fn never_run(labels: BTreeMap<String, String>) -> PodTemplateSpec {
             enable_service_links: Some(false),
             restart_policy: Some("Never".to_owned()),
             security_context: Some(PodSecurityContext {
-                run_as_group: Some(65534),
+                run_as_group: Some(NOBODY),
                 run_as_non_root: Some(true),
-                run_as_user: Some(65534),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".to_owned(),
-                    ..SeccompProfile::default()
-                }),
+                run_as_user: Some(NOBODY),
+                seccomp_profile: Some(seccomp()),
                 ..PodSecurityContext::default()
             }),
             ..PodSpec::default()
