@@ -30,6 +30,7 @@ mod drain;
 mod elevation;
 mod examples;
 mod faults;
+mod fuse;
 mod guards;
 mod identity;
 mod life;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         demonstration::tests(),
         act_as::tests(),
         life::tests(),
+        fuse::tests(),
         asking::tests(),
         identity::tests(),
         guards::tests(),

@@ -78,6 +78,11 @@ fn metadata(object: &Value) -> Vec<(&'static str, Value)> {
             json!({"metadata": {"ownerReferences": more_owners(object)}}),
         ),
         (
+            "gives it to another fuse",
+            json!({"metadata": {"ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job",
+                "name": object["metadata"]["name"], "uid": "8d7f9f4e-0000-4000-8000-000000000000"}]}}),
+        ),
+        (
             "holds it back by a finalizer",
             json!({"metadata": {"finalizers": ["example.com/mine"]}}),
         ),

@@ -471,6 +471,18 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
         json!({"metadata": {"ownerReferences": [{"apiVersion": "batch/v1", "kind": kind, "name": name,
             "uid": ground.fuse["metadata"]["uid"]}]}})
     };
+    let uid = ground.grant["metadata"]["uid"].as_str().unwrap_or_default();
+    let by_grant = |uid: &str| {
+        json!({"metadata": {"ownerReferences": [{"apiVersion": "access.curfew.dev/v1alpha1",
+            "kind": "AccessGrant", "name": ground.grant["metadata"]["name"], "uid": uid}]}})
+    };
+    let mut both_hold = by_grant(uid);
+    let fuses = owner("Job", &free);
+    if let Some(owners) = both_hold["metadata"]["ownerReferences"].as_array_mut() {
+        owners.push(fuses["metadata"]["ownerReferences"][0].clone());
+    }
+    let mut own_name = by_grant(uid);
+    own_name["metadata"]["name"] = json!("curfew-mine");
     for (what, edit, words) in [
         (
             "makes a binding that no fuse holds",
@@ -479,6 +491,17 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
         ),
         ("makes one that any Job holds", owner("Job", "mine"), held),
         ("makes one that a CronJob holds", owner("CronJob", &free), held),
+        (
+            "makes one that another's grant holds",
+            by_grant("8d7f9f4e-0000-4000-8000-000000000000"),
+            held,
+        ),
+        ("makes one that the grant and a fuse hold", both_hold, held),
+        (
+            "makes one of a name of its own that the grant holds",
+            own_name,
+            held,
+        ),
         (
             "makes one of another name than its fuse",
             json!({"metadata": {"name": format!("curfew-{}4", "0".repeat(31))}}),
@@ -538,6 +561,19 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
         request: Request::merge(ground.binding_at(), mallory),
         holds: Holds::Guard("curfew-binding", "can only be emptied"),
     });
+    let mut other = owner("Job", &free);
+    other["metadata"]["ownerReferences"][0]["uid"] = json!("8d7f9f4e-0000-4000-8000-000000000000");
+    for (what, owners) in [
+        ("takes a binding from its fuse, for the grant", by_grant(uid)),
+        ("gives a binding to another fuse", other),
+    ] {
+        attacks.push(Attack {
+            what: what.to_owned(),
+            who: OPERATOR,
+            request: Request::merge(ground.binding_at(), owners),
+            holds: Holds::Guard("curfew-binding", "do not change"),
+        });
+    }
     attacks.push(Attack {
         what: "widens a Role".to_owned(),
         who: OPERATOR,

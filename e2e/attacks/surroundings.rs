@@ -1,24 +1,24 @@
 //! What surrounds Curfew: impersonation, tools that change Jobs, quota, and what others hang beneath ours.
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota};
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
-use kube::core::GroupVersionKind;
-use kube::{Api, Client, ResourceExt as _};
-use serde_json::{Value, json};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
 
-use crate::harness::{eventually, serves_mutation};
+use crate::fuse::{Suspender, no_jobs};
+use crate::harness::eventually;
 use crate::suite::{Place, SOON, Suite, condition};
 use crate::tests;
 
 use super::attack::{CURFEW, Callers, RBAC, Request, Who, count};
-use super::ground::{Ground, binding, create, ordinary_job, user};
+use super::ground::{Ground, binding, create, user};
 
 tests![
     whoever_may_impersonate_is_whom_they_impersonate_and_nobody_else,
-    a_tool_that_suspends_jobs_leaves_access_unmade,
-    a_quota_without_jobs_leaves_access_unmade,
+    a_tool_that_suspends_jobs_leaves_access_unmade_that_a_fuse_has_to_hold,
+    a_quota_without_jobs_leaves_access_unmade_that_a_fuse_has_to_hold,
     what_hangs_beneath_ours_holds_nothing_back_while_curfew_lives,
     a_twin_of_a_binding_ends_with_the_role,
 ];
@@ -74,92 +74,50 @@ async fn whoever_may_impersonate_is_whom_they_impersonate_and_nobody_else(
     ground.done().await
 }
 
-/// Asks for access, and tells why it was not made.
+/// Asks for access that a fuse has to hold, and tells why it is not made.
 async fn not_made(place: &Place<'_>, words: &str) -> anyhow::Result<()> {
-    let policy = place.policy(json!({})).await?.name_any();
+    let policy = place.policy(json!({"fuse": "Required"})).await?.name_any();
     let grant = place.ask("alice", &policy, json!({"duration": "1m"})).await?;
     let name = grant.name_any();
-    let failed = place.in_state(&name, "Failed").await?;
-    let told = format!("{:?}", failed.status.map(|status| status.conditions));
-    ensure!(told.contains(words), "{told}");
-    ensure!(place.bindings().await?.is_empty(), "a binding stands");
-    place.nothing_left().await
-}
-
-async fn a_tool_that_suspends_jobs_leaves_access_unmade(suite: &Suite) -> anyhow::Result<()> {
-    if !serves_mutation(&suite.plane).await? {
-        println!("attacks: no tool that suspends Jobs was tried: this API server has no mutating policies");
-        return Ok(());
-    }
-    let _whole = suite.guards.read().await;
-    let place = suite.namespace().await?;
-    let name = suite.fresh("suspends");
-    let policy = json!({
-        "failurePolicy": "Fail", "reinvocationPolicy": "Never",
-        "matchConstraints": {"resourceRules": [{"apiGroups": ["batch"], "apiVersions": ["v1"],
-            "operations": ["CREATE"], "resources": ["jobs"]}]},
-        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {
-            "expression": "Object{spec: Object.spec{suspend: true}}"}}],
-    });
-    let bound = json!({"policyName": name, "matchResources": {"namespaceSelector":
-        {"matchLabels": {"place": place.name}}}});
-    for (kind, spec) in [
-        ("MutatingAdmissionPolicy", policy),
-        ("MutatingAdmissionPolicyBinding", bound),
-    ] {
-        let object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
-            "metadata": {"name": name}, "spec": spec});
-        create(&tool(kind, suite.admin.clone()), object).await?;
-    }
-    let callers = Callers::new(suite);
-    let jobs = super::attack::at("batch/v1", &place.name, "jobs");
-    let number = std::sync::atomic::AtomicUsize::new(0);
-    eventually("the tool suspends Jobs", SOON, async || {
-        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let job = ordinary_job(&format!("work-{number}"));
-        let answer = callers
-            .ask(&Who::Person("admin"), &Request::create(jobs.clone(), job))
-            .await;
-        let made: Value = answer
-            .map_err(|error| format!("{error:#}"))?
-            .map_err(|error| error.to_string())?;
-        if made["spec"]["suspend"] == true {
-            Ok(())
-        } else {
-            Err(made["spec"]["suspend"].to_string())
+    let grants = place.grants();
+    eventually("it says why", SOON, async || {
+        let waits = grants.get(&name).await.map_err(|error| error.to_string())?;
+        match condition(&waits, "Active") {
+            Some(active) if active.reason == "Activating" && active.message.contains(words) => Ok(()),
+            other => Err(format!("{other:?}")),
         }
     })
     .await?;
+    ensure!(
+        place.artifacts().await?.is_empty(),
+        "{:?}",
+        place.artifacts().await?
+    );
+    grants.delete(&name, &DeleteParams::default()).await?;
+    place.nothing_left().await
+}
+
+async fn a_tool_that_suspends_jobs_leaves_access_unmade_that_a_fuse_has_to_hold(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let _whole = suite.guards.read().await;
+    let place = suite.namespace().await?;
+    let Some(tool) = Suspender::install(&place).await? else {
+        println!("attacks: no tool that suspends Jobs was tried: this API server has no mutating policies");
+        return Ok(());
+    };
     let outcome = not_made(&place, "not a fuse: a fuse runs no pod").await;
-    for kind in ["MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"] {
-        tool(kind, suite.admin.clone())
-            .delete(&name, &DeleteParams::default())
-            .await?;
-    }
+    tool.remove().await?;
     count(FAMILY, 1, usize::from(outcome.is_ok()));
     outcome
 }
 
-fn tool(kind: &str, client: Client) -> Api<DynamicObject> {
-    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-    Api::all_with(client, &ApiResource::from_gvk(&kind))
-}
-
-async fn a_quota_without_jobs_leaves_access_unmade(suite: &Suite) -> anyhow::Result<()> {
+async fn a_quota_without_jobs_leaves_access_unmade_that_a_fuse_has_to_hold(
+    suite: &Suite,
+) -> anyhow::Result<()> {
     let _whole = suite.guards.read().await;
     let place = suite.namespace().await?;
-    let quotas = Api::<ResourceQuota>::namespaced(suite.admin.clone(), &place.name);
-    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}});
-    create(&quotas, quota).await?;
-    eventually("the quota is known", SOON, async || {
-        let quota = quotas.get("none").await.map_err(|error| error.to_string())?;
-        let known = quota.status.and_then(|status| status.hard);
-        known
-            .filter(|hard| !hard.is_empty())
-            .map(drop)
-            .ok_or("not yet".to_owned())
-    })
-    .await?;
+    no_jobs(&place).await?;
     let outcome = not_made(&place, "exceeded quota").await;
     count(FAMILY, 1, usize::from(outcome.is_ok()));
     outcome

@@ -17,6 +17,7 @@ mod burst;
 mod changes;
 mod clocks;
 mod decisions;
+mod fuse;
 mod ground;
 mod guards;
 mod journal;
@@ -42,6 +43,7 @@ pub fn tests() -> Vec<Test> {
         outage::tests(),
         absence::tests(),
         burst::tests(),
+        fuse::tests(),
         guards::tests(),
         decisions::tests(),
         leaders::tests(),

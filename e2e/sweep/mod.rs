@@ -9,6 +9,8 @@ mod scene;
 
 use crate::suite::Test;
 
+pub use scene::sweep;
+
 /// The tests of this part. Those that take the CRDs away are the last.
 pub fn tests() -> Vec<Test> {
     [alerts::tests(), endings::tests()].concat()

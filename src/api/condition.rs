@@ -14,6 +14,8 @@ pub mod conditions {
     pub const ACTIVE: &str = "Active";
     /// The grant is over and everything made for it is proven absent. Final.
     pub const ENDED: &str = "Ended";
+    /// Every fuse of the grant is lit, and burns at its end. Absent where none is wanted.
+    pub const FUSED: &str = "Fused";
     /// Somebody else changed what was made for the grant. Sticky: what the subject could do is no longer certain.
     pub const DRIFTED: &str = "Drifted";
     /// On a grant: the access is in force. On a policy: grants may name it.
@@ -138,6 +140,19 @@ pub mod reasons {
     pub const ACCESS_CHANGED: &str = "AccessChanged";
     /// Decision ignored: the decider may not revoke this grant.
     pub const MAY_NOT_REVOKE: &str = "MayNotRevoke";
+
+    /// Fused: every fuse is lit.
+    pub const FUSE_LIT: &str = "FuseLit";
+    /// Not fused: not lit yet, which in a crowd takes some seconds and is nothing to worry about.
+    pub const FUSE_NOT_LIT: &str = "FuseNotLit";
+    /// Not fused: kube-controller-manager has not started the Job for long, or has taken its start back.
+    pub const FUSE_NOT_STARTED: &str = "FuseNotStarted";
+    /// Not fused: the Job is suspended.
+    pub const FUSE_SUSPENDED: &str = "FuseSuspended";
+    /// Not fused: lit so late that it burns well after the access has to be gone.
+    pub const FUSE_LATE: &str = "FuseLate";
+    /// Not fused: the API server refuses to make the Job, as by a quota or an admission policy.
+    pub const FUSE_REFUSED: &str = "FuseRefused";
 
     /// The end was reached.
     pub const DEADLINE_REACHED: &str = "DeadlineReached";

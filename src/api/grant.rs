@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, Principal, RoleKind, Rule, Subject, UserInfo, schema_of_conditions};
+use super::{DurationText, FuseDemand, Principal, RoleKind, Rule, Subject, UserInfo, schema_of_conditions};
 
 /// One request for access and its whole life: asked, approved, active, ended. Never edited, never reused.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -33,6 +33,7 @@ use super::{DurationText, Principal, RoleKind, Rule, Subject, UserInfo, schema_o
     printcolumn(name = "Expires", type_ = "string", json_path = ".status.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Requester", type_ = "string", json_path = ".spec.requester.username", priority = "1"),
+    printcolumn(name = "Enforced", type_ = "string", json_path = ".status.enforcedBy", priority = "1"),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -185,6 +186,12 @@ pub struct AccessGrantStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub artifacts: Vec<ArtifactRecord>,
+    /// Which layers each see to it that the access ends: those of every piece that gives it, such as
+    /// `Controller, Fuse, Sweep`. Told when the access came into force or its fuse changed; not anew for each change of
+    /// the sweep, whose silence is an alert of its own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub enforced_by: String,
     /// How the access ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
@@ -232,6 +239,9 @@ pub struct ResolvedAccess {
     /// How long the access lasts at most, from its activation.
     #[schemars(length(max = 18))]
     pub duration: String,
+    /// What its policy demands of the fuses that hold it.
+    #[serde(default)]
+    pub fuse: FuseDemand,
     /// The items of access.
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub entitlements: Vec<ResolvedEntitlement>,
@@ -308,6 +318,22 @@ pub struct ArtifactRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub uid: Option<String>,
+    /// Who sees to it that it ends, each by itself, as far as was known when the access came into force or its fuse
+    /// changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "atomic"))]
+    pub enforced_by: Vec<Enforcer>,
+}
+
+/// A layer that ends access by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Enforcer {
+    /// The operator.
+    Controller,
+    /// The fuse that holds it, which is lit.
+    Fuse,
+    /// The sweep, whose heartbeat is heard.
+    Sweep,
 }
 
 /// Kind of a thing made for a grant.

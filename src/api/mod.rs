@@ -19,14 +19,14 @@ pub use decision::{
 };
 pub use duration::DurationText;
 pub use grant::{
-    AccessGrant, AccessGrantSpec, AccessGrantStatus, ApprovalRecord, ArtifactKind, ArtifactRecord,
+    AccessGrant, AccessGrantSpec, AccessGrantStatus, ApprovalRecord, ArtifactKind, ArtifactRecord, Enforcer,
     EntitlementRequest, PolicyRef, Reference, ResolvedAccess, ResolvedEntitlement, ResolvedIdentity,
     ResolvedRole, Revocation, RevocationCause,
 };
 pub use policy::{
     AccessPolicy, AccessPolicySpec, AccessPolicyStatus, ActAsEntitlement, Approval, ApprovalStage, Day,
-    DurationLimits, Entitlement, Escalation, Limits, NamespaceSelector, Narrowing, OnChange, Path,
-    ReasonDemands, RequestCondition, RoleEntitlement, RoleKind, RulesEntitlement, Selection,
+    DurationLimits, Entitlement, Escalation, FuseDemand, Limits, NamespaceSelector, Narrowing, OnChange,
+    Path, ReasonDemands, RequestCondition, RoleEntitlement, RoleKind, RulesEntitlement, Selection,
     SelectorOperator, SelectorRequirement, Window,
 };
 pub use principal::{Principal, PrincipalKind, Subject, SubjectKind, UserInfo};

@@ -48,7 +48,10 @@ use super::{DurationText, GrantableRule, Principal, schema_of_conditions};
         .message("paths SelfServe and Manual need approval, and path Automatic has none"),
     validation = Rule::new(
         "!has(self.approval) || has(self.approval.requiredWhen) == (self.path == 'SelfServe')")
-        .message("approval.requiredWhen goes with path SelfServe, which needs it, and with no other")
+        .message("approval.requiredWhen goes with path SelfServe, which needs it, and with no other"),
+    validation = Rule::new("self.fuse != 'None' || self.entitlements.all(e, !has(e.actAs))")
+        .message("fuse None does not go with actAs: nothing else would hold that binding, which a grant in another \
+                  namespace cannot own; say Preferred or Required")
 )]
 pub struct AccessPolicySpec {
     /// What the policy is for, for those who choose among policies.
@@ -95,6 +98,11 @@ pub struct AccessPolicySpec {
     /// What happens to a live grant that this policy, once edited, would refuse.
     #[serde(default)]
     pub on_policy_change: OnChange,
+    /// Whether access hangs on fuses, Jobs at whose deadline Kubernetes itself removes it, be the operator alive or
+    /// not. `Required`: it is given only once its fuses are lit, and waits until then. `Preferred`: it is given at
+    /// once; where a fuse cannot be made or is not lit, the condition `Fused` of the grant says so. `None`: without.
+    #[serde(default)]
+    pub fuse: FuseDemand,
     /// How long an ended grant stays as a record; a denied one stays a day at most.
     #[serde(default = "AccessPolicySpec::default_retention")]
     pub retention: DurationText,
@@ -127,6 +135,7 @@ impl AccessPolicySpec {
             reason: None,
             limits: Limits::default(),
             on_policy_change: OnChange::default(),
+            fuse: FuseDemand::default(),
             retention: Self::default_retention(),
             entitlements: Vec::new(),
         }
@@ -397,6 +406,18 @@ pub struct Entitlement {
     /// A service account to act as, for access that no binding in a namespace can give.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act_as: Option<ActAsEntitlement>,
+}
+
+/// What is demanded of the fuses of access.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum FuseDemand {
+    /// They are lit before there is access.
+    Required,
+    /// They are made, and access is given also where that cannot be.
+    #[default]
+    Preferred,
+    /// There are none.
+    None,
 }
 
 /// Whether an entitlement is given without being asked for by name.

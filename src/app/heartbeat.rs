@@ -45,7 +45,7 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
                     if let Some(last) = last {
                         metrics.set_sweep_last_success(last);
                     }
-                    sweep.heard(last, edges.clock.now());
+                    edges.index.note_sweep(sweep.heard(last, edges.clock.now()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, reason = error.reason(), "whether the sweep lives is not known");
@@ -55,7 +55,8 @@ pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
     }
 }
 
-/// Tells once that the sweep is silent, and once that it is back.
+/// Tells once that the sweep is silent, and once that it is back. One that has never been heard lives no more than a
+/// silent one.
 struct Ear {
     since: Timestamp,
     silent: bool,
@@ -66,7 +67,8 @@ impl Ear {
         Self { since, silent: false }
     }
 
-    fn heard(&mut self, last: Option<Timestamp>, now: Timestamp) {
+    /// Answers whether it lives.
+    fn heard(&mut self, last: Option<Timestamp>, now: Timestamp) -> bool {
         let silence = silence(last, self.since, now);
         let silent = silence > SWEEP_SILENCE;
         if silent && !self.silent {
@@ -81,5 +83,6 @@ impl Ear {
             tracing::info!("the sweep is back");
         }
         self.silent = silent;
+        last.is_some() && !silent
     }
 }

@@ -184,6 +184,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     grants: Family<OfState, Level>,
     overdue_grants: Level,
+    unfused_grants: Level,
     policies: Family<OfReadiness, Level>,
     activation: Histogram,
     revocation_lag: Histogram,
@@ -211,6 +212,7 @@ impl Metrics {
             registry: Arc::default(),
             grants: Family::default(),
             overdue_grants: Gauge::default(),
+            unfused_grants: Gauge::default(),
             policies: Family::default(),
             activation: Histogram::new(ACTIVATION_BUCKETS),
             revocation_lag: Histogram::new(LAG_BUCKETS),
@@ -269,6 +271,11 @@ impl Metrics {
             "overdue_grants",
             "Grants past their end whose access is not proven absent yet",
             self.overdue_grants.clone(),
+        );
+        registry.register(
+            "unfused_grants",
+            "Grants whose access is in force and held by no lit fuse, though their policies want one",
+            self.unfused_grants.clone(),
         );
         registry.register(
             "policies",
@@ -352,6 +359,11 @@ impl Metrics {
     /// How many grants are past their end now, their access not proven absent.
     pub fn set_overdue_grants(&self, number: usize) {
         self.overdue_grants.set(level(number));
+    }
+
+    /// How many grants have access now that wants a fuse and is not held by one that is lit.
+    pub fn set_unfused_grants(&self, number: usize) {
+        self.unfused_grants.set(level(number));
     }
 
     /// How many policies are ready, or are not, now.
@@ -501,6 +513,7 @@ mod tests {
             [
                 "curfew_grants gauge",
                 "curfew_overdue_grants gauge",
+                "curfew_unfused_grants gauge",
                 "curfew_policies gauge",
                 "curfew_activation_seconds histogram",
                 "curfew_revocation_lag_seconds histogram",
@@ -530,6 +543,7 @@ mod tests {
         for line in [
             r#"curfew_grants{state="Activating"} 0"#,
             "curfew_overdue_grants 0",
+            "curfew_unfused_grants 0",
             r#"curfew_policies{ready="false"} 0"#,
             r#"curfew_effects_total{kind="DeleteBinding",outcome="TimedOut"} 0"#,
             r#"curfew_passes_total{lane="Orphans",outcome="Failed"} 0"#,
@@ -546,7 +560,7 @@ mod tests {
         }
         let series = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
         assert_eq!(series("curfew_grants{"), 9);
-        assert_eq!(series("curfew_effects_total{"), 78);
+        assert_eq!(series("curfew_effects_total{"), 90);
         assert_eq!(series("curfew_passes_total{"), 6);
         assert_eq!(series("curfew_revocations_total{"), 8);
         assert_eq!(series("curfew_self_test_forgeries_total{"), 48);

@@ -16,7 +16,8 @@ use crate::api::{AccessGrant, RevocationCause, Subject};
 use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};
 use crate::core::self_test::Standing;
 use crate::core::{
-    Announcement, Class, Effect, EffectKind, Input, Live, Plan, Precedence, Request, Settings, plan, plan_end,
+    Announcement, Class, Effect, EffectKind, Input, Live, Plan, Precedence, Request, Settings, Tried, plan,
+    plan_end,
 };
 
 /// Everything a pass needs. Shared by both lanes.
@@ -158,23 +159,83 @@ impl Passes {
             Some(request) => self.lock_limits(&grant, request).await,
             None => Vec::new(),
         };
-        let (seen, plan) = match urgency {
-            Urgency::None => self.decide(grant, request.as_ref(), &told).await?,
-            Urgency::Due => self.decide_end(grant, &told).await?,
-        };
-        let result = self.apply(&seen, &plan, urgency, limits, &alone).await;
-        match result {
+        match urgency {
+            Urgency::None => {
+                self.bring_about(grant, request.as_ref(), &told, limits, &alone)
+                    .await
+            }
+            Urgency::Due => self.end(grant, &told, &alone).await,
+        }
+    }
+
+    /// Does what there is to do about a grant: decides, applies that, and decides again where the API server has refused
+    /// to make something, or fuses were waited for.
+    async fn bring_about(
+        &self,
+        grant: Arc<AccessGrant>,
+        request: Option<&Request>,
+        told: &Told,
+        limits: Vec<KeyGuard<'_, (String, Limited)>>,
+        alone: &KeyGuard<'_, String>,
+    ) -> Result<Option<Timestamp>, Failed> {
+        let mut tried = Tried::default();
+        let (seen, mut plan) = self.decide(grant, request, told, &tried).await?;
+        let mut application = self.application(&seen);
+        let mut applied = self
+            .apply(&mut application, &plan, Urgency::None, limits, alone)
+            .await;
+        loop {
+            match applied {
+                Ok(Applied::Whole) if plan.is_to_be_continued() && !tried.awaited_fuses => {
+                    tried.awaited_fuses = true;
+                }
+                Ok(Applied::Whole) => return Ok(plan.wake),
+                // Whoever was urgent may have had nothing to do.
+                Ok(Applied::Interrupted) => return Ok(Some(self.edges.clock.now())),
+                Err(interrupted) if interrupted.refused.is_empty() => {
+                    return Err(Failed {
+                        error: interrupted.error,
+                        ending: ends(&plan) || !tried.refused.is_empty(),
+                    });
+                }
+                // Nothing that was refused is tried again, so this ends.
+                Err(interrupted) => tried.refused.extend(interrupted.refused),
+            }
+            let (seen, next) = self.decide(application.grant(), None, told, &tried).await?;
+            application.find(seen.found());
+            plan = next;
+            applied = self
+                .apply(&mut application, &plan, Urgency::None, Vec::new(), alone)
+                .await;
+        }
+    }
+
+    /// Ends access that is past its end.
+    async fn end(
+        &self,
+        grant: Arc<AccessGrant>,
+        told: &Told,
+        alone: &KeyGuard<'_, String>,
+    ) -> Result<Option<Timestamp>, Failed> {
+        let (seen, plan) = self.decide_end(grant, told).await?;
+        let mut application = self.application(&seen);
+        match self
+            .apply(&mut application, &plan, Urgency::Due, Vec::new(), alone)
+            .await
+        {
             Ok(Applied::Whole) => Ok(plan.wake),
             // Whoever was urgent may have had nothing to do.
             Ok(Applied::Interrupted) => Ok(Some(self.edges.clock.now())),
-            Err((interrupted, grant)) if interrupted.refused => {
-                self.give_up(grant, &interrupted.error, &told, &alone).await
-            }
-            Err((interrupted, _)) => Err(Failed {
+            Err(interrupted) => Err(Failed {
                 error: interrupted.error,
                 ending: ends(&plan),
             }),
         }
+    }
+
+    fn application(&self, seen: &Observation) -> Application<'_> {
+        let seen_at = self.edges.index.first_seen(&seen.grant.uid().unwrap_or_default());
+        Application::new(&self.edges, Arc::clone(&seen.grant), seen.found(), seen_at)
     }
 
     /// Locks what the limits of a request's policy count. Whoever only waits is counted by requester, and requests that
@@ -226,8 +287,8 @@ impl Passes {
         }
     }
 
-    fn input<'a>(&'a self, seen: &'a Observation, told: &'a Told, refused: Option<&'a str>) -> Input<'a> {
-        seen.input(&self.settings, &told.guards, told.skewed.as_deref(), refused)
+    fn input<'a>(&'a self, seen: &'a Observation, told: &'a Told, tried: &'a Tried) -> Input<'a> {
+        seen.input(&self.settings, &told.guards, told.skewed.as_deref(), tried)
     }
 
     async fn decide(
@@ -235,18 +296,20 @@ impl Passes {
         grant: Arc<AccessGrant>,
         request: Option<&Request>,
         told: &Told,
+        tried: &Tried,
     ) -> Result<(Observation, Plan), Failed> {
-        let failed = |error| Failed { error, ending: false };
+        let ending = !tried.refused.is_empty();
+        let failed = |error| Failed { error, ending };
         let now = self.edges.clock.now();
         let seen = observe(&self.edges, grant, request, now).await.map_err(failed)?;
-        let decided = plan(&self.input(&seen, told, None), self.edges.clock.now());
+        let decided = plan(&self.input(&seen, told, tried), self.edges.clock.now());
         if !rests_on_watched_facts(&decided) {
             return Ok((seen, decided));
         }
         let seen = freshen(&self.edges, seen, &self.settings, now)
             .await
             .map_err(failed)?;
-        let decided = plan(&self.input(&seen, told, None), self.edges.clock.now());
+        let decided = plan(&self.input(&seen, told, tried), self.edges.clock.now());
         Ok((seen, decided))
     }
 
@@ -255,45 +318,21 @@ impl Passes {
         let seen = observe(&self.edges, grant, None, self.edges.clock.now())
             .await
             .map_err(failed)?;
-        let decided = plan_end(&self.input(&seen, told, None), self.edges.clock.now());
+        let decided = plan_end(
+            &self.input(&seen, told, &Tried::default()),
+            self.edges.clock.now(),
+        );
         Ok((seen, decided))
-    }
-
-    /// The API server refuses to make the access: what was made of it goes, and the grant says why.
-    async fn give_up(
-        &self,
-        grant: Arc<AccessGrant>,
-        refusal: &Error,
-        told: &Told,
-        alone: &KeyGuard<'_, String>,
-    ) -> Result<Option<Timestamp>, Failed> {
-        let failed = |error| Failed { error, ending: true };
-        let seen = observe(&self.edges, grant, None, self.edges.clock.now())
-            .await
-            .map_err(failed)?;
-        let message = refusal.to_string();
-        let plan = plan(&self.input(&seen, told, Some(&message)), self.edges.clock.now());
-        match self.apply(&seen, &plan, Urgency::None, Vec::new(), alone).await {
-            Ok(Applied::Whole) => Ok(plan.wake),
-            // Whoever was urgent may have had nothing to do.
-            Ok(Applied::Interrupted) => Ok(Some(self.edges.clock.now())),
-            Err((interrupted, _)) => Err(Failed {
-                error: interrupted.error,
-                ending: true,
-            }),
-        }
     }
 
     async fn apply(
         &self,
-        seen: &Observation,
+        application: &mut Application<'_>,
         plan: &Plan,
         urgency: Urgency,
         mut limits: Vec<KeyGuard<'_, (String, Limited)>>,
         alone: &KeyGuard<'_, String>,
-    ) -> Result<Applied, (Interrupted, Arc<AccessGrant>)> {
-        let seen_at = self.edges.index.first_seen(&seen.grant.uid().unwrap_or_default());
-        let mut application = Application::new(&self.edges, Arc::clone(&seen.grant), seen.found(), seen_at);
+    ) -> Result<Applied, Interrupted> {
         for stage in &plan.stages {
             // A term that is over drops this pass; a process that was suspended gets here first.
             if urgency == Urgency::None && !self.leadership.leads() {
@@ -318,7 +357,7 @@ impl Passes {
                 limits.clear();
                 self.deadlines.follow(&application.grant());
             }
-            result.map_err(|interrupted| (interrupted, application.grant()))?;
+            result?;
         }
         Ok(Applied::Whole)
     }

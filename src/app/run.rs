@@ -31,7 +31,9 @@ use super::server::{self, Readiness};
 use super::skew::SkewWatch;
 use super::streams::{self, Patience, Sync, Triggers, triggers};
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
-use crate::cluster::{Canary, Clock, Edges, GrantKey, Index, Leases, SlotLimits, Slots, client_heard_by};
+use crate::cluster::{
+    Canary, Clock, Edges, GrantKey, Index, Leases, SlotLimits, Slots, client_heard_by, fuses,
+};
 use crate::core::GuardSettings;
 use crate::core::lease::Identity;
 use crate::core::{Settings, slim};
@@ -328,7 +330,7 @@ fn watch_the_rest(
     watch!("clusterroles", Api::all(client()), all(), cluster_role);
     watch!("roles", Api::all(client()), all(), role);
     watch!("rolebindings", Api::all(client()), ours(), binding);
-    watch!("fuses", Api::all(client()), ours(), fuse);
+    watch!("fuses", Api::all_with(client(), &fuses()), ours(), fuse);
 }
 
 async fn watch_policies(
@@ -433,6 +435,7 @@ async fn keep_gauges(Edges { clock, index, .. }: Edges, metrics: Metrics) {
             metrics.set_grants(state, states.get(state.reason()).copied().unwrap_or_default());
         }
         metrics.set_overdue_grants(index.overdue(clock.now()));
+        metrics.set_unfused_grants(index.unfused());
         let (ready, unready) = index.policy_readiness();
         metrics.set_policies(true, ready);
         metrics.set_policies(false, unready);

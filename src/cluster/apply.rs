@@ -1,6 +1,8 @@
 //! Does what a plan says, in its order, and decides nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -15,17 +17,25 @@ use super::edges::{Edges, Outcome, call};
 use super::error::Error;
 use super::observe::read_live;
 use super::{decisions, events, objects, read, remove};
-use crate::api::{AccessGrant, AccessGrantStatus, CONTROLLER, REVOKE_FINALIZER};
+use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, CONTROLLER, REVOKE_FINALIZER};
 use crate::core::{
-    Announcement, Artifact, ArtifactKey, Body, Class, Effect, Ending, EventText, Found, Judged, Target, slim,
-    status,
+    Announcement, Artifact, ArtifactKey, Backstops, Body, Class, Effect, Ending, EventText, Flame, Found,
+    Judged, Target, flames, slim, status,
 };
+
+/// How long the record that access is in force waits for the news that its fuses are lit. Of fuses made one at a time
+/// half were lit 24 ms after their making; what is not known by then costs another write later.
+const FUSES_TAKE: Duration = Duration::from_millis(500);
 
 /// The application of one plan: what it has learnt so far.
 pub struct Application<'a> {
     edges: &'a Edges,
     grant: Arc<AccessGrant>,
     uids: status::Uids,
+    /// The fuses as they were found or made; the index may know more.
+    flames: BTreeMap<ArtifactKey, Flame>,
+    refused: BTreeMap<ArtifactKey, String>,
+    in_force_since: Option<Timestamp>,
     proven_at: Option<Timestamp>,
     seen_at: Option<Timestamp>,
 }
@@ -35,14 +45,20 @@ pub struct Application<'a> {
 pub struct Interrupted {
     /// Why; the first failure of the stage.
     pub error: Error,
-    /// Whether the API server refused to make something: trying again would be refused again.
-    pub refused: bool,
+    /// What the API server refused to make, and its words: trying again would be refused again. Empty where anything
+    /// failed otherwise.
+    pub refused: BTreeMap<ArtifactKey, String>,
+}
+
+/// Whether the API server refuses to make something, and would do so again.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.class(), Class::Denied | Class::Invalid)
 }
 
 /// What one effect gave.
 enum Done {
     Nothing,
-    Made(ArtifactKey, String),
+    Made(ArtifactKey, String, Option<Flame>),
     Written(Box<AccessGrant>),
     Proven(Timestamp),
 }
@@ -56,17 +72,25 @@ impl<'a> Application<'a> {
         found: &[Found],
         seen_at: Option<Timestamp>,
     ) -> Self {
-        let uids = found
-            .iter()
-            .map(|found| (found.key(), found.uid.clone()))
-            .collect();
-        Self {
+        let mut application = Self {
             edges,
             grant,
-            uids,
+            uids: BTreeMap::new(),
+            flames: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            in_force_since: None,
             proven_at: None,
             seen_at,
-        }
+        };
+        application.find(found);
+        application
+    }
+
+    /// Takes in what has been found since.
+    pub fn find(&mut self, found: &[Found]) {
+        let uids = found.iter().map(|found| (found.key(), found.uid.clone()));
+        self.uids.extend(uids);
+        self.flames.extend(flames(found));
     }
 
     /// The grant as it was last written.
@@ -77,24 +101,40 @@ impl<'a> Application<'a> {
     /// Applies one stage: its effects side by side, each with its own slot and time limit.
     pub async fn stage(&mut self, effects: &[Effect]) -> Result<(), Interrupted> {
         let results = join_all(effects.iter().map(|effect| self.effect(effect))).await;
-        let mut interrupted = None;
+        let mut first = None;
+        let (mut refused, mut otherwise) = (BTreeMap::new(), false);
         for (effect, result) in effects.iter().zip(results) {
             match result {
                 Ok(done) => self.learn(done),
                 Err(error) => {
-                    let making = matches!(effect, Effect::Create(_));
-                    let refused = making && matches!(error.class(), Class::Denied | Class::Invalid);
-                    interrupted.get_or_insert(Interrupted { error, refused });
+                    match effect {
+                        Effect::Create(artifact) if is_refusal(&error) => {
+                            refused.insert(artifact.key(), error.to_string());
+                        }
+                        _ => otherwise = true,
+                    }
+                    first.get_or_insert(error);
                 }
             }
         }
-        interrupted.map_or(Ok(()), Err)
+        let Some(error) = first else { return Ok(()) };
+        if otherwise {
+            refused.clear();
+        }
+        self.refused.extend(refused.clone());
+        Err(Interrupted { error, refused })
     }
 
     fn learn(&mut self, done: Done) {
         match done {
             Done::Nothing => {}
-            Done::Made(key, uid) => {
+            Done::Made(key, uid, flame) => {
+                if let Some(flame) = flame {
+                    self.flames.insert(key.clone(), flame);
+                }
+                if key.kind == ArtifactKind::RoleBinding {
+                    self.in_force_since = Some(self.edges.clock.now());
+                }
                 self.uids.insert(key, uid);
             }
             Done::Written(grant) => {
@@ -106,6 +146,13 @@ impl<'a> Application<'a> {
     }
 
     async fn effect(&self, effect: &Effect) -> Result<Done, Error> {
+        if let Effect::AwaitFuses(keys) = effect {
+            // Asks nothing of the API server, so it takes nobody's turn.
+            self.edges
+                .witness
+                .effect(effect.kind(), self.await_fuses(keys).await);
+            return Ok(Done::Nothing);
+        }
         let slot = self.edges.slots.enter(effect.precedence()).await;
         let result = self.attempt(effect).await;
         drop(slot);
@@ -129,7 +176,10 @@ impl<'a> Application<'a> {
             Effect::AddFinalizer => self.add_finalizer().await.map(applied),
             Effect::RemoveFinalizer => self.remove_finalizer().await.map(applied),
             Effect::Create(artifact) => self.create(artifact).await,
+            Effect::HandOver(target) => self.hand_over(target).await.map(applied),
+            Effect::AwaitFuses(keys) => Ok((Done::Nothing, self.await_fuses(keys).await)),
             Effect::RecordActive => self.record_active().await.map(applied),
+            Effect::RecordFuses => self.record_fuses().await.map(applied),
             Effect::Delete(target) => {
                 let grant_uid = self.grant.uid().unwrap_or_default();
                 remove::remove(self.edges, target, &grant_uid)
@@ -162,11 +212,69 @@ impl<'a> Application<'a> {
 
     async fn record_active(&self) -> Result<Done, Error> {
         let now = self.edges.clock.now();
-        let done = self.write(&status::active(&self.grant, &self.uids, now)).await?;
+        let since = self.in_force_since.unwrap_or(now);
+        let active = status::active(&self.grant, &self.uids, &self.backstops(), since, now);
+        let done = self.write(&active).await?;
         self.edges
             .witness
-            .activated(self.seen_at.map(|seen| now.duration_since(seen)));
+            .activated(self.seen_at.map(|seen| since.duration_since(seen)));
         Ok(done)
+    }
+
+    async fn record_fuses(&self) -> Result<Done, Error> {
+        let now = self.edges.clock.now();
+        self.write(&status::fused(&self.grant, &self.uids, &self.backstops(), now))
+            .await
+    }
+
+    /// What is known of whatever ends the access besides this process, at this moment.
+    fn backstops(&self) -> Backstops {
+        let mut flames = self.flames.clone();
+        flames.extend(self.edges.index.flames(self.flames.keys()));
+        Backstops {
+            flames,
+            refused: self.refused.clone(),
+            sweep_lives: self.edges.index.sweep_lives(),
+        }
+    }
+
+    async fn await_fuses(&self, keys: &[ArtifactKey]) -> Outcome {
+        let started = join_all(keys.iter().map(|key| self.edges.index.until_started(key)));
+        match tokio::time::timeout(FUSES_TAKE, started).await {
+            Ok(_) => Outcome::Applied,
+            Err(_) => Outcome::TimedOut,
+        }
+    }
+
+    /// Bound to the object that was found: whatever has its name since is another's to hold.
+    async fn hand_over(&self, target: &Target) -> Result<Done, Error> {
+        let key = target.key();
+        let fuse_uid = self.uids.get(&key.of_fuse()).cloned().unwrap_or_default();
+        let patch = Patch::Merge(json!({"metadata": {
+            "uid": target.uid,
+            "ownerReferences": [objects::held_by_fuse(&key, &fuse_uid)],
+        }}));
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
+        let (client, namespace, name) = (self.edges.client.clone(), &target.namespace, &target.name);
+        match target.kind {
+            ArtifactKind::Job => {}
+            ArtifactKind::Role => {
+                let roles = Api::<Role>::namespaced(client, namespace);
+                call("hand over Role", roles.patch_metadata(name, &params, &patch)).await?;
+            }
+            ArtifactKind::RoleBinding => {
+                let bindings = Api::<RoleBinding>::namespaced(client, namespace);
+                call(
+                    "hand over RoleBinding",
+                    bindings.patch_metadata(name, &params, &patch),
+                )
+                .await?;
+            }
+        }
+        Ok(Done::Nothing)
     }
 
     async fn record_ended(&self, ending: &Ending) -> Result<Done, Error> {
@@ -199,7 +307,7 @@ impl<'a> Application<'a> {
                 let fuses = Api::<Job>::namespaced(client, namespace);
                 call("create fuse", fuses.create(&params, &fuse))
                     .await
-                    .map(|made| read::fuse(&made.metadata))
+                    .map(|made| read::made_fuse(&made))
             }
             Body::Role(rules) => {
                 let role = objects::role(artifact, rules, &fuse_uid);
@@ -216,12 +324,15 @@ impl<'a> Application<'a> {
                     .map(|made| read::binding(&made))
             }
         };
-        let made = |uid: String| Done::Made(artifact.key(), uid);
+        let made = |found: &Found| {
+            let flame = flames(std::slice::from_ref(found)).remove(&artifact.key());
+            Done::Made(artifact.key(), found.uid.clone(), flame)
+        };
         match created {
             Ok((key, held)) => {
-                let uid = held.found.uid.clone();
+                let done = made(&held.found);
                 self.edges.index.made(key, held);
-                Ok((made(uid), Outcome::Applied))
+                Ok((done, Outcome::Applied))
             }
             // An answer that was lost, or somebody who was faster: it is ours only if it says exactly what we say.
             Err(error) if error.is_already_there() => {
@@ -229,7 +340,7 @@ impl<'a> Application<'a> {
                 match there.filter(|held| {
                     held.grant_uid == artifact.grant.uid && artifact.compare(&held.found).is_ok()
                 }) {
-                    Some(held) => Ok((made(held.found.uid), Outcome::AlreadySo)),
+                    Some(held) => Ok((made(&held.found), Outcome::AlreadySo)),
                     None => Err(Error::NotOurs {
                         kind: artifact.kind(),
                         name: artifact.name.clone(),

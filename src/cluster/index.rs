@@ -13,6 +13,7 @@ use state::{Brief, Judged, PolicyEntry, State};
 
 mod decisions;
 mod events;
+mod fuses;
 mod state;
 
 /// The index. Cheap to share; locks are held for lookups only, never across a call.
@@ -57,9 +58,16 @@ impl Index {
     }
 
     /// Notes what this process has just made, as the API server answered. When the watch delivers the same it is no
-    /// news, and nobody looks at the grant again for it.
+    /// news, and nobody looks at the grant again for it. What the watch has delivered of it already is newer: that its
+    /// fuse is lit would not be delivered twice.
     pub fn made(&self, key: ArtifactKey, held: Held) {
         let mut state = self.write();
+        let known = state
+            .artifact(&key)
+            .is_some_and(|known| known.found.uid == held.found.uid);
+        if known {
+            return;
+        }
         state
             .held_by_grant
             .entry(held.grant_uid.clone())
@@ -74,6 +82,7 @@ impl Index {
         if let Some(held) = state.artifacts(key.kind).remove(key) {
             state.let_go(&held.grant_uid, key);
         }
+        state.tell_of_fuse(key);
     }
 
     /// Whether the watch has delivered a grant of that name, be it in a relist that is not complete yet.
@@ -310,6 +319,15 @@ impl Index {
         let held = state.held_by_grant.get(&brief.uid);
         let stands = held.is_some_and(|keys| keys.iter().any(|key| key.kind == ArtifactKind::RoleBinding));
         (!stands).then_some(*end)
+    }
+
+    /// How many grants have access that wants a fuse and is not held by one that is lit.
+    pub fn unfused(&self) -> usize {
+        self.read()
+            .grants
+            .iter()
+            .filter(|(_, brief)| brief.unfused)
+            .count()
     }
 
     /// How many live grants are past their end at `now`.

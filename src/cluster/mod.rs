@@ -35,5 +35,6 @@ pub use index::Index;
 pub use keys::{DecisionKey, GrantKey, Held, Touched};
 pub use lease::{LEASE, Leases};
 pub use observe::{Observation, freshen, observe, read_live};
+pub use read::{Fuse, fuses};
 pub use rights::rights;
 pub use slots::{SlotLimits, Slots};

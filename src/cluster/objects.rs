@@ -17,7 +17,7 @@ use crate::api::{
     CONTROLLER, GRANT_NAME_ANNOTATION, GRANT_NAMESPACE_ANNOTATION, GRANT_UID_LABEL, GROUP, MANAGED_BY_LABEL,
     NOT_AFTER_ANNOTATION, RoleKind, Rule, Subject, SubjectKind, VERSION,
 };
-use crate::core::{Artifact, GrantIdentity, RoleName};
+use crate::core::{Artifact, ArtifactKey, GrantIdentity, Holder, RoleName};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
@@ -25,16 +25,8 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 /// it, and the garbage collector deletes what it owns; none of that needs Curfew.
 pub fn fuse(artifact: &Artifact, seconds: i64) -> Job {
     let grant = &artifact.grant;
-    // An owner in another namespace counts as one that is gone: the garbage collector would take the fuse at once.
-    let owner = artifact.is_beside_its_grant().then(|| OwnerReference {
-        api_version: format!("{GROUP}/{VERSION}"),
-        kind: "AccessGrant".to_owned(),
-        name: grant.name.clone(),
-        uid: grant.uid.clone(),
-        ..OwnerReference::default()
-    });
     Job {
-        metadata: meta(artifact, owner),
+        metadata: meta(artifact, ""),
         spec: Some(JobSpec {
             parallelism: Some(0),
             completions: Some(1),
@@ -129,15 +121,15 @@ fn never_run(mut labels: BTreeMap<String, String>) -> PodTemplateSpec {
     }
 }
 
-/// A Role held by a fuse.
+/// A Role, held by the fuse of that uid or by its grant.
 pub fn role(artifact: &Artifact, rules: &[Rule], fuse_uid: &str) -> Role {
     Role {
-        metadata: meta(artifact, Some(held_by(artifact, fuse_uid))),
+        metadata: meta(artifact, fuse_uid),
         rules: Some(rules.iter().map(policy_rule).collect()),
     }
 }
 
-/// A binding held by a fuse.
+/// A binding, held by the fuse of that uid or by its grant.
 pub fn binding(
     artifact: &Artifact,
     (kind, name): &RoleName,
@@ -159,7 +151,7 @@ pub fn binding(
         },
     };
     RoleBinding {
-        metadata: meta(artifact, Some(held_by(artifact, fuse_uid))),
+        metadata: meta(artifact, fuse_uid),
         role_ref: RoleRef {
             api_group: RBAC.to_owned(),
             kind: match kind {
@@ -173,18 +165,35 @@ pub fn binding(
     }
 }
 
-/// A fuse holds what has its own name, and the elevation marker beside that.
-fn held_by(artifact: &Artifact, fuse_uid: &str) -> OwnerReference {
+/// The fuse of that uid, as the owner of what has its name, and of the elevation marker beside that.
+pub fn held_by_fuse(key: &ArtifactKey, uid: &str) -> OwnerReference {
     OwnerReference {
         api_version: "batch/v1".to_owned(),
         kind: "Job".to_owned(),
-        name: artifact.key().of_fuse().name,
-        uid: fuse_uid.to_owned(),
+        name: key.of_fuse().name,
+        uid: uid.to_owned(),
         ..OwnerReference::default()
     }
 }
 
-fn meta(artifact: &Artifact, owner: Option<OwnerReference>) -> ObjectMeta {
+/// What holds an artifact. An owner in another namespace counts as one that is gone: the garbage collector would take
+/// what it owns at once.
+fn held_by(artifact: &Artifact, fuse_uid: &str) -> Option<OwnerReference> {
+    let grant = &artifact.grant;
+    match artifact.holder {
+        Holder::Nothing => None,
+        Holder::Grant => Some(OwnerReference {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: "AccessGrant".to_owned(),
+            name: grant.name.clone(),
+            uid: grant.uid.clone(),
+            ..OwnerReference::default()
+        }),
+        Holder::Fuse => Some(held_by_fuse(&artifact.key(), fuse_uid)),
+    }
+}
+
+fn meta(artifact: &Artifact, fuse_uid: &str) -> ObjectMeta {
     let grant = &artifact.grant;
     let labels = [
         (GRANT_UID_LABEL, grant.uid.as_str()),
@@ -204,7 +213,7 @@ fn meta(artifact: &Artifact, owner: Option<OwnerReference>) -> ObjectMeta {
         namespace: Some(artifact.namespace.clone()),
         labels: Some(labels.into_iter().map(pair).collect()),
         annotations: Some(annotations.into_iter().filter_map(given).collect()),
-        owner_references: owner.map(|owner| vec![owner]),
+        owner_references: held_by(artifact, fuse_uid).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use futures::try_join;
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::{Api, ResourceExt as _};
@@ -18,7 +17,7 @@ use crate::api::{AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, Rol
 use crate::core::self_test::Standing;
 use crate::core::{
     ArtifactKey, Decision, Found, Identities, Input, Live, NamespaceFacts, Objection, Policy, PolicyFacts,
-    Request, RoleFacts, Roles, Settings, artifacts,
+    Request, RoleFacts, Roles, Settings, Tried, artifacts,
 };
 
 /// What a pass has seen.
@@ -35,6 +34,7 @@ pub struct Observation {
     pending: Vec<String>,
     decisions: Vec<Decision>,
     objections: Vec<Objection>,
+    sweep_lives: bool,
     entropy: u128,
 }
 
@@ -50,7 +50,7 @@ impl Observation {
         settings: &'a Settings,
         guards: &'a Standing,
         skewed: Option<&'a str>,
-        refused: Option<&'a str>,
+        tried: &'a Tried,
     ) -> Input<'a> {
         Input {
             grant: &self.grant,
@@ -65,7 +65,8 @@ impl Observation {
             objections: &self.objections,
             guards,
             skewed,
-            refused,
+            tried,
+            sweep_lives: self.sweep_lives,
             entropy: self.entropy,
             settings,
         }
@@ -115,6 +116,7 @@ pub async fn observe(
         pending,
         decisions,
         objections,
+        sweep_lives: edges.index.sweep_lives(),
         entropy: entropy()?,
         grant,
     })
@@ -291,11 +293,12 @@ async fn found(edges: &Edges, grant: &AccessGrant, now: Timestamp) -> Result<Vec
 /// Whether what the watch delivered is just what is recorded of a live grant: then nothing will be done about it.
 fn as_recorded(grant: &AccessGrant, status: &AccessGrantStatus, found: &Found, now: Timestamp) -> bool {
     let key = found.key();
-    Live::of(status).is_some()
-        && artifacts(grant, status, now)
-            .iter()
-            .find(|artifact| artifact.key() == key)
-            .is_some_and(|artifact| artifact.compare(found).is_ok())
+    Live::of(status).is_some_and(|live| {
+        live.is_held_as_recorded(found, grant.metadata.uid.as_deref().unwrap_or_default())
+    }) && artifacts(grant, status, now)
+        .iter()
+        .find(|artifact| artifact.key() == key)
+        .is_some_and(|artifact| artifact.compare(found).is_ok())
 }
 
 /// Reads one artifact from the API server itself. What is there without our label is not ours: it is not found.
@@ -303,10 +306,10 @@ pub async fn read_live(edges: &Edges, key: &ArtifactKey) -> Result<Option<Held>,
     let (client, namespace, name) = (edges.client.clone(), &key.namespace, &key.name);
     let held = match key.kind {
         ArtifactKind::Job => {
-            let fuses = Api::<Job>::namespaced(client, namespace);
-            call("read fuse", fuses.get_metadata_opt(name))
+            let fuses = Api::<read::Fuse>::namespaced_with(client, namespace, &read::fuses());
+            call("read fuse", fuses.get_opt(name))
                 .await?
-                .map(|fuse| read::fuse(&fuse.metadata))
+                .map(|fuse| read::fuse(&fuse))
         }
         ArtifactKind::Role => {
             let roles = Api::<Role>::namespaced(client, namespace);

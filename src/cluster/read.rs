@@ -1,13 +1,18 @@
 //! From Kubernetes objects to facts.
 
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, RoleBinding, Subject as RbacSubject};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::ApiResource;
+use kube::core::Object;
+use serde::{Deserialize, Serialize};
 
 use super::keys::{GrantKey, Held};
 use crate::api::{
     GRANT_NAME_ANNOTATION, GRANT_NAMESPACE_ANNOTATION, GRANT_UID_LABEL, RoleKind, Rule, Subject,
 };
-use crate::core::{ArtifactKey, Content, Found, NamespaceFacts, RoleFacts, canonical};
+use crate::core::{ArtifactKey, Content, Flame, Found, NamespaceFacts, RoleFacts, canonical};
 
 /// Whether an object carries the label of something made for a grant.
 pub fn is_ours(meta: &ObjectMeta) -> bool {
@@ -54,9 +59,50 @@ pub fn to_rules(rules: &[PolicyRule]) -> Vec<Rule> {
     canonical(&rules.collect::<Vec<_>>())
 }
 
+/// A fuse as it is read: whether it is lit, and nothing else of the Job.
+pub type Fuse = Object<FuseSpec, FuseStatus>;
+
+/// What is read of the specification of a fuse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FuseSpec {
+    #[serde(default)]
+    suspend: bool,
+}
+
+/// What is read of the status of a fuse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FuseStatus {
+    #[serde(default)]
+    start_time: Option<Time>,
+}
+
+/// The kind of fuses.
+pub fn fuses() -> ApiResource {
+    ApiResource::erase::<Job>(&())
+}
+
 /// A fuse.
-pub fn fuse(meta: &ObjectMeta) -> (ArtifactKey, Held) {
-    held(meta, Content::Fuse)
+pub fn fuse(fuse: &Fuse) -> (ArtifactKey, Held) {
+    let started = fuse.status.as_ref().and_then(|status| status.start_time.as_ref());
+    flame(&fuse.metadata, fuse.spec.suspend, started)
+}
+
+/// A fuse that has just been made.
+pub fn made_fuse(fuse: &Job) -> (ArtifactKey, Held) {
+    let suspended = fuse
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.suspend)
+        .unwrap_or_default();
+    let started = fuse.status.as_ref().and_then(|status| status.start_time.as_ref());
+    flame(&fuse.metadata, suspended, started)
+}
+
+fn flame(meta: &ObjectMeta, suspended: bool, started: Option<&Time>) -> (ArtifactKey, Held) {
+    let time = |time: Option<&Time>| -> Option<Timestamp> { time.map(|time| time.0) };
+    let flame = Flame::of(suspended, time(meta.creation_timestamp.as_ref()), time(started));
+    held(meta, Content::Fuse(flame))
 }
 
 /// A Role made for a grant.

@@ -56,6 +56,15 @@ pub enum Announcement {
         /// Until when.
         expires_at: Timestamp,
     },
+    /// A fuse of it is not lit, and that is no matter of seconds.
+    Unfused {
+        /// Condition reason.
+        reason: &'static str,
+        /// What is wrong.
+        message: String,
+        /// Whether there is access all the same.
+        given: bool,
+    },
     /// It is over.
     Ended(Ending),
 }
@@ -231,7 +240,7 @@ impl Announcement {
             Self::Held { .. } => reasons::PENDING,
             Self::Awaiting { .. } => reasons::AWAITING_APPROVAL,
             Self::Scheduled { .. } => reasons::SCHEDULED,
-            Self::Judged(_) => state(grant),
+            Self::Judged(_) | Self::Unfused { .. } => state(grant),
             Self::Denied { .. } => reasons::DENIED,
             Self::Activated { .. } => reasons::ACTIVE,
             Self::Ended(ending) => ending.state(),
@@ -244,7 +253,7 @@ impl Announcement {
             Self::Awaiting { .. } => reasons::AWAITING_APPROVAL,
             Self::Scheduled { .. } => reasons::SCHEDULED,
             Self::Judged(judged) => judged.verdict.reason,
-            Self::Denied { reason, .. } => reason,
+            Self::Denied { reason, .. } | Self::Unfused { reason, .. } => reason,
             Self::Activated { .. } => reasons::POLICY_SATISFIED,
             Self::Ended(ending) => ending.reason(),
         }
@@ -289,6 +298,14 @@ impl Announcement {
                     .map_or_else(|| "nobody".to_owned(), ToString::to_string);
                 format!("{subject} has {items} until {expires_at}")
             }
+            Self::Unfused {
+                message, given: true, ..
+            } => format!("no fuse holds the access: {message}"),
+            Self::Unfused {
+                message,
+                given: false,
+                ..
+            } => format!("no access is given before its fuse is lit: {message}"),
             Self::Ended(ending) => {
                 let lag = ending.lag_milliseconds(at);
                 match ending.cause {
@@ -308,6 +325,7 @@ impl Announcement {
             Self::Judged(judged) => (judged.transition(), "Judge"),
             Self::Denied { .. } => ("denied".to_owned(), "Deny"),
             Self::Activated { .. } => ("activated".to_owned(), "Activate"),
+            Self::Unfused { reason, .. } => (format!("unfused-{}", reason.to_lowercase()), "Fuse"),
             Self::Ended(_) => ("ended".to_owned(), "Revoke"),
         };
         let name = grant.metadata.name.as_deref().unwrap_or_default();
@@ -317,11 +335,11 @@ impl Announcement {
             warning: match self {
                 Self::Awaiting { .. } | Self::Scheduled { .. } | Self::Activated { .. } => false,
                 Self::Judged(judged) => judged.verdict.standing == Standing::Ignored,
-                Self::Held { .. } | Self::Denied { .. } => true,
+                Self::Held { .. } | Self::Denied { .. } | Self::Unfused { .. } => true,
                 Self::Ended(ending) => ending.cause != RevocationCause::DeadlineReached,
             },
             reason: match self {
-                Self::Held { .. } | Self::Judged(_) => self.reason(),
+                Self::Held { .. } | Self::Judged(_) | Self::Unfused { .. } => self.reason(),
                 _ => self.state(grant),
             },
             action,

@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::facts::{Content, Found, RoleName};
+use super::fuse::fuse_of;
 use super::resolve::Resolved;
 use crate::api::{
-    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, ELEVATED_ROLE, MARKER_SUFFIX, NAME_PREFIX,
-    RoleKind, Rule, Subject,
+    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, ELEVATED_ROLE, FuseDemand, MARKER_SUFFIX,
+    NAME_PREFIX, RoleKind, Rule, Subject,
 };
 
 /// Seconds a fuse burns longer than the access lasts, so that an operator that lives is first: the Job
@@ -82,22 +83,34 @@ pub struct Artifact {
     pub name: String,
     /// When it must be gone.
     pub not_after: Timestamp,
+    /// What takes it along when it goes.
+    pub holder: Holder,
     /// What it is.
     pub body: Body,
+}
+
+/// What owns an artifact, so that Kubernetes removes it with that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Nothing: a fuse in another namespace than the grant's, which no ownership reaches. It burns by itself.
+    Nothing,
+    /// The grant.
+    Grant,
+    /// The fuse of its name.
+    Fuse,
 }
 
 /// What an artifact is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// A Job that never runs a pod; owned by the grant, if that is in the same namespace. It fails after so many
-    /// seconds and takes along what it owns.
+    /// A Job that never runs a pod. It fails after so many seconds and takes along what it owns.
     Fuse {
         /// Seconds until it burns, at least 1.
         seconds: i64,
     },
-    /// A Role with these rules; owned by the fuse of its name.
+    /// A Role with these rules.
     Role(Vec<Rule>),
-    /// A binding; owned by the fuse of its name.
+    /// A binding.
     Binding {
         /// The role it binds.
         role: RoleName,
@@ -125,7 +138,7 @@ impl Artifact {
         }
     }
 
-    /// Whether it lives where the grant lives. What does not cannot be owned by the grant.
+    /// Whether it lives where the grant lives. What does not, the grant cannot own.
     pub fn is_beside_its_grant(&self) -> bool {
         self.namespace == self.grant.namespace
     }
@@ -135,7 +148,7 @@ impl Artifact {
         let differs = |what: &str| Err(format!("{} {}: {what}", self.kind_name(), self.name));
         match (&self.body, &found.content) {
             _ if found.deleting => differs("is being deleted by somebody else"),
-            (Body::Fuse { .. }, Content::Fuse) => Ok(()),
+            (Body::Fuse { .. }, Content::Fuse(_)) => Ok(()),
             (Body::Role(rules), Content::Role(others)) if rules == others => Ok(()),
             (Body::Role(_), Content::Role(_)) => differs("its rules were changed"),
             (Body::Binding { role, .. }, Content::Binding { role: other, .. }) if role != other => {
@@ -198,9 +211,12 @@ pub fn intended(grant: &GrantIdentity, resolved: &Resolved, entropy: u128) -> Ve
                 name: name.to_owned(),
                 entitlement: entitlement.name.clone(),
                 uid: None,
+                enforced_by: Vec::new(),
             });
         };
-        record(ArtifactKind::Job, &name);
+        if resolved.access.fuse != FuseDemand::None {
+            record(ArtifactKind::Job, &name);
+        }
         if entitlement.role.is_none() {
             record(ArtifactKind::Role, &name);
         }
@@ -224,8 +240,8 @@ fn artifact_name(entropy: u128, entitlement: &str) -> String {
     format!("{NAME_PREFIX}{bits:032x}")
 }
 
-/// What the records of a grant's status stand for, to be made at `now`. A record whose entitlement is not
-/// resolved stands for nothing.
+/// What the records of a grant's status stand for, to be made at `now`: held by their fuses, where these are recorded
+/// as well. A record whose entitlement is not resolved stands for nothing.
 pub fn artifacts(grant: &AccessGrant, status: &AccessGrantStatus, now: Timestamp) -> Vec<Artifact> {
     let identity = GrantIdentity::from(grant);
     let (Some(not_after), Some(resolved), Some(subject)) =
@@ -264,6 +280,13 @@ pub fn artifacts(grant: &AccessGrant, status: &AccessGrantStatus, now: Timestamp
                 namespace: record.namespace.clone(),
                 name: record.name.clone(),
                 not_after: not_after.0,
+                holder: match record.kind {
+                    ArtifactKind::Job if record.namespace != identity.namespace => Holder::Nothing,
+                    ArtifactKind::Job => Holder::Grant,
+                    ArtifactKind::Role | ArtifactKind::RoleBinding => {
+                        fuse_of(record, &status.artifacts).map_or(Holder::Grant, |_| Holder::Fuse)
+                    }
+                },
                 body: body(record)?,
             })
         })

@@ -19,8 +19,16 @@ pub enum Effect {
     AddFinalizer,
     /// Make one thing.
     Create(Artifact),
-    /// Record that the access is in force since now, with the uids of what was made.
+    /// Give something that the grant holds to the fuse of its name, which has been made since.
+    HandOver(Target),
+    /// Wait until these fuses are lit, for a moment: most are within 24 ms of their making. Where nothing is
+    /// recorded after it, what is to be done is decided anew then.
+    AwaitFuses(Vec<ArtifactKey>),
+    /// Record that the access is in force since its bindings stand, with the uids of what was made and how it stands with
+    /// the fuses.
     RecordActive,
+    /// Record how it stands with the fuses now, with the uids of what was made.
+    RecordFuses,
     /// Remove one thing. Absent already is as good.
     Delete(Target),
     /// Read live that these are absent.
@@ -108,7 +116,10 @@ impl Effect {
         match self {
             Self::Delete(target) if target.gives_access() => Precedence::End,
             Self::Intend(_) | Self::AddFinalizer | Self::Create(_) => Precedence::Begin,
-            Self::RecordActive
+            Self::HandOver(_)
+            | Self::AwaitFuses(_)
+            | Self::RecordActive
+            | Self::RecordFuses
             | Self::Delete(_)
             | Self::ProveAbsent(_)
             | Self::RecordEnded(_)
@@ -132,6 +143,8 @@ pub enum EffectKind {
     CreateFuse,
     CreateRole,
     CreateBinding,
+    HandOver,
+    AwaitFuses,
     DeleteFuse,
     DeleteRole,
     DeleteBinding,
@@ -142,7 +155,7 @@ pub enum EffectKind {
 
 impl EffectKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::RecordStatus,
         Self::RecordVerdict,
         Self::AddFinalizer,
@@ -150,6 +163,8 @@ impl EffectKind {
         Self::CreateFuse,
         Self::CreateRole,
         Self::CreateBinding,
+        Self::HandOver,
+        Self::AwaitFuses,
         Self::DeleteFuse,
         Self::DeleteRole,
         Self::DeleteBinding,
@@ -163,9 +178,13 @@ impl Effect {
     /// Its kind.
     pub fn kind(&self) -> EffectKind {
         match self {
-            Self::Intend(_) | Self::RecordActive | Self::RecordEnded(_) | Self::Record(_) => {
-                EffectKind::RecordStatus
-            }
+            Self::Intend(_)
+            | Self::RecordActive
+            | Self::RecordFuses
+            | Self::RecordEnded(_)
+            | Self::Record(_) => EffectKind::RecordStatus,
+            Self::HandOver(_) => EffectKind::HandOver,
+            Self::AwaitFuses(_) => EffectKind::AwaitFuses,
             Self::RecordVerdict(_) => EffectKind::RecordVerdict,
             Self::AddFinalizer => EffectKind::AddFinalizer,
             Self::RemoveFinalizer => EffectKind::RemoveFinalizer,
@@ -219,6 +238,22 @@ impl Plan {
     #[must_use]
     pub fn then_each(self, stages: impl IntoIterator<Item = Vec<Effect>>) -> Self {
         stages.into_iter().fold(self, Self::then)
+    }
+
+    /// Whether what is to be done is decided anew when this is done: it waits for fuses, and records nothing of them.
+    pub fn is_to_be_continued(&self) -> bool {
+        let any = |wanted: fn(&Effect) -> bool| self.stages.iter().flatten().any(wanted);
+        any(|effect| matches!(effect, Effect::AwaitFuses(_)))
+            && !any(|effect| matches!(effect, Effect::RecordActive | Effect::RecordFuses))
+    }
+
+    /// Looks again at that moment at the latest, if there is one.
+    #[must_use]
+    pub fn waking_if(self, wake: Option<Timestamp>) -> Self {
+        match wake {
+            Some(wake) => self.waking(wake),
+            None => self,
+        }
     }
 
     /// Looks again at that moment at the latest.

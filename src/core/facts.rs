@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::artifact::ArtifactKey;
+use super::fuse::{Backstops, Flame, flames};
 use super::resolve::sha256;
 use super::rules::canonical;
 use super::self_test::Standing;
@@ -39,15 +40,45 @@ pub struct Input<'a> {
     pub guards: &'a Standing,
     /// Why nothing may be given by the clocks, if so.
     pub skewed: Option<&'a str>,
-    /// What the API server refused when this pass tried to make the access.
-    pub refused: Option<&'a str>,
+    /// What this pass has come upon so far.
+    pub tried: &'a Tried,
+    /// Whether the sweep's heartbeat is heard.
+    pub sweep_lives: bool,
     /// 128 random bits, fresh for each pass.
     pub entropy: u128,
     /// What the operator was told.
     pub settings: &'a Settings,
 }
 
+/// What a pass has come upon that no watch tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// What the API server refused to make, and its words.
+    pub refused: BTreeMap<ArtifactKey, String>,
+    /// Whether fuses were waited for.
+    pub awaited_fuses: bool,
+}
+
+impl Tried {
+    /// What it says of something that access cannot do without, if that was refused. Of a fuse it is for the policy to
+    /// say.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        let mut refused = self.refused.iter();
+        let (_, words) = refused.find(|(key, _)| key.kind != ArtifactKind::Job)?;
+        Some(words)
+    }
+}
+
 impl<'a> Input<'a> {
+    /// What is known of whatever ends the access besides the operator, with these things there.
+    pub(super) fn backstops(&self, found: &[Found]) -> Backstops {
+        Backstops {
+            flames: flames(found),
+            refused: self.tried.refused.clone(),
+            sweep_lives: self.sweep_lives,
+        }
+    }
+
     /// The question whether a policy admits a request of this grant.
     pub(super) fn question(&self, request: &'a Request, policy: &'a Policy, now: Timestamp) -> Question<'a> {
         Question {
@@ -169,8 +200,8 @@ pub struct Found {
 /// What a found thing says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A fuse.
-    Fuse,
+    /// A fuse, lit or not.
+    Fuse(Flame),
     /// A Role with these rules, canonical.
     Role(Vec<Rule>),
     /// A binding of a role to subjects. What is neither user nor service account makes `subjects` `None`: it
@@ -187,7 +218,7 @@ impl Found {
     /// Its kind.
     pub fn kind(&self) -> ArtifactKind {
         match self.content {
-            Content::Fuse => ArtifactKind::Job,
+            Content::Fuse(_) => ArtifactKind::Job,
             Content::Role(_) => ArtifactKind::Role,
             Content::Binding { .. } => ArtifactKind::RoleBinding,
         }

@@ -8,20 +8,21 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::facts::{
-    Content, Found, Identities, Input, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings,
+    Content, Found, Identities, Input, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings, Tried,
 };
+use super::fuse::Flame;
 use super::self_test::Standing;
 use super::status::{self, Uids};
 use super::{
-    Announcement, Artifact, ArtifactKey, Authority, Body, Decision, Effect, Identity, Objection, Plan,
-    Policy, Span, plan, plan_end,
+    Announcement, Artifact, ArtifactKey, Authority, Body, Decision, Effect, Holder, Identity, Objection,
+    Plan, Policy, Span, plan, plan_end,
 };
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ActAsEntitlement,
     Approval, ApprovalStage, ArtifactKind, DecisionKind, DurationLimits, DurationText, Entitlement,
-    EntitlementRequest, Escalation, GrantableRule, Limits, NamespaceSelector, Narrowing, OnChange, Path,
-    PolicyRef, Principal, PrincipalKind, REVOKE_FINALIZER, ReasonDemands, RequestCondition, RoleEntitlement,
-    RoleKind, Rule, RulesEntitlement, Selection, Subject, UserInfo, Window, conditions,
+    EntitlementRequest, Escalation, FuseDemand, GrantableRule, Limits, NamespaceSelector, Narrowing,
+    OnChange, Path, PolicyRef, Principal, PrincipalKind, REVOKE_FINALIZER, ReasonDemands, RequestCondition,
+    RoleEntitlement, RoleKind, Rule, RulesEntitlement, Selection, Subject, UserInfo, Window, conditions,
 };
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -227,6 +228,7 @@ pub(crate) fn policy() -> AccessPolicy {
             }),
             limits: Limits::default(),
             on_policy_change: OnChange::Revoke,
+            fuse: FuseDemand::Preferred,
             retention: DurationText::from("720h"),
             entitlements: vec![
                 role_entitlement("look", "view"),
@@ -394,7 +396,10 @@ pub(crate) struct Situation {
     pub(crate) objections: Vec<Objection>,
     pub(crate) guards: Standing,
     pub(crate) skewed: Option<String>,
-    pub(crate) refused: Option<String>,
+    pub(crate) tried: Tried,
+    /// Whether nobody starts Jobs.
+    pub(crate) nobody_lights: bool,
+    pub(crate) sweep_lives: bool,
     pub(crate) entropy: u128,
     pub(crate) settings: Settings,
     pub(crate) now: Timestamp,
@@ -427,7 +432,9 @@ impl Situation {
             objections: Vec::new(),
             guards: Standing::InForce,
             skewed: None,
-            refused: None,
+            tried: Tried::default(),
+            nobody_lights: false,
+            sweep_lives: false,
             entropy: 7,
             settings: settings(),
             now: now(),
@@ -464,7 +471,8 @@ impl Situation {
             objections: &self.objections,
             guards: &self.guards,
             skewed: self.skewed.as_deref(),
-            refused: self.refused.as_deref(),
+            tried: &self.tried,
+            sweep_lives: self.sweep_lives,
             entropy: self.entropy,
             settings: &self.settings,
         }
@@ -503,12 +511,46 @@ impl Situation {
         plan_end(&self.input(), self.now)
     }
 
-    /// One pass: everything planned is done.
+    /// One pass: everything planned is done, and what is planned when fuses were waited for.
     pub(crate) fn pass(mut self) -> Self {
-        for effect in self.plan().stages.iter().flatten() {
+        let plan = self.plan();
+        for effect in plan.stages.iter().flatten() {
             self.apply(effect).unwrap();
         }
+        if plan.is_to_be_continued() {
+            self.tried.awaited_fuses = true;
+            for effect in self.plan().stages.iter().flatten() {
+                self.apply(effect).unwrap();
+            }
+            self.tried.awaited_fuses = false;
+        }
         self
+    }
+
+    /// The API server refuses to make that in this pass.
+    pub(crate) fn refused(mut self, kind: ArtifactKind, namespace: &str, name: &str, words: &str) -> Self {
+        let key = ArtifactKey {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        self.tried.refused.insert(key, words.to_owned());
+        self
+    }
+
+    /// It stands so with every fuse that is there.
+    pub(crate) fn burning(mut self, flame: Flame) -> Self {
+        for found in &mut self.found {
+            if let Content::Fuse(burning) = &mut found.content {
+                *burning = flame;
+            }
+        }
+        self
+    }
+
+    fn uids(&self) -> Uids {
+        let uids = self.found.iter();
+        uids.map(|found| (found.key(), found.uid.clone())).collect()
     }
 
     /// Does what the edges do for one effect, and says what the API server would answer if it refused.
@@ -516,12 +558,35 @@ impl Situation {
         match effect {
             Effect::Intend(status) | Effect::Record(status) => self.write(status.as_ref().clone()),
             Effect::RecordActive => {
-                let uids: Uids = self
-                    .found
-                    .iter()
-                    .map(|found| (found.key(), found.uid.clone()))
-                    .collect();
-                self.write(status::active(&self.grant, &uids, self.now))
+                let backstops = self.input().backstops(&self.found);
+                self.write(status::active(
+                    &self.grant,
+                    &self.uids(),
+                    &backstops,
+                    self.now,
+                    self.now,
+                ))
+            }
+            Effect::RecordFuses => {
+                let backstops = self.input().backstops(&self.found);
+                self.write(status::fused(&self.grant, &self.uids(), &backstops, self.now))
+            }
+            Effect::AwaitFuses(keys) => {
+                for found in &mut self.found {
+                    let awaited = keys.contains(&found.key()) && !self.nobody_lights;
+                    if let (true, Content::Fuse(flame @ Flame::NotStarted)) = (awaited, &mut found.content) {
+                        *flame = Flame::Lit;
+                    }
+                }
+                Ok(())
+            }
+            Effect::HandOver(target) => {
+                let fuse = self.there(&target.key().of_fuse()).map(|fuse| fuse.uid.clone());
+                let fuse = fuse.ok_or_else(|| format!("{} has no fuse", target.name))?;
+                let found = self.found.iter_mut().find(|found| found.key() == target.key());
+                let found = found.ok_or_else(|| format!("{} is not there", target.name))?;
+                found.owner = Some(fuse);
+                Ok(())
             }
             Effect::RecordEnded(ending) => self.write(status::ended(&self.grant, ending, self.now)),
             Effect::AddFinalizer => self.hold(),
@@ -595,10 +660,10 @@ impl Situation {
         if self.there(&artifact.key()).is_some() {
             return Err(format!("{} exists already", artifact.name));
         }
-        let owner = match artifact.body {
-            Body::Fuse { .. } if artifact.is_beside_its_grant() => self.grant.metadata.uid.clone(),
-            Body::Fuse { .. } => None,
-            Body::Role(_) | Body::Binding { .. } => {
+        let owner = match artifact.holder {
+            Holder::Grant => self.grant.metadata.uid.clone(),
+            Holder::Nothing => None,
+            Holder::Fuse => {
                 let fuse = self.there(&artifact.key().of_fuse());
                 let fuse = fuse.ok_or_else(|| format!("{} has no fuse", artifact.name))?;
                 Some(fuse.uid.clone())
@@ -648,7 +713,7 @@ impl Situation {
 /// What stands in the cluster once an artifact is made.
 pub(crate) fn content(artifact: &Artifact) -> Content {
     match &artifact.body {
-        Body::Fuse { .. } => Content::Fuse,
+        Body::Fuse { .. } => Content::Fuse(Flame::NotStarted),
         Body::Role(rules) => Content::Role(rules.clone()),
         Body::Binding { role, subject } => Content::Binding {
             role: role.clone(),

@@ -5,19 +5,20 @@ use jiff::{SignedDuration, Timestamp};
 use super::act_as::allows_exactly;
 use super::admit::{Question, admit, readmit};
 use super::approval::standing;
-use super::artifact::{ArtifactKey, artifacts, is_marker};
+use super::artifact::{ArtifactKey, Holder, artifacts, is_marker};
 use super::condition::demanded;
 use super::effect::Target;
 use super::ending::Ending;
-use super::facts::{Found, Identities, Input, PolicyFacts, RoleFacts};
+use super::facts::{Content, Found, Identities, Input, PolicyFacts, RoleFacts};
+use super::fuse::fuse_of;
 use super::policy::{Access, Policy};
 use super::rules::{covers, escalating, outlasting};
 use super::verdict::revoking;
 use super::window::{Opening, opening};
-use super::{Request, Span, kind_name};
+use super::{Artifact, Request, Span, kind_name};
 use crate::api::{
-    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, Escalation, OnChange, ResolvedAccess,
-    ResolvedEntitlement, ResolvedRole, RevocationCause,
+    AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, Escalation, FuseDemand, OnChange,
+    ResolvedAccess, ResolvedEntitlement, ResolvedRole, RevocationCause,
 };
 
 /// How long live access outlasts its policy. GitOps tools replace objects by deleting and creating them; without
@@ -80,6 +81,29 @@ impl<'a> Live<'a> {
             .any(|record| is_record_of(record, found))
     }
 
+    /// The uid that is recorded of something made.
+    fn uid_of(&self, key: &ArtifactKey) -> Option<&String> {
+        let mut records = self.status.artifacts.iter();
+        records
+            .find(|record| ArtifactKey::from(*record) == *key)?
+            .uid
+            .as_ref()
+    }
+
+    /// Whether whatever owns what was found is what was recorded to, as far as that is recorded: of fuses their uids are,
+    /// once they hold access.
+    pub fn is_held_as_recorded(&self, found: &Found, grant_uid: &str) -> bool {
+        let records = &self.status.artifacts;
+        let Some(record) = records.iter().find(|record| is_record_of(record, found)) else {
+            return false;
+        };
+        match (&found.content, fuse_of(record, records)) {
+            (Content::Fuse(_), _) => true,
+            (_, None) => found.owner.as_deref() == Some(grant_uid),
+            (_, Some(fuse)) => fuse.uid.is_none() || found.owner == fuse.uid,
+        }
+    }
+
     /// Everything to remove to end the access: what is recorded and what was found.
     pub fn targets(&self, found: &[Found]) -> Vec<Target> {
         let recorded = self.status.artifacts.iter().map(|record| {
@@ -133,7 +157,7 @@ pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<Endi
             RevocationCause::GrantDeleted,
             "the namespace is being deleted".to_owned(),
         )
-    } else if let Some(refused) = input.refused {
+    } else if let Some(refused) = input.tried.refusal() {
         (RevocationCause::RefusedByApiServer, refused.to_owned())
     } else if let Some(message) = drift(input, live, now) {
         (RevocationCause::ArtifactChanged, message)
@@ -174,39 +198,46 @@ pub fn next_look(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Timestam
 
 /// What somebody else changed of what was made. Until everything was made, missing things are only not made yet.
 fn drift(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<String> {
-    let found = |key: &ArtifactKey| input.found.iter().find(|found| found.key() == *key);
     artifacts(input.grant, live.status, now)
         .iter()
         .find_map(|wanted| {
             let called = || format!("{} {}", kind_name(wanted.kind()), wanted.name);
-            let Some(there) = found(&wanted.key()) else {
-                return live
-                    .active
+            let recorded = live.uid_of(&wanted.key());
+            let Some(there) = input.found.iter().find(|found| found.key() == wanted.key()) else {
+                // A fuse whose uid nobody has recorded was refused so far.
+                let was_made = recorded.is_some() || wanted.kind() != ArtifactKind::Job;
+                return (live.active && was_made)
                     .then(|| format!("{} was deleted by somebody else", called()));
             };
-            let recorded = live
-                .status
-                .artifacts
-                .iter()
-                .find(|record| is_record_of(record, there));
-            if let Some(uid) = recorded.and_then(|record| record.uid.as_ref())
-                && *uid != there.uid
-            {
+            if recorded.is_some_and(|uid| *uid != there.uid) {
                 return Some(format!("{} was replaced by somebody else", called()));
             }
-            let holder = match wanted.kind() {
-                ArtifactKind::Job if wanted.is_beside_its_grant() => input.grant.metadata.uid.clone(),
-                ArtifactKind::Job => None,
-                ArtifactKind::Role | ArtifactKind::RoleBinding => {
-                    found(&wanted.key().of_fuse()).map(|fuse| fuse.uid.clone())
-                }
-            };
-            // Until everything was made, a fuse that went takes along what it held; that is made again.
-            if there.owner != holder && (live.active || holder.is_some()) {
+            if !is_held(input, live, wanted, there) {
                 return Some(format!("{} is no longer held by what holds it", called()));
             }
             wanted.compare(there).err()
         })
+}
+
+/// Whether what was found is owned by what is to hold it.
+fn is_held(input: &Input<'_>, live: &Live<'_>, wanted: &Artifact, there: &Found) -> bool {
+    let by_the_grant = there.owner == input.grant.metadata.uid;
+    match wanted.holder {
+        Holder::Nothing => there.owner.is_none(),
+        Holder::Grant => by_the_grant,
+        Holder::Fuse => {
+            let key = wanted.key().of_fuse();
+            // Where a fuse was refused the grant itself holds the access, until it is handed over.
+            if by_the_grant && wanted.is_beside_its_grant() && live.uid_of(&key).is_none() {
+                return true;
+            }
+            match input.found.iter().find(|found| found.key() == key) {
+                Some(fuse) => there.owner.as_ref() == Some(&fuse.uid),
+                // Until everything was made, a fuse that went takes along what it held; that is made again.
+                None => !live.active,
+            }
+        }
+    }
 }
 
 /// What changed of a named role, where the policy does not say to keep the access. It cannot keep access that has come
@@ -334,6 +365,9 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
     };
     if let Err(refusals) = judged {
         return Some(refusals.to_string());
+    }
+    if policy.fuse == FuseDemand::Required && resolved.fuse == FuseDemand::None {
+        return Some("it demands a fuse now, and no fuse holds this access".to_owned());
     }
     unapproved(input.grant, &question, resolved).or_else(|| {
         resolved

@@ -26,6 +26,7 @@ mod expression;
 mod facts;
 #[cfg(test)]
 mod fixtures;
+mod fuse;
 mod guard;
 pub mod heartbeat;
 mod judge;
@@ -54,7 +55,7 @@ pub use admit::{Admission, Question, admit};
 pub use agenda::Agenda;
 pub use announce::{Announcement, AuditRecord, DecisionRecord, EventText, GivenAccess};
 pub use approval::{Approval, Demands, Stage};
-pub use artifact::{Artifact, ArtifactKey, Body, GrantIdentity, artifacts, kind_name};
+pub use artifact::{Artifact, ArtifactKey, Body, GrantIdentity, Holder, artifacts, kind_name};
 pub use condition::Condition;
 pub use decision::Standing as DecisionStanding;
 pub use decision::{Authority, Decision, Judged, Objection, Verdict};
@@ -63,7 +64,9 @@ pub use ending::Ending;
 pub use expression::{Evidence, Expression, Failure, Malformed};
 pub use facts::{
     Content, Found, Identities, Input, NamespaceFacts, PolicyFacts, RoleFacts, RoleName, Roles, Settings,
+    Tried,
 };
+pub use fuse::{Backstops, Flame, flames, is_unfused};
 pub use guard::{CANARY, Guard, GuardKind, GuardSettings, guards};
 pub use live::{Live, POLICY_GONE_GRACE, POLICY_GRACE};
 pub use orphan::plan_orphan;

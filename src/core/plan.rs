@@ -2,8 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::announce::{Announcement, GivenAccess};
-use super::artifact::{GrantIdentity, artifacts, intended, is_marker, reaches_beyond};
+use super::announce::Announcement;
+use super::artifact::{GrantIdentity, intended};
 use super::effect::{Effect, Plan, Target, removal};
 use super::facts::{Found, Input, PolicyFacts};
 use super::judge::{Answer, Judgement, Waiting, judge, was_denied, was_held_in_a_breach};
@@ -12,8 +12,11 @@ use super::retention::deletable_at;
 use super::self_test::Standing;
 use super::status::{self, Waits};
 use super::verdict::{judged_of_live, too_late};
-use super::{Artifact, Authority, Decision, Ending, Judged, Refusals, Request};
+use super::{Authority, Decision, Ending, Judged, Refusals, Request};
 use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, REVOKE_FINALIZER, reasons};
+use making::{keep_fused, make};
+
+mod making;
 
 /// Decides. Total: every input has a plan. Applying the plan and planning again gives a plan without effects.
 pub fn plan(input: &Input<'_>, now: Timestamp) -> Plan {
@@ -218,13 +221,19 @@ fn grant_access(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
         expires_at: expires_at.0,
         active: false,
     };
-    let making = make_missing(input, &live, &[], now);
+    let making = make(input, &live, &[], now);
     let write_ahead = Effect::Intend(Box::new(intent.clone()));
-    if !input.found.is_empty() {
+    let fuses_come_first = live
+        .status
+        .artifacts
+        .iter()
+        .any(|record| record.kind == ArtifactKind::Job);
+    if !fuses_come_first || !input.found.is_empty() {
         // An attempt failed before: another fuse each time would pile them up.
         return Plan::default()
             .then([write_ahead])
             .then_each(making.stages)
+            .waking_if(making.wake)
             .waking(expires_at.0);
     }
     // The write-ahead goes beside the fuse: a fuse alone gives nobody anything, and side by side they take two
@@ -232,7 +241,11 @@ fn grant_access(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
     let mut stages = making.stages.into_iter();
     let fuses = stages.next().unwrap_or_default();
     let first = std::iter::once(write_ahead).chain(fuses);
-    Plan::default().then(first).then_each(stages).waking(expires_at.0)
+    Plan::default()
+        .then(first)
+        .then_each(stages)
+        .waking_if(making.wake)
+        .waking(expires_at.0)
 }
 
 /// A live grant that nothing speaks against.
@@ -242,60 +255,16 @@ fn carry_on(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
         PolicyFacts::Ready(_) | PolicyFacts::Unready { policy: Some(_), .. }
     );
     let may_give = *input.guards == Standing::InForce && input.skewed.is_none();
-    let plan = if live.active || !judged || !may_give {
-        Plan::default()
+    let plan = if live.active {
+        keep_fused(input, live, now)
+    } else if judged && may_give {
+        make(input, live, input.found, now)
     } else {
-        make_missing(input, live, input.found, now)
+        Plan::default()
     };
     plan.then_each(removals(input, |found| !live.records(found)))
         .then_each(tell_verdicts(judged_of_live(input)))
         .waking(next_look(input, live, now))
-}
-
-/// What is recorded and not there yet: fuses, then Roles and elevation markers, then bindings; then the telling and
-/// the record. Before the bindings the grant gets a finalizer, if it will not own all of them.
-fn make_missing(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Timestamp) -> Plan {
-    let missing: Vec<_> = artifacts(input.grant, live.status, now)
-        .into_iter()
-        .filter(|wanted| {
-            let key = wanted.key();
-            !found.iter().any(|found| found.key() == key)
-        })
-        .collect();
-    let of = |stage: usize| {
-        missing
-            .iter()
-            .filter(move |wanted| making_stage(wanted) == stage)
-            .cloned()
-            .map(Effect::Create)
-            .collect::<Vec<_>>()
-    };
-    let entitlements = live.status.resolved.clone().unwrap_or_default().entitlements;
-    let announcement = Announcement::Activated {
-        subject: live.status.subject.clone(),
-        access: entitlements
-            .into_iter()
-            .map(|entitlement| GivenAccess::of(entitlement, input.roles))
-            .collect(),
-        expires_at: live.expires_at,
-    };
-    let beyond = reaches_beyond(&GrantIdentity::from(input.grant), &live.status.artifacts);
-    let hold = (beyond && !is_held(input.grant)).then_some(Effect::AddFinalizer);
-    Plan::default()
-        .then(of(0))
-        .then(hold.into_iter().chain(of(1)))
-        .then(of(2))
-        .then([Effect::Announce(announcement)])
-        .then([Effect::RecordActive])
-}
-
-/// When an artifact is made: what holds, what must be there before there is access, what gives it.
-fn making_stage(artifact: &Artifact) -> usize {
-    match artifact.kind() {
-        ArtifactKind::Job => 0,
-        ArtifactKind::RoleBinding if !is_marker(artifact.kind(), &artifact.name) => 2,
-        ArtifactKind::Role | ArtifactKind::RoleBinding => 1,
-    }
 }
 
 /// Whether our finalizer is on the grant.
@@ -376,6 +345,8 @@ fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> [Vec<Effect
 mod approvals;
 #[cfg(test)]
 mod decided;
+#[cfg(test)]
+mod fused;
 #[cfg(test)]
 mod guarded;
 #[cfg(test)]

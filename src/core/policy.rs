@@ -10,8 +10,8 @@ use super::rules::{NotNarrowable, canonical, escalating, narrow};
 use super::window::Window;
 use super::{Approval, Condition, Identity, Problem, Settings, Span, SpanError};
 use crate::api::{
-    self, AccessPolicy, Escalation, Narrowing, OnChange, Principal, PrincipalKind, RoleKind, Rule, Selection,
-    SelectorOperator, Subject, SubjectKind,
+    self, AccessPolicy, Escalation, FuseDemand, Narrowing, OnChange, Principal, PrincipalKind, RoleKind,
+    Rule, Selection, SelectorOperator, Subject, SubjectKind,
 };
 
 /// Bytes a compiled `reason.pattern` may take: some thousand times what patterns in use need, and small enough
@@ -50,6 +50,8 @@ pub struct Policy {
     pub pending_per_requester: u16,
     /// What happens to live grants this policy would refuse.
     pub on_policy_change: OnChange,
+    /// What it demands of the fuses of access.
+    pub fuse: FuseDemand,
     /// How long ended grants stay.
     pub retention: Span,
     /// What it hands out.
@@ -169,6 +171,13 @@ impl Policy {
             Approval::Never
         });
         let reason = parse_reason(spec.reason.as_ref(), &mut problems);
+        // The schema refuses it as well; a grant in another namespace could never own what is made for it.
+        if spec.fuse == FuseDemand::None && spec.entitlements.iter().any(|offer| offer.act_as.is_some()) {
+            problems.push(Problem::new(
+                "spec.fuse",
+                "None does not go with actAs: nothing else would hold that binding; say Preferred or Required",
+            ));
+        }
         let entitlements = spec
             .entitlements
             .iter()
@@ -199,6 +208,7 @@ impl Policy {
             active_per_subject: spec.limits.active_per_subject,
             pending_per_requester: spec.limits.pending_per_requester,
             on_policy_change: spec.on_policy_change,
+            fuse: spec.fuse,
             retention,
             entitlements,
         })

@@ -111,6 +111,7 @@ pub fn resolve(
             hash,
             policy_generation: policy.generation,
             duration: admission.duration.to_string(),
+            fuse: policy.fuse,
             entitlements,
         },
         elevated,
@@ -235,6 +236,7 @@ fn hash(
         admission.subject,
         admission.duration.seconds(),
         admission.not_after.map(Timestamp::as_microsecond),
+        policy.fuse,
         entitlements,
     ]))
 }

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Objec
 use super::approval::{describe_approvals, describe_void};
 use super::artifact::ArtifactKey;
 use super::ending::Ending;
+use super::fuse::{Backstops, Fused, common_enforcers, enforcers};
 use super::{Refusals, Resolved};
 use crate::api::{
     AccessGrant, AccessGrantStatus, ApprovalRecord, ArtifactRecord, Revocation, RevocationCause, Subject,
@@ -160,8 +161,37 @@ pub fn activating(
     }
 }
 
-/// In force since `at`.
-pub fn active(grant: &AccessGrant, uids: &Uids, at: Timestamp) -> AccessGrantStatus {
+/// Recorded as granted, and waiting for its fuses: `live` is the status that says what will be made.
+pub(super) fn awaiting_fuses(
+    grant: &AccessGrant,
+    live: &AccessGrantStatus,
+    fused: &Fused,
+    at: Timestamp,
+) -> AccessGrantStatus {
+    let waits = shortened(&format!("waits for its fuse: {}", fused.message));
+    let message = shortened(&fused.message);
+    let approved = describe_approvals(&live.approvals);
+    let mut wanted: Vec<Wanted<'_>> = vec![
+        (conditions::ACCEPTED, "True", reasons::POLICY_SATISFIED, ADMITTED),
+        (conditions::FUSED, "False", fused.reason, &message),
+        (conditions::ACTIVE, "False", reasons::ACTIVATING, &waits),
+        (conditions::READY, "False", reasons::ACTIVATING, &waits),
+        (conditions::RECONCILING, "True", reasons::ACTIVATING, &waits),
+    ];
+    if let Some(approved) = &approved {
+        wanted.push((conditions::APPROVED, "True", reasons::APPROVED, approved));
+    }
+    conditioned(live, grant.metadata.generation, &wanted, at)
+}
+
+/// In force since `since`, as it stands with its fuses at `at`.
+pub fn active(
+    grant: &AccessGrant,
+    uids: &Uids,
+    backstops: &Backstops,
+    since: Timestamp,
+    at: Timestamp,
+) -> AccessGrantStatus {
     let until = grant
         .status
         .as_ref()
@@ -176,16 +206,60 @@ pub fn active(grant: &AccessGrant, uids: &Uids, at: Timestamp) -> AccessGrantSta
     if let Some(approved) = &approved {
         wanted.push((conditions::APPROVED, "True", reasons::APPROVED, approved));
     }
+    let before = grant.status.clone().unwrap_or_default();
+    let fused = Fused::of(&before, backstops, at);
     let mut status = with_conditions(grant, &wanted, at);
+    status
+        .conditions
+        .extend(fused.map(|fused| told(&before, &fused, grant.metadata.generation, at)));
+    AccessGrantStatus {
+        activated_at: Some(micro_time(since)),
+        ..backed(status, uids, backstops)
+    }
+}
+
+/// As it stands with its fuses at `at`; everything else as before.
+pub fn fused(grant: &AccessGrant, uids: &Uids, backstops: &Backstops, at: Timestamp) -> AccessGrantStatus {
+    let mut status = grant.status.clone().unwrap_or_default();
+    if let Some(fused) = Fused::of(&status, backstops, at) {
+        let told = told(&status, &fused, grant.metadata.generation, at);
+        status
+            .conditions
+            .retain(|condition| condition.type_ != conditions::FUSED);
+        status.conditions.push(told);
+    }
+    backed(status, uids, backstops)
+}
+
+/// What is said of fuses, as a condition.
+fn told(before: &AccessGrantStatus, fused: &Fused, generation: Option<i64>, at: Timestamp) -> Condition {
+    let is = if fused.lit { "True" } else { "False" };
+    let message = shortened(&fused.message);
+    condition(
+        &before.conditions,
+        &(conditions::FUSED, is, fused.reason, &message),
+        generation,
+        at,
+    )
+}
+
+/// The same status with these uids, and with the layers that end each thing.
+fn backed(mut status: AccessGrantStatus, uids: &Uids, backstops: &Backstops) -> AccessGrantStatus {
     for record in &mut status.artifacts {
         if let Some(uid) = uids.get(&ArtifactKey::from(&*record)) {
             record.uid = Some(uid.clone());
         }
     }
-    AccessGrantStatus {
-        activated_at: Some(micro_time(at)),
-        ..status
+    let enforced: Vec<_> = status
+        .artifacts
+        .iter()
+        .map(|record| enforcers(record, &status.artifacts, backstops))
+        .collect();
+    for (record, enforced) in status.artifacts.iter_mut().zip(enforced) {
+        record.enforced_by = enforced;
     }
+    status.enforced_by = common_enforcers(&status.artifacts);
+    status
 }
 
 /// Over since `at`, with nothing left in force.
@@ -242,7 +316,16 @@ fn approved(grant: &AccessGrant) -> Option<String> {
 /// The present status with these conditions and no others.
 fn with_conditions(grant: &AccessGrant, wanted: &[Wanted<'_>], at: Timestamp) -> AccessGrantStatus {
     let status = grant.status.clone().unwrap_or_default();
-    let generation = grant.metadata.generation;
+    conditioned(&status, grant.metadata.generation, wanted, at)
+}
+
+/// That status with these conditions and no others.
+fn conditioned(
+    status: &AccessGrantStatus,
+    generation: Option<i64>,
+    wanted: &[Wanted<'_>],
+    at: Timestamp,
+) -> AccessGrantStatus {
     let conditions = wanted
         .iter()
         .map(|wanted| condition(&status.conditions, wanted, generation, at))
@@ -250,7 +333,7 @@ fn with_conditions(grant: &AccessGrant, wanted: &[Wanted<'_>], at: Timestamp) ->
     AccessGrantStatus {
         observed_generation: generation,
         conditions,
-        ..status
+        ..status.clone()
     }
 }
 

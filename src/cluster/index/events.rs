@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::ResourceExt as _;
@@ -16,7 +15,7 @@ use super::state::{Brief, Parsed, PolicyEntry, changed_key};
 use crate::api::{AccessGrant, AccessPolicy, RoleKind};
 use crate::cluster::keys::{GrantKey, Touched};
 use crate::cluster::mirror::Change;
-use crate::cluster::read;
+use crate::cluster::read::{self, Fuse};
 use crate::core::Policy;
 
 impl Index {
@@ -99,9 +98,13 @@ impl Index {
     }
 
     /// Takes in an event about fuses.
-    pub fn fuse(&self, event: &Event<PartialObjectMeta<Job>>) -> Touched {
+    pub fn fuse(&self, event: &Event<Fuse>) -> Touched {
         let mut state = self.write();
-        let changes = state.fuses.take(event, |job| read::fuse(&job.metadata));
+        let changes = state.fuses.take(event, read::fuse);
+        for change in &changes {
+            let (Change::Set(key, _) | Change::Removed(key, _)) = change;
+            state.tell_of_fuse(key);
+        }
         state.artifacts_changed(changes)
     }
 

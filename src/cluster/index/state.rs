@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use tokio::sync::Notify;
 
 use super::decisions::DecisionEntry;
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, Subject, reasons};
 use crate::cluster::keys::{DecisionKey, GrantKey, Held, Touched};
 use crate::cluster::mirror::{Change, Mirror};
-use crate::core::{ArtifactKey, Live, NamespaceFacts, Policy, Problem, RoleFacts, status};
+use crate::core::{ArtifactKey, Live, NamespaceFacts, Policy, Problem, RoleFacts, is_unfused, status};
 
 /// What a grant looks like to those who only count and find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub(super) struct Brief {
     pub(super) policy: String,
     pub(super) state: &'static str,
     pub(super) live: Option<(Option<Subject>, Timestamp)>,
+    /// Whether its access stands and wants a fuse that is not lit.
+    pub(super) unfused: bool,
     /// User name of whoever asked, while it waits for people or for its time.
     pub(super) pending: Option<String>,
 }
@@ -72,9 +75,19 @@ pub(super) struct State {
     pub(super) live_by_policy: HashMap<String, u32>,
     pub(super) written: HashMap<GrantKey, Arc<AccessGrant>>,
     pub(super) seen: HashMap<String, Timestamp>,
+    /// Who waits for news of a fuse, until there are some.
+    pub(super) awaited_fuses: HashMap<ArtifactKey, Arc<Notify>>,
+    pub(super) sweep_lives: bool,
 }
 
 impl State {
+    /// Wakes whoever waits for news of that fuse.
+    pub(super) fn tell_of_fuse(&mut self, key: &ArtifactKey) {
+        if let Some(waiting) = self.awaited_fuses.remove(key) {
+            waiting.notify_waiters();
+        }
+    }
+
     pub(super) fn artifact(&self, key: &ArtifactKey) -> Option<&Held> {
         match key.kind {
             ArtifactKind::Job => self.fuses.get(key),
@@ -245,6 +258,7 @@ impl Brief {
             version: version(grant),
             policy: grant.spec.policy_ref.name.clone(),
             pending: requester.filter(|_| waits),
+            unfused: status.is_some_and(is_unfused),
             state,
             live,
         }

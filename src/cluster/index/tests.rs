@@ -348,3 +348,100 @@ fn a_copy_of_a_policy_is_judged_only_by_what_it_says_itself() {
         assert!(index.parsed_policy(&other).is_none(), "{:?}", other.metadata);
     }
 }
+
+/// A fuse of the grant as a watch delivers it.
+fn fuse(started: bool) -> crate::cluster::Fuse {
+    let mut fuse = serde_json::json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {
+            "namespace": "prod", "name": "curfew-1", "uid": "uid-of-fuse",
+            "labels": {"access.curfew.dev/grant-uid": "uid-1"},
+            "creationTimestamp": "2026-12-01T09:00:00Z",
+        },
+        // What is of no use here is not kept.
+        "spec": {"parallelism": 0, "suspend": false, "template": {"spec": {"containers": []}}},
+        "status": {"ready": 0},
+    });
+    if started {
+        fuse["status"]["startTime"] = serde_json::json!("2026-12-01T09:00:00Z");
+    }
+    serde_json::from_value(fuse).unwrap()
+}
+
+fn fuse_key() -> ArtifactKey {
+    ArtifactKey {
+        kind: ArtifactKind::Job,
+        namespace: "prod".to_owned(),
+        name: "curfew-1".to_owned(),
+    }
+}
+
+#[test]
+fn that_a_fuse_is_lit_concerns_its_grant_and_outlasts_the_answer_to_its_making() {
+    let index = index();
+    index.grant(&Event::Apply(grant("10", Some(8), false)), Timestamp::UNIX_EPOCH);
+    let (made, held) = crate::cluster::read::fuse(&fuse(false));
+    index.made(made, held.clone());
+    assert_eq!(
+        index.fuse(&Event::Apply(fuse(false))),
+        Touched::default(),
+        "no news"
+    );
+    let lit = index.fuse(&Event::Apply(fuse(true)));
+    assert_eq!(lit.grants, BTreeSet::from([key()]));
+    // On a busy machine the answer may come last.
+    index.made(fuse_key(), held);
+    assert_eq!(
+        index.flames([&fuse_key()]),
+        BTreeMap::from([(fuse_key(), crate::core::Flame::Lit)])
+    );
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_fuse_goes_on_when_it_is_lit_or_gone() {
+    let soon = std::time::Duration::from_secs(5);
+    let index = Arc::new(index());
+    // One that is not there is not waited for.
+    tokio::time::timeout(soon, index.until_started(&fuse_key()))
+        .await
+        .unwrap();
+    for news in [Event::Apply(fuse(true)), Event::Delete(fuse(false))] {
+        index.fuse(&Event::Apply(fuse(false)));
+        let (waiting, key) = (Arc::clone(&index), fuse_key());
+        let waits = tokio::spawn(async move { waiting.until_started(&key).await });
+        while !index.read().awaited_fuses.contains_key(&fuse_key()) {
+            tokio::task::yield_now().await;
+        }
+        assert!(!waits.is_finished());
+        index.fuse(&news);
+        tokio::time::timeout(soon, waits).await.unwrap().unwrap();
+        assert!(index.read().awaited_fuses.is_empty(), "something is left");
+    }
+}
+
+#[test]
+fn access_that_says_it_is_not_fused_is_counted_until_it_is_over() {
+    let index = index();
+    let with = |version: &str, fused: &str, ended| {
+        let mut grant = grant(version, Some(8), ended);
+        let status = grant.status.as_mut().unwrap();
+        status.activated_at = Some(micro_time(Timestamp::UNIX_EPOCH));
+        status.conditions = vec![Condition {
+            type_: conditions::FUSED.to_owned(),
+            status: fused.to_owned(),
+            reason: "FuseRefused".to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(Timestamp::UNIX_EPOCH),
+        }];
+        grant
+    };
+    for (version, fused, ended, unfused) in [
+        ("10", "True", false, 0),
+        ("11", "False", false, 1),
+        ("12", "False", true, 0),
+    ] {
+        index.grant(&Event::Apply(with(version, fused, ended)), Timestamp::UNIX_EPOCH);
+        assert_eq!(index.unfused(), unfused, "{fused} {ended}");
+    }
+}

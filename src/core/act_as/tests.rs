@@ -12,7 +12,8 @@ use crate::core::fixtures::{
 };
 use crate::core::preflight::{Rights, Verdict, preflight};
 use crate::core::{
-    Announcement, Artifact, Body, Effect, GivenAccess, GrantIdentity, Plan, Precedence, Target,
+    Announcement, Artifact, ArtifactKey, Body, Effect, GivenAccess, GrantIdentity, Holder, Plan, Precedence,
+    Target,
 };
 
 /// `curfew-` and the first half of SHA-256 over the entropy 7 (16 bytes, big endian) and `nodes`.
@@ -46,6 +47,10 @@ fn made(body: Body) -> Effect {
         namespace: "curfew-identities".to_owned(),
         name: NODES.to_owned(),
         not_after: end(),
+        holder: match body {
+            Body::Fuse { .. } => Holder::Nothing,
+            Body::Role(_) | Body::Binding { .. } => Holder::Fuse,
+        },
         body,
     })
 }
@@ -99,6 +104,7 @@ fn the_right_to_act_as_somebody_is_bound_beside_them_once_the_grant_is_kept() {
         name: NODES.to_owned(),
         entitlement: "nodes".to_owned(),
         uid: None,
+        enforced_by: Vec::new(),
     };
     assert_eq!(
         status.artifacts,
@@ -118,10 +124,15 @@ fn the_right_to_act_as_somebody_is_bound_beside_them_once_the_grant_is_kept() {
                 access: vec![GivenAccess::of(resolved(), &roles())],
                 expires_at: end(),
             })],
+            vec![Effect::AwaitFuses(vec![ArtifactKey {
+                kind: ArtifactKind::Job,
+                namespace: "curfew-identities".to_owned(),
+                name: NODES.to_owned(),
+            }])],
             vec![Effect::RecordActive],
         ]
     );
-    assert_eq!(plan.wake, Some(end()));
+    assert_eq!(plan.wake, Some(at("2026-12-01T09:00:30Z")));
     assert_eq!(Effect::AddFinalizer.precedence(), Precedence::Begin);
 }
 

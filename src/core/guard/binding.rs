@@ -3,8 +3,8 @@
 use crate::api::{ELEVATED_ROLE, MARKER_SUFFIX};
 
 use super::expression::{
-    creator_asks, ends_within_cap, held_by_one_fuse, list, metadata, metadata_only_narrowed, on,
-    operator_asks,
+    creator_asks, ends_within_cap, held_by_fuse_or_grant, list, metadata,
+    metadata_only_narrowed_or_handed_over, on, operator_asks,
 };
 use super::manifest::{Validating, demand, ours, requests};
 use super::souvenirs::elevation;
@@ -15,6 +15,11 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
     let mut variables = metadata();
     variables.extend(elevation());
     let reserved = list([&settings.namespace, &settings.identities]);
+    let named = format!(
+        "object.metadata.name == owner.name ||\n\
+         (object.metadata.name == owner.name + '{MARKER_SUFFIX}' &&\n\
+         object.roleRef.kind == 'ClusterRole' && object.roleRef.name == '{ELEVATED_ROLE}')"
+    );
     Validating {
         name: "binding",
         objects: ours(),
@@ -32,15 +37,9 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
                  AccessGrant",
             ),
             demand(
-                on(
-                    "CREATE",
-                    &held_by_one_fuse(&format!(
-                        "object.metadata.name == owner.name ||\n\
-                         (object.metadata.name == owner.name + '{MARKER_SUFFIX}' &&\n\
-                         object.roleRef.kind == 'ClusterRole' && object.roleRef.name == '{ELEVATED_ROLE}')"
-                    )),
-                ),
-                "a binding of Curfew is held by exactly one fuse, of its own name: leave making it to Curfew",
+                on("CREATE", &held_by_fuse_or_grant(settings, &named)),
+                "a binding of Curfew is held by exactly one fuse, of its own name, or by the grant it is labelled with: \
+                 leave making it to Curfew",
             ),
             demand(
                 on("CREATE", &format!("size(variables.finalizers) == 0 && {}", ends_within_cap(settings.cap))),
@@ -64,7 +63,7 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
                  Curfew, and never by a system: role: name another subject or role",
             ),
             demand(
-                on("UPDATE", &metadata_only_narrowed()),
+                on("UPDATE", &metadata_only_narrowed_or_handed_over(settings, &named)),
                 "labels, end, fuse and finalizers of this binding do not change: delete its AccessGrant to end the \
                  access, make another one for more",
             ),

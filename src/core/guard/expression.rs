@@ -1,6 +1,6 @@
 //! Pieces of CEL that several guards use.
 
-use crate::api::{GRANT_UID_LABEL, NAME_PREFIX, NOT_AFTER_ANNOTATION, RESERVED_PREFIX};
+use crate::api::{GRANT_UID_LABEL, GROUP, MARKER_SUFFIX, NAME_PREFIX, NOT_AFTER_ANNOTATION, RESERVED_PREFIX};
 use crate::core::Span;
 
 use super::GuardSettings;
@@ -103,9 +103,25 @@ pub(super) fn reserved_keys_kept() -> String {
 /// Whether the metadata holds what it held: our keys as they were, the same owners, no finalizer added. Uses
 /// [`metadata`].
 pub(super) fn metadata_only_narrowed() -> String {
+    format!("{} && {OWNERS_KEPT}", keys_and_finalizers_narrowed())
+}
+
+/// The same, but that the operator may give to a fuse what the grant has held for want of one. Uses [`metadata`].
+pub(super) fn metadata_only_narrowed_or_handed_over(settings: &GuardSettings, named: &str) -> String {
     format!(
-        "{} && variables.owners == variables.oldOwners &&\n\
-         variables.finalizers.all(finalizer, finalizer in variables.oldFinalizers)",
+        "{} && ({OWNERS_KEPT} ||\n({} &&\n{} &&\n{}))",
+        keys_and_finalizers_narrowed(),
+        operator_asks(settings),
+        held_by_its_grant(settings, "oldObject"),
+        held_by_one_fuse(named)
+    )
+}
+
+const OWNERS_KEPT: &str = "variables.owners == variables.oldOwners";
+
+fn keys_and_finalizers_narrowed() -> String {
+    format!(
+        "{} &&\nvariables.finalizers.all(finalizer, finalizer in variables.oldFinalizers)",
         reserved_keys_kept()
     )
 }
@@ -139,12 +155,35 @@ pub(super) fn labelled(object: &str) -> String {
     )
 }
 
-/// Whether exactly one fuse holds the object, of the name that `named` compares with `owner.name`.
-pub(super) fn held_by_one_fuse(named: &str) -> String {
+/// Whether exactly one fuse holds the object, of the name that `named` compares with `owner.name`; or, where there is no
+/// fuse, the grant with which it is labelled.
+pub(super) fn held_by_fuse_or_grant(settings: &GuardSettings, named: &str) -> String {
+    format!(
+        "({}) ||\n({})",
+        held_by_one_fuse(named),
+        held_by_its_grant(settings, "object")
+    )
+}
+
+fn held_by_one_fuse(named: &str) -> String {
     format!(
         "has(object.metadata.ownerReferences) && size(object.metadata.ownerReferences) == 1 &&\n\
          object.metadata.ownerReferences.all(owner, owner.apiVersion == 'batch/v1' && owner.kind == 'Job' && {} &&\n\
          ({named}))",
         is_our_name("owner.name")
+    )
+}
+
+/// Whether the grant with which an object is labelled, and nothing else, holds it. What lies in the namespace of the
+/// identities no grant can hold.
+fn held_by_its_grant(settings: &GuardSettings, object: &str) -> String {
+    let label = quoted(GRANT_UID_LABEL);
+    format!(
+        "request.namespace != {} &&\n\
+         {object}.metadata.name.matches('^{NAME_PREFIX}[0-9a-f]{{32}}({MARKER_SUFFIX})?$') &&\n\
+         has({object}.metadata.ownerReferences) && size({object}.metadata.ownerReferences) == 1 &&\n\
+         {object}.metadata.ownerReferences.all(owner, owner.kind == 'AccessGrant' &&\n\
+         owner.apiVersion.startsWith('{GROUP}/') && {object}.metadata.labels[{label}] == owner.uid)",
+        quoted(&settings.identities)
     )
 }

@@ -1,10 +1,13 @@
 //! A Role of ours says what it said.
 
 use super::expression::{
-    creator_asks, ends_within_cap, held_by_one_fuse, metadata, metadata_only_narrowed, on,
+    creator_asks, ends_within_cap, held_by_fuse_or_grant, metadata, metadata_only_narrowed_or_handed_over, on,
 };
 use super::manifest::{Validating, demand, ours, requests};
 use super::{Guard, GuardSettings};
+
+/// A Role has the name of its fuse.
+const NAMED: &str = "object.metadata.name == owner.name";
 
 /// Roles with our label.
 pub(super) fn never_changes(settings: &GuardSettings) -> [Guard; 2] {
@@ -25,8 +28,9 @@ pub(super) fn never_changes(settings: &GuardSettings) -> [Guard; 2] {
                  AccessGrant",
             ),
             demand(
-                on("CREATE", &held_by_one_fuse("object.metadata.name == owner.name")),
-                "a Role of Curfew is held by exactly one fuse, of its own name: leave making it to Curfew",
+                on("CREATE", &held_by_fuse_or_grant(settings, NAMED)),
+                "a Role of Curfew is held by exactly one fuse, of its own name, or by the grant it is labelled with: \
+                 leave making it to Curfew",
             ),
             demand(
                 on("CREATE", &format!("size(variables.finalizers) == 0 && {}", ends_within_cap(settings.cap))),
@@ -49,7 +53,7 @@ pub(super) fn never_changes(settings: &GuardSettings) -> [Guard; 2] {
                     "UPDATE",
                     &format!(
                         "object.?rules.orValue([]) == oldObject.?rules.orValue([]) && {}",
-                        metadata_only_narrowed()
+                        metadata_only_narrowed_or_handed_over(settings, NAMED)
                     ),
                 ),
                 "rules, labels, end, fuse and finalizers of this Role do not change: delete its AccessGrant to end \

@@ -12,15 +12,16 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use crate::api::{
-    AccessGrant, AccessPolicy, ArtifactKind, Escalation, Narrowing, OnChange, PrincipalKind,
-    REVOKE_FINALIZER, RoleKind, Rule, Subject,
+    AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, Escalation, FuseDemand, Narrowing, OnChange,
+    PrincipalKind, REVOKE_FINALIZER, RoleKind, Rule, Subject,
 };
-use crate::core::facts::{Content, Found, PolicyFacts, RoleFacts};
+use crate::core::facts::{Content, Found, PolicyFacts, RoleFacts, Tried};
 use crate::core::fixtures::{
     Situation, act_as_entitlement, at, grant, named, now, policy, principal, role_entitlement, rule,
     rules_entitlement, seconds,
 };
-use crate::core::{Announcement, Artifact, ArtifactKey, Body, Effect, Plan, Policy, canonical};
+use crate::core::fuse::{Flame, LATE};
+use crate::core::{Announcement, Artifact, ArtifactKey, Body, Effect, Holder, Plan, Policy, canonical};
 
 /// After so many passes at most there is nothing left to do, if nobody else does anything.
 const PASSES: usize = 6;
@@ -42,6 +43,8 @@ struct Offer {
     in_the_morning: bool,
     keep: bool,
     limit: u16,
+    /// What it demands of fuses; without any nobody can act as node-reader.
+    fuse: FuseDemand,
 }
 
 #[derive(Clone, Debug)]
@@ -136,6 +139,8 @@ enum Step {
     DeleteGrant,
     TerminateNamespace,
     Refuse(Option<ArtifactKind>),
+    /// The Job controller comes, or goes.
+    JobController(bool),
     Rivals(usize),
 }
 
@@ -164,8 +169,12 @@ struct World {
     policy: PolicyState,
     /// Kind that the API server refuses to make.
     refuses: Option<ArtifactKind>,
-    /// When the fuses burn, by uid.
+    /// When the fuses were made, and how many seconds they burn, by uid.
+    fuses: BTreeMap<String, (Timestamp, i64)>,
+    /// When those that are lit burn, by uid.
     burns: BTreeMap<String, Timestamp>,
+    /// Whether the Job controller has ever been away.
+    was_dark: bool,
     /// Uids of what somebody else made or took from its owner.
     foreign: BTreeSet<String>,
     /// Uids of what outlasts its deletion.
@@ -196,6 +205,7 @@ impl Offer {
             spec.duration.max = minutes(self.max_minutes).as_str().into();
             spec.duration.default = self.default_minutes.map(|count| minutes(count).as_str().into());
             spec.on_policy_change = on_change(self.keep);
+            spec.fuse = self.fuse;
             spec.limits.active_per_subject = self.limit;
             spec.retention = "1h".into();
             spec.entitlements.clear();
@@ -325,7 +335,9 @@ impl World {
             accounts: 0,
             policy: PolicyState::Ready,
             refuses: None,
+            fuses: BTreeMap::new(),
             burns: BTreeMap::new(),
+            was_dark: false,
             foreign: BTreeSet::new(),
             held: BTreeSet::new(),
             tampered: false,
@@ -517,21 +529,71 @@ impl World {
                 self.it.namespace.as_mut().unwrap().terminating = true;
             }
             Step::Refuse(kind) => self.refuses = *kind,
+            Step::JobController(there) => {
+                self.it.nobody_lights = !there;
+                self.was_dark |= !there;
+            }
             Step::Rivals(count) => self.it.rivals = (0..*count).map(|n| format!("dev/other-{n}")).collect(),
         }
+        self.light();
         self.invariants();
     }
 
-    /// One pass that lives; says whether there was anything to do.
-    fn pass(&mut self) -> bool {
-        let idle = self.it.plan().stages.is_empty();
-        let refused = self.run(usize::MAX, 0, false);
-        if refused.is_some() {
-            self.it.refused = refused;
-            self.run(usize::MAX, 0, false);
-            self.it.refused = None;
+    /// The Job controller, if it is there, starts what has not been started.
+    fn light(&mut self) {
+        if self.it.nobody_lights {
+            return;
         }
+        for found in &mut self.it.found {
+            let Content::Fuse(flame @ Flame::NotStarted) = &mut found.content else {
+                continue;
+            };
+            if let Some((made, burns)) = self.fuses.get(&found.uid) {
+                *flame = Flame::of(false, Some(*made), Some(self.it.now));
+                self.burns.insert(
+                    found.uid.clone(),
+                    self.it.now.checked_add(seconds(*burns)).unwrap(),
+                );
+            }
+        }
+    }
+
+    /// One pass that lives; says whether there was anything to do but to try again what is refused.
+    fn pass(&mut self) -> bool {
+        let idle = self.to_do().stages.is_empty();
+        while let Some((refused, continued)) = self.run(usize::MAX, 0, false) {
+            let tried = &mut self.it.tried;
+            if refused.is_empty() && (!continued || tried.awaited_fuses) {
+                break;
+            }
+            tried.awaited_fuses |= refused.is_empty();
+            tried.refused.extend(refused);
+        }
+        self.it.tried = Tried::default();
         !idle
+    }
+
+    /// What there is to do but to try again what is refused.
+    fn to_do(&self) -> Plan {
+        let mut it = self.it.clone();
+        loop {
+            let plan = it.plan();
+            let refused: BTreeMap<_, _> = plan
+                .stages
+                .iter()
+                .flatten()
+                .filter_map(|effect| match effect {
+                    Effect::Create(made) if self.refuses == Some(made.kind()) => Some(made.key()),
+                    _ => None,
+                })
+                .filter(|key| !it.tried.refused.contains_key(key))
+                .map(|key| (key, "forbidden".to_owned()))
+                .collect();
+            if refused.is_empty() {
+                return plan;
+            }
+            it.tried.refused.extend(refused);
+        }
     }
 
     fn crash(&mut self, stage: usize, done: u8, backwards: bool) {
@@ -539,18 +601,30 @@ impl World {
     }
 
     /// Does the stages before that one, and of that one the effects whose bit is set. Gives what the API server
-    /// refused.
-    fn run(&mut self, last: usize, done: u8, backwards: bool) -> Option<String> {
+    /// refused, and whether it is to be continued; nothing if it failed otherwise, or died.
+    fn run(
+        &mut self,
+        last: usize,
+        done: u8,
+        backwards: bool,
+    ) -> Option<(BTreeMap<ArtifactKey, String>, bool)> {
         if self.it.gone {
             return None;
         }
         self.it.entropy += 1;
         let plan = self.it.plan();
-        self.follow(&plan, last, done, backwards)
+        let refused = self.follow(&plan, last, done, backwards)?;
+        Some((refused, plan.is_to_be_continued()))
     }
 
     /// The same of any plan.
-    fn follow(&mut self, plan: &Plan, last: usize, done: u8, backwards: bool) -> Option<String> {
+    fn follow(
+        &mut self,
+        plan: &Plan,
+        last: usize,
+        done: u8,
+        backwards: bool,
+    ) -> Option<BTreeMap<ArtifactKey, String>> {
         for (position, effects) in plan.stages.iter().enumerate() {
             assert!(!effects.is_empty());
             let mut chosen: Vec<&Effect> = effects
@@ -563,52 +637,37 @@ impl World {
                 chosen.reverse();
             }
             let mut failed = false;
-            let mut refused = None;
+            let mut refused = BTreeMap::new();
             for effect in chosen {
                 match self.effect(effect) {
                     Ok(()) => {}
-                    Err(answer) => {
-                        failed = true;
-                        refused = answer;
+                    Err(Some(key)) => {
+                        refused.insert(key, "forbidden".to_owned());
                     }
+                    Err(None) => failed = true,
                 }
                 self.invariants();
             }
             if position == last || failed {
-                return refused;
+                return None;
+            }
+            if !refused.is_empty() {
+                return Some(refused);
             }
         }
-        None
+        Some(BTreeMap::new())
     }
 
-    /// One effect; what fails says so, and why if it was refused.
-    fn effect(&mut self, effect: &Effect) -> Result<(), Option<String>> {
+    /// One effect; what fails says so, and what it was if it was refused.
+    fn effect(&mut self, effect: &Effect) -> Result<(), Option<ArtifactKey>> {
         match effect {
             Effect::Intend(status) => {
-                assert!(self.it.grant.at_present().expires_at.is_none(), "intended twice");
-                let end = status.expires_at.as_ref().unwrap().0;
-                let longest = seconds(i64::from(self.offer.max_minutes) * 60);
-                assert!(self.it.now < end, "over before it began");
-                assert!(
-                    end <= self.it.now.checked_add(longest).unwrap(),
-                    "longer than the policy allows"
-                );
-                assert!(
-                    self.ask.hard_end().is_none_or(|hard| end <= hard),
-                    "beyond notAfter"
-                );
-                assert!(
-                    !self.offer.in_the_morning || end <= at("2026-12-01T10:00:00Z"),
-                    "beyond the window"
-                );
-                assert!(self.policy == PolicyState::Ready && self.admits(None));
-                assert!(self.role_is_fine() && self.account_is_fine());
-                assert!(self.it.rivals.len() < usize::from(self.offer.limit));
+                self.may_be_intended(status);
                 self.granted = Some((self.offer.clone(), self.view, self.accounts));
             }
             Effect::Create(artifact) => {
                 if self.refuses == Some(artifact.kind()) {
-                    return Err(Some("forbidden".to_owned()));
+                    return Err(Some(artifact.key()));
                 }
                 self.may_be_made(artifact);
             }
@@ -630,14 +689,25 @@ impl World {
             }
             Effect::RecordActive => {
                 assert!(
-                    matches!(self.it.told.last(), Some(Announcement::Activated { .. })),
+                    matches!(
+                        self.it.told.last(),
+                        Some(Announcement::Activated { .. } | Announcement::Unfused { .. })
+                    ),
                     "not told"
                 );
+            }
+            Effect::AwaitFuses(_) => {
+                self.light();
+                return Ok(());
             }
             Effect::Record(status) => {
                 let told = matches!(self.it.told.last(), Some(Announcement::Denied { .. }));
                 assert!(status.ended_at.is_none() || told, "not told");
-                assert!(status.expires_at.is_none());
+                let waits = status
+                    .conditions
+                    .iter()
+                    .any(|condition| condition.type_ == "Fused");
+                assert!(status.expires_at.is_none() || waits);
             }
             Effect::DeleteGrant => {
                 let access = self
@@ -654,7 +724,11 @@ impl World {
                 let status = self.it.grant.at_present();
                 assert!(status.ended_at.is_some() || status.expires_at.is_none());
             }
-            Effect::ProveAbsent(_) | Effect::Announce(_) | Effect::RecordVerdict(_) => {}
+            Effect::ProveAbsent(_)
+            | Effect::Announce(_)
+            | Effect::RecordVerdict(_)
+            | Effect::HandOver(_)
+            | Effect::RecordFuses => {}
         }
         match self.it.apply(effect) {
             Ok(()) => {}
@@ -670,9 +744,31 @@ impl World {
             let late = burns.duration_since(artifact.not_after);
             assert!(late <= seconds(2), "a fuse burns {late} late");
             let fuse = self.it.found.last().unwrap();
-            self.burns.insert(fuse.uid.clone(), burns);
+            self.fuses.insert(fuse.uid.clone(), (self.it.now, burns_after));
         }
         Ok(())
+    }
+
+    fn may_be_intended(&self, status: &AccessGrantStatus) {
+        assert!(self.it.grant.at_present().expires_at.is_none(), "intended twice");
+        let end = status.expires_at.as_ref().unwrap().0;
+        let longest = seconds(i64::from(self.offer.max_minutes) * 60);
+        assert!(self.it.now < end, "over before it began");
+        assert!(
+            end <= self.it.now.checked_add(longest).unwrap(),
+            "longer than the policy allows"
+        );
+        assert!(
+            self.ask.hard_end().is_none_or(|hard| end <= hard),
+            "beyond notAfter"
+        );
+        assert!(
+            !self.offer.in_the_morning || end <= at("2026-12-01T10:00:00Z"),
+            "beyond the window"
+        );
+        assert!(self.policy == PolicyState::Ready && self.admits(None));
+        assert!(self.role_is_fine() && self.account_is_fine());
+        assert!(self.it.rivals.len() < usize::from(self.offer.limit));
     }
 
     /// S1, S3, S4, S8: what is made is recorded, live, and within what the policy offers at this instant.
@@ -686,6 +782,19 @@ impl World {
             .iter()
             .find(|record| ArtifactKey::from(*record) == artifact.key())
             .expect("made without a record");
+        let fuse = self.it.there(&artifact.key().of_fuse());
+        match self.demand() {
+            FuseDemand::Required => assert_eq!(
+                fuse.map(|fuse| &fuse.content),
+                Some(&Content::Fuse(Flame::Lit)),
+                "made before its fuse is lit"
+            ),
+            FuseDemand::Preferred => {
+                assert!(fuse.is_some() || artifact.holder == Holder::Grant);
+                assert!(artifact.holder == Holder::Fuse || artifact.namespace == "prod");
+            }
+            FuseDemand::None => assert_eq!(artifact.holder, Holder::Grant),
+        }
         assert_eq!(status.ended_at, None, "made after the end");
         assert_eq!(artifact.not_after, status.expires_at.unwrap().0);
         assert!(self.it.now < artifact.not_after, "made at or after its end");
@@ -745,6 +854,12 @@ impl World {
         }
     }
 
+    /// What was demanded of fuses when it was granted.
+    fn demand(&self) -> FuseDemand {
+        let resolved = self.it.grant.at_present().resolved;
+        resolved.map_or(self.offer.fuse, |access| access.fuse)
+    }
+
     /// Whether what was granted of look could make something that outlasts it.
     fn is_elevated(&self) -> bool {
         let (offer, view, _) = self.granted.as_ref().expect("never granted");
@@ -781,7 +896,8 @@ impl World {
                 .offer
                 .exec
                 .is_some_and(|(_, offered)| offered.is_none() || offered == self.exec_object());
-        looks && execs && (!self.ask.acts || self.offer.nodes.is_some())
+        let fused = self.offer.fuse != FuseDemand::Required || granted.fuse != FuseDemand::None;
+        looks && execs && fused && (!self.ask.acts || self.offer.nodes.is_some())
     }
 
     /// Whether the role is as it was granted, or the policy does not mind.
@@ -891,6 +1007,8 @@ impl World {
                 let replaced = std::mem::replace(&mut found.uid, fresh.clone());
                 let burns = self.burns.get(&replaced).copied();
                 self.burns.extend(burns.map(|burns| (fresh.clone(), burns)));
+                let fuse = self.fuses.get(&replaced).copied();
+                self.fuses.extend(fuse.map(|fuse| (fresh.clone(), fuse)));
                 if self.foreign.contains(&replaced) {
                     self.foreign.insert(fresh);
                 }
@@ -946,12 +1064,14 @@ impl World {
         }
     }
 
-    /// With everybody dead but Kubernetes itself, nothing outlives its end by more than the grace of its fuse.
+    /// With everybody dead but Kubernetes itself, nothing outlives its end by more than the grace of its fuse, and what
+    /// it was lit late; but for what stands without a lit fuse where the policy puts up with that.
     fn fuses_hold(&self) {
         let Some(end) = self.expires_at() else {
             return;
         };
-        let latest = self.it.now.max(end.checked_add(seconds(2)).unwrap());
+        let dark = if self.was_dark { LATE } else { seconds(0) };
+        let latest = self.it.now.max(end.checked_add(seconds(2) + dark).unwrap());
         let mut alone = World {
             it: self.it.clone(),
             ask: self.ask.clone(),
@@ -961,11 +1081,25 @@ impl World {
             accounts: self.accounts,
             policy: self.policy,
             refuses: None,
+            fuses: self.fuses.clone(),
             burns: self.burns.clone(),
+            was_dark: self.was_dark,
             foreign: self.foreign.clone(),
             held: self.held.clone(),
             tampered: true,
             granted: None,
+        };
+        alone.light();
+        let lit: BTreeSet<String> = alone
+            .it
+            .found
+            .iter()
+            .filter(|found| found.content == Content::Fuse(Flame::Lit))
+            .map(|found| found.uid.clone())
+            .collect();
+        let demand = self.demand();
+        let put_up_with = |found: &Found| {
+            demand != FuseDemand::Required && found.owner.as_ref().is_none_or(|owner| !lit.contains(owner))
         };
         alone.it.now = latest;
         alone.collect_garbage();
@@ -981,7 +1115,7 @@ impl World {
             .it
             .found
             .iter()
-            .filter(|found| gives_access(found) && !disowned(found))
+            .filter(|found| gives_access(found) && !disowned(found) && !put_up_with(found))
             .collect();
         assert!(left.is_empty(), "with the operator dead, {left:?} outlives {end}");
     }
@@ -990,7 +1124,7 @@ impl World {
     fn settled(&mut self) {
         if self.held.is_empty() && !self.it.gone {
             if !self.tampered {
-                let again = self.it.plan();
+                let again = self.to_do();
                 assert!(again.stages.is_empty(), "not a fixpoint: {again:?}");
             }
             self.until_nothing_is_left_to_do();
@@ -1030,7 +1164,9 @@ impl World {
                     self.it.now.duration_since(*since) < SignedDuration::from_secs(grace)
                 }
                 PolicyFacts::Ready(_) | PolicyFacts::Unready { .. } => {
-                    assert!(active, "half made though nothing is waited for");
+                    let mut said = status.conditions.iter();
+                    let waits = said.any(|said| said.type_ == "Fused" && said.status == "False");
+                    assert!(active || waits, "half made though nothing is waited for");
                     let granted = granted_minutes(&resolved.duration);
                     assert!(self.role_is_as_granted(), "in force though its role changed");
                     assert!(
@@ -1051,7 +1187,7 @@ impl World {
             }
             self.collect_garbage();
         }
-        let plan = self.it.plan();
+        let plan = self.to_do();
         assert!(
             plan.stages.is_empty(),
             "after {PASSES} passes there is still {plan:?}"
@@ -1061,6 +1197,8 @@ impl World {
     /// L1: all faults stop, the end comes, and passes go on.
     fn finish(&mut self) {
         self.refuses = None;
+        self.it.nobody_lights = false;
+        self.light();
         self.tamper(Tampering::Release, 0);
         // A request that nobody has decided yet may still be granted, and ends then.
         for _ in 0..2 {
@@ -1116,9 +1254,10 @@ fn offers() -> impl Strategy<Value = Offer> {
         prop::bool::weighted(0.2),
         any::<bool>(),
         1_u16..=2,
+        demands(),
     )
         .prop_map(
-            |(lengths, lists, look, (exec, nodes), in_the_morning, keep, limit)| Offer {
+            |(lengths, lists, look, (exec, nodes), in_the_morning, keep, limit, fuse)| Offer {
                 max_minutes: lengths.0,
                 default_minutes: lengths.1,
                 lists_people: lists.0,
@@ -1126,12 +1265,21 @@ fn offers() -> impl Strategy<Value = Offer> {
                 lists_dave: lists.2,
                 look,
                 exec,
-                nodes,
+                nodes: nodes.filter(|_| fuse != FuseDemand::None),
                 in_the_morning,
                 keep,
                 limit,
+                fuse,
             },
         )
+}
+
+fn demands() -> impl Strategy<Value = FuseDemand> {
+    prop_oneof![
+        3 => Just(FuseDemand::Preferred),
+        2 => Just(FuseDemand::Required),
+        1 => Just(FuseDemand::None)
+    ]
 }
 
 fn asks() -> impl Strategy<Value = Ask> {
@@ -1182,7 +1330,11 @@ fn admitted() -> impl Strategy<Value = (Ask, Offer)> {
             })
             .role = "view";
         offer.exec = Some((Narrowing::Optional, offer.exec.and_then(|exec| exec.1)));
-        offer.nodes.get_or_insert(false);
+        if offer.fuse == FuseDemand::None {
+            ask.acts = false;
+        } else {
+            offer.nodes.get_or_insert(false);
+        }
         if matches!(ask.receiver, Receiver::Mallory | Receiver::Masters) {
             ask.receiver = Receiver::Requester;
         }
@@ -1248,6 +1400,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::DeleteGrant),
         1 => Just(Step::TerminateNamespace),
         1 => prop::option::of(kinds()).prop_map(Step::Refuse),
+        1 => any::<bool>().prop_map(Step::JobController),
         1 => (0_usize..3).prop_map(Step::Rivals),
     ]
 }

@@ -2,14 +2,14 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::api::{
-    ArtifactRecord, Day, DurationText, Escalation, OnChange, ResolvedAccess, ResolvedEntitlement,
+    ArtifactRecord, Day, DurationText, Escalation, FuseDemand, OnChange, ResolvedAccess, ResolvedEntitlement,
     ResolvedRole, RevocationCause, RoleKind, Rule, Selection, Subject,
 };
 use crate::core::facts::{Content, RoleFacts};
 use crate::core::fixtures::{
     Situation, at, condition, grant, named, now, policy, role_entitlement, rule, seconds,
 };
-use crate::core::{Artifact, Body, Policy};
+use crate::core::{Artifact, ArtifactKey, Body, GivenAccess, Holder, Policy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::sync::Arc;
 
@@ -61,8 +61,27 @@ fn artifact(name: &str, body: Body) -> Artifact {
         namespace: "prod".to_owned(),
         name: name.to_owned(),
         not_after: end(),
+        holder: match body {
+            Body::Fuse { .. } => Holder::Grant,
+            Body::Role(_) | Body::Binding { .. } => Holder::Fuse,
+        },
         body,
     }
+}
+
+/// What waits until these fuses are lit.
+fn awaited(names: &[&str]) -> Effect {
+    let key = |name: &&str| ArtifactKey {
+        kind: ArtifactKind::Job,
+        namespace: "prod".to_owned(),
+        name: (*name).to_owned(),
+    };
+    Effect::AwaitFuses(names.iter().map(key).collect())
+}
+
+/// When to look again for a fuse that is not known to be lit.
+fn soon() -> Timestamp {
+    at("2026-12-01T09:00:30Z")
 }
 
 fn fuse(name: &str, seconds: i64) -> Effect {
@@ -94,6 +113,7 @@ fn record(kind: ArtifactKind, name: &str, entitlement: &str) -> ArtifactRecord {
         name: name.to_owned(),
         entitlement: entitlement.to_owned(),
         uid: None,
+        enforced_by: Vec::new(),
     }
 }
 
@@ -246,6 +266,7 @@ fn a_role_is_given_by_an_intent_beside_a_fuse_then_a_binding() {
                 hash: access.hash,
                 policy_generation: 3,
                 duration: "30m".to_owned(),
+                fuse: FuseDemand::Preferred,
                 entitlements: vec![look_resolved()],
             }),
             approvals: Vec::new(),
@@ -256,6 +277,7 @@ fn a_role_is_given_by_an_intent_beside_a_fuse_then_a_binding() {
                 record(ArtifactKind::Job, LOOK, "look"),
                 record(ArtifactKind::RoleBinding, LOOK, "look"),
             ],
+            enforced_by: String::new(),
             revocation: None,
         }
     );
@@ -266,9 +288,10 @@ fn a_role_is_given_by_an_intent_beside_a_fuse_then_a_binding() {
                 vec![Effect::Intend(Box::new(status)), fuse(LOOK, 1801)],
                 vec![binding(LOOK, (RoleKind::ClusterRole, "view"), alice())],
                 vec![activated(&[look_resolved()])],
+                vec![awaited(&[LOOK])],
                 vec![Effect::RecordActive],
             ],
-            wake: Some(end()),
+            wake: Some(soon()),
         }
     );
 }
@@ -302,9 +325,10 @@ fn rules_are_given_by_a_role_of_their_own_between_fuse_and_binding() {
                     binding(EXEC, (RoleKind::Role, EXEC), alice()),
                 ],
                 vec![activated(&[look_resolved(), exec_resolved()])],
+                vec![awaited(&[LOOK, EXEC])],
                 vec![Effect::RecordActive],
             ],
-            wake: Some(end()),
+            wake: Some(soon()),
         }
     );
 }
@@ -498,9 +522,13 @@ fn the_end_is_the_earliest_of_duration_not_after_and_the_end_of_the_windows() {
             hours(2),
         ),
     ] {
-        let plan = Situation::of(grant, &policy).plan();
-        assert_eq!(intent(&plan).expires_at, Some(MicroTime(expected)), "{case}");
-        assert_eq!(plan.wake, Some(expected), "{case}");
+        let situation = Situation::of(grant, &policy);
+        assert_eq!(
+            intent(&situation.plan()).expires_at,
+            Some(MicroTime(expected)),
+            "{case}"
+        );
+        assert_eq!(situation.pass().plan(), nothing_before(expected), "{case}");
     }
 }
 
@@ -803,7 +831,7 @@ fn a_request_that_is_deleted_before_it_is_decided_is_left_alone() {
 fn after_a_crash_between_any_two_effects_exactly_the_rest_is_done() {
     let whole = asked_for_both().plan();
     let effects: Vec<Effect> = whole.stages.iter().flatten().cloned().collect();
-    let telling = effects.len() - 2;
+    let telling = effects.len() - 3;
     for done in 1..=effects.len() {
         let mut crashed = asked_for_both();
         for effect in &effects[..done] {
@@ -821,7 +849,13 @@ fn after_a_crash_between_any_two_effects_exactly_the_rest_is_done() {
             skipped -= here;
             plan.then(stage[here..].iter().cloned())
         });
-        assert_eq!(crashed.plan(), rest.waking(end()), "after {done} effects");
+        // Fuses that are lit are not waited for.
+        let mut rest = rest;
+        let lit = done > telling + 1;
+        rest.stages
+            .retain(|stage| !lit || !matches!(stage.as_slice(), [Effect::AwaitFuses(_)]));
+        let wake = if lit { end() } else { soon() };
+        assert_eq!(crashed.plan(), rest.waking(wake), "after {done} effects");
     }
 }
 
@@ -840,7 +874,7 @@ fn a_fuse_that_was_made_without_its_record_is_removed_by_the_next_pass() {
     let apart = Plan::default()
         .then([intend.clone()])
         .then([fuse.clone()])
-        .waking(end());
+        .waking(soon());
     let apart = fresh.stages[1..].iter().cloned().fold(apart, Plan::then);
     assert_eq!(crashed.plan(), apart.then([removal.clone()]));
 
@@ -1416,7 +1450,7 @@ fn access_that_the_api_server_refuses_to_make_fails_and_what_was_made_goes() {
         refused.apply(effect).unwrap();
     }
     let answer = "rolebindings.rbac.authorization.k8s.io is forbidden";
-    refused.refused = Some(answer.to_owned());
+    refused = refused.refused(ArtifactKind::RoleBinding, "prod", LOOK, answer);
     let ending = Ending {
         was_active: false,
         ..ended_as(RevocationCause::RefusedByApiServer, answer, now())
@@ -1442,7 +1476,7 @@ fn access_that_the_api_server_refuses_to_make_fails_and_what_was_made_goes() {
     );
     // What the API server said is over once it is recorded.
     assert_eq!(
-        failed.but(|it| it.refused = None).plan().stages,
+        failed.but(|it| it.tried.refused.clear()).plan().stages,
         Vec::<Vec<Effect>>::new()
     );
 }
@@ -1451,7 +1485,9 @@ fn access_that_the_api_server_refuses_to_make_fails_and_what_was_made_goes() {
 fn the_first_cause_in_a_fixed_order_is_the_one_recorded() {
     let mut all = active().but(|it| {
         it.grant = it.grant.clone().being_deleted();
-        it.refused = Some("forbidden".to_owned());
+        *it = it
+            .clone()
+            .refused(ArtifactKind::RoleBinding, "prod", LOOK, "forbidden");
         it.found.clear();
         it.roles.clear();
         it.policy = absent();
@@ -1464,7 +1500,7 @@ fn the_first_cause_in_a_fixed_order_is_the_one_recorded() {
         (RevocationCause::GrantDeleted, |it| {
             it.grant.metadata.deletion_timestamp = None;
         }),
-        (RevocationCause::RefusedByApiServer, |it| it.refused = None),
+        (RevocationCause::RefusedByApiServer, |it| it.tried.refused.clear()),
         (RevocationCause::ArtifactChanged, |it| it.found = active().found),
         (RevocationCause::RoleChanged, |it| it.roles = active().roles),
         (RevocationCause::PolicyDeleted, |it| it.policy = policy().ready()),
@@ -1541,7 +1577,7 @@ fn ending_access_goes_before_making_it_and_that_before_bookkeeping() {
     };
     assert_eq!(
         precedences(asked_for_both().plan()),
-        [Begin, Begin, Begin, Begin, Begin, Begin, Record, Record]
+        [Begin, Begin, Begin, Begin, Begin, Begin, Record, Record, Record]
     );
     assert_eq!(
         precedences(active().after(HALF_AN_HOUR).plan()),

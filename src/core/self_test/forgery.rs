@@ -12,7 +12,7 @@ use crate::api::{
     GrantRef, NAME_PREFIX, PolicyRef, RoleKind, Subject, UserInfo,
 };
 use crate::core::guard::CANARY;
-use crate::core::{Artifact, Body, GrantIdentity, Span};
+use crate::core::{Artifact, Body, GrantIdentity, Holder, Span};
 
 /// Something that has to be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -274,6 +274,10 @@ fn artifact(scene: &Scene<'_>, body: Body) -> Artifact {
         namespace: scene.namespace.to_owned(),
         name: format!("{NAME_PREFIX}{:032x}", 0),
         not_after: scene.now.saturating_add(lasting(scene)).unwrap_or(Timestamp::MAX),
+        holder: match body {
+            Body::Fuse { .. } => Holder::Grant,
+            Body::Role(_) | Body::Binding { .. } => Holder::Fuse,
+        },
         body,
     }
 }

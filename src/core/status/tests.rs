@@ -3,9 +3,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
 use super::*;
-use crate::api::ArtifactKind;
+use crate::api::{ArtifactKind, Enforcer};
 use crate::core::fixtures::{Situation, at, condition, grant, now, policy, seconds};
-use crate::core::{Effect, Refusal};
+use crate::core::{Effect, Flame, Refusal};
 
 const LATER: &str = "2026-12-01T09:00:07Z";
 
@@ -109,9 +109,19 @@ fn a_condition_keeps_its_time_while_its_status_stays_and_gets_a_new_one_when_it_
     }
 }
 
+/// Its fuse is lit, and the sweep lives.
+fn lit() -> Backstops {
+    let records = recorded().at_present().artifacts;
+    Backstops {
+        flames: records.iter().map(|record| (record.into(), Flame::Lit)).collect(),
+        refused: BTreeMap::new(),
+        sweep_lives: true,
+    }
+}
+
 #[test]
 fn through_a_whole_life_times_are_those_of_the_changes() {
-    let active = active(&recorded(), &Uids::new(), later());
+    let active = active(&recorded(), &Uids::new(), &lit(), later(), later());
     let times = |status: &AccessGrantStatus| {
         let each = status.conditions.iter();
         each.map(|it| (it.type_.clone(), it.last_transition_time.0))
@@ -124,7 +134,12 @@ fn through_a_whole_life_times_are_those_of_the_changes() {
     };
     assert_eq!(
         times(&active),
-        named(&[("Accepted", later()), ("Active", later()), ("Ready", later())])
+        named(&[
+            ("Accepted", later()),
+            ("Active", later()),
+            ("Ready", later()),
+            ("Fused", later())
+        ])
     );
     let end = at("2026-12-01T09:30:00Z");
     let over = ended(
@@ -235,11 +250,13 @@ fn in_force_says_until_when_and_keeps_the_uids_of_what_was_made() {
             "elsewhere".to_owned(),
         ),
     ]);
-    let status = active(&recorded, &uids, at("2026-12-01T09:00:07.123456789Z"));
+    let since = at("2026-12-01T09:00:07.123456789Z");
+    let status = active(&recorded, &uids, &lit(), since, later());
     let present = recorded.at_present();
     let until = "until 2026-12-01T09:30:00Z";
+    let every = vec![Enforcer::Controller, Enforcer::Fuse, Enforcer::Sweep];
     let changed = |type_, status, reason, message| Condition {
-        last_transition_time: Time(at("2026-12-01T09:00:07.123456789Z")),
+        last_transition_time: Time(later()),
         ..condition(type_, status, reason, message)
     };
     assert_eq!(
@@ -254,15 +271,26 @@ fn in_force_says_until_when_and_keeps_the_uids_of_what_was_made() {
                 ),
                 changed("Active", "True", "Active", until),
                 changed("Ready", "True", "Active", until),
+                changed(
+                    "Fused",
+                    "True",
+                    "FuseLit",
+                    "at the end Kubernetes itself removes the access"
+                ),
             ],
             activated_at: Some(MicroTime(at("2026-12-01T09:00:07.123456Z"))),
             artifacts: vec![
                 ArtifactRecord {
                     uid: Some("fuse".to_owned()),
+                    enforced_by: every.clone(),
                     ..fuse.clone()
                 },
-                binding.clone(),
+                ArtifactRecord {
+                    enforced_by: every,
+                    ..binding.clone()
+                },
             ],
+            enforced_by: "Controller, Fuse, Sweep".to_owned(),
             ..present
         }
     );

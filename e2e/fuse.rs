@@ -1,0 +1,515 @@
+//! Fuses: demanded, refused, not lit, and not wanted.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use curfew::api::{AccessGrant, AccessPolicy, ArtifactKind, Enforcer};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::{Value, json};
+
+use crate::attacks::ordinary_job;
+use crate::harness::{eventually, serves_mutation};
+use crate::suite::{Place, SOON, Suite, condition};
+use crate::tests;
+
+tests![
+    the_record_of_access_says_that_its_fuse_is_lit_and_what_ends_it,
+    a_required_fuse_is_lit_before_there_is_access,
+    where_a_quota_refuses_jobs_a_required_fuse_is_waited_for_and_access_comes_when_it_is_lifted,
+    where_a_quota_refuses_jobs_access_with_a_preferred_fuse_says_so_and_is_fused_when_it_is_lifted,
+    where_a_tool_suspends_jobs_a_required_fuse_never_gives_access_and_a_preferred_one_says_so,
+    without_fuses_access_is_held_by_its_grant_and_ends_on_time,
+    without_fuses_nobody_acts_as_somebody_else,
+    a_fuse_suspended_behind_the_guards_back_is_an_alarm,
+    the_pod_that_a_fuse_never_runs_keeps_to_the_restricted_standard,
+];
+
+/// How soon a fuse that was refused is tried again, and what that takes.
+pub const TRIED_AGAIN: Duration = Duration::from_secs(30 + 15);
+
+/// What the API server says of the fuses of a grant.
+pub fn fused(grant: &AccessGrant) -> Option<Condition> {
+    condition(grant, "Fused").cloned()
+}
+
+/// Waits until a grant says that of its fuses: status and reason.
+pub async fn says(
+    place: &Place<'_>,
+    name: &str,
+    (status, reason): (&str, &str),
+    deadline: Duration,
+) -> anyhow::Result<AccessGrant> {
+    let grants = place.grants();
+    let what = format!("{name} says Fused={status} ({reason})");
+    eventually(&what, deadline, async || {
+        let grant = grants.get(name).await.map_err(|error| error.to_string())?;
+        match fused(&grant) {
+            Some(said) if said.status == status && said.reason == reason => Ok(grant),
+            other => Err(format!("{:?}", other.map(|said| (said.reason, said.message)))),
+        }
+    })
+    .await
+}
+
+/// Whatever owns the binding of a grant.
+pub async fn owner(place: &Place<'_>) -> anyhow::Result<OwnerReference> {
+    let binding = place.bindings().await?.pop().context("no binding")?;
+    let owners = binding.metadata.owner_references.unwrap_or_default();
+    ensure!(owners.len() == 1, "{owners:?}");
+    owners.into_iter().next().context("no owner")
+}
+
+pub async fn fuse(place: &Place<'_>) -> anyhow::Result<Job> {
+    let jobs = Api::<Job>::namespaced(place.suite.admin.clone(), &place.name);
+    let ours = ListParams::default().labels(curfew::api::GRANT_UID_LABEL);
+    jobs.list(&ours).await?.items.pop().context("no fuse")
+}
+
+/// How many Events about a grant tell that reason.
+pub async fn told(place: &Place<'_>, grant: &AccessGrant, reason: &str) -> anyhow::Result<usize> {
+    let events = place.events(grant).await?;
+    let of_it = |event: &&String| event.starts_with(&format!("{reason}: "));
+    Ok(events.iter().filter(of_it).count())
+}
+
+/// Lets nobody make Jobs here, and waits until the API server acts by that.
+pub async fn no_jobs(place: &Place<'_>) -> anyhow::Result<Api<ResourceQuota>> {
+    let quotas = Api::<ResourceQuota>::namespaced(place.suite.admin.clone(), &place.name);
+    let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"count/jobs.batch": "0"}}});
+    quotas
+        .create(&PostParams::default(), &serde_json::from_value(quota)?)
+        .await?;
+    eventually("the quota is known", SOON, async || {
+        let quota = quotas.get("none").await.map_err(|error| error.to_string())?;
+        let known = quota.status.and_then(|status| status.hard);
+        known
+            .filter(|hard| !hard.is_empty())
+            .map(drop)
+            .ok_or("not yet".to_owned())
+    })
+    .await?;
+    Ok(quotas)
+}
+
+/// A tool that suspends every Job of a namespace when it is made.
+pub struct Suspender {
+    name: String,
+    client: Client,
+}
+
+impl Suspender {
+    /// Installs it; `None` where the API server has no mutating policies.
+    pub async fn install(place: &Place<'_>) -> anyhow::Result<Option<Self>> {
+        let suite = place.suite;
+        if !serves_mutation(&suite.plane).await? {
+            return Ok(None);
+        }
+        let it = Self {
+            name: suite.fresh("suspends"),
+            client: suite.admin.clone(),
+        };
+        let policy = json!({
+            "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+            "matchConstraints": {"resourceRules": [{"apiGroups": ["batch"], "apiVersions": ["v1"],
+                "operations": ["CREATE"], "resources": ["jobs"]}]},
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {
+                "expression": "Object{spec: Object.spec{suspend: true}}"}}],
+        });
+        let bound = json!({"policyName": it.name, "matchResources": {"namespaceSelector":
+            {"matchLabels": {"place": place.name}}}});
+        for (kind, spec) in [
+            ("MutatingAdmissionPolicy", policy),
+            ("MutatingAdmissionPolicyBinding", bound),
+        ] {
+            let object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+                "metadata": {"name": it.name}, "spec": spec});
+            it.objects(kind)
+                .create(&PostParams::default(), &serde_json::from_value(object)?)
+                .await?;
+        }
+        let jobs = Api::<Job>::namespaced(suite.admin.clone(), &place.name);
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let job: Job = serde_json::from_value(ordinary_job("work"))?;
+        eventually("the tool suspends Jobs", SOON, async || {
+            let made = jobs
+                .create(&dry_run, &job)
+                .await
+                .map_err(|error| error.to_string())?;
+            match made.spec.and_then(|spec| spec.suspend) {
+                Some(true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        Ok(Some(it))
+    }
+
+    /// Takes it away.
+    pub async fn remove(self) -> anyhow::Result<()> {
+        for kind in ["MutatingAdmissionPolicyBinding", "MutatingAdmissionPolicy"] {
+            self.objects(kind)
+                .delete(&self.name, &DeleteParams::default())
+                .await?;
+        }
+        Ok(())
+    }
+
+    fn objects(&self, kind: &str) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+        Api::all_with(self.client.clone(), &ApiResource::from_gvk(&kind))
+    }
+}
+
+async fn the_record_of_access_says_that_its_fuse_is_lit_and_what_ends_it(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = place.active("alice", &policy, json!({})).await?;
+    // Where the machine is busy, the fuse is lit after the record, and that is written then.
+    let grant = says(&place, &grant.name_any(), ("True", "FuseLit"), SOON).await?;
+    let status = grant.status.clone().context("no status")?;
+    ensure!(
+        status.enforced_by.starts_with("Controller, Fuse"),
+        "{:?}",
+        status.enforced_by
+    );
+    for record in &status.artifacts {
+        ensure!(
+            record
+                .enforced_by
+                .starts_with(&[Enforcer::Controller, Enforcer::Fuse]),
+            "{record:?}"
+        );
+    }
+    let name = grant.name_any();
+    let wide = ["get", "agrant", &name, "-n", &place.name, "-o", "wide"];
+    let printed = suite.plane.run_kubectl(&wide).await?;
+    ensure!(
+        printed.contains("ENFORCED") && printed.contains("Controller, Fuse"),
+        "{printed}"
+    );
+    Ok(())
+}
+
+async fn a_required_fuse_is_lit_before_there_is_access(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({"fuse": "Required"})).await?.name_any();
+    let grant = place.active("alice", &policy, json!({"duration": "4s"})).await?;
+    let said = fused(&grant).context("nothing is said of its fuse")?;
+    ensure!(said.status == "True", "{said:?}");
+    ensure!(place.may("alice", "list", "pods").await?, "alice may not");
+    place.in_state(&grant.name_any(), "Expired").await?;
+    place.nothing_left().await
+}
+
+async fn where_a_quota_refuses_jobs_a_required_fuse_is_waited_for_and_access_comes_when_it_is_lifted(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let quotas = no_jobs(&place).await?;
+    let policy = place.policy(json!({"fuse": "Required"})).await?.name_any();
+    let grant = place.ask("alice", &policy, json!({"duration": "5m"})).await?;
+    let name = grant.name_any();
+    let waiting = says(&place, &name, ("False", "FuseRefused"), SOON).await?;
+    let active = condition(&waiting, "Active").context("no state")?;
+    ensure!(
+        active.reason == "Activating" && active.message.contains("exceeded quota"),
+        "{active:?}"
+    );
+    ensure!(!place.may("alice", "list", "pods").await?, "alice may");
+    ensure!(
+        place.artifacts().await?.is_empty(),
+        "{:?}",
+        place.artifacts().await?
+    );
+    ensure!(told(&place, &grant, "FuseRefused").await? == 1, "not told once");
+    quotas.delete("none", &DeleteParams::default()).await?;
+    let grant = place.in_state_within(&name, "Active", TRIED_AGAIN).await?;
+    ensure!(
+        fused(&grant).is_some_and(|said| said.status == "True"),
+        "{:?}",
+        fused(&grant)
+    );
+    ensure!(told(&place, &grant, "FuseRefused").await? == 1, "told twice");
+    ensure!(place.may("alice", "list", "pods").await?, "alice may not");
+    Ok(())
+}
+
+async fn where_a_quota_refuses_jobs_access_with_a_preferred_fuse_says_so_and_is_fused_when_it_is_lifted(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let quotas = no_jobs(&place).await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let asked = json!({"duration": "5m", "entitlements": [{"name": "read"}]});
+    let grant = place.active("alice", &policy, asked).await?;
+    let name = grant.name_any();
+    let said = fused(&grant).context("nothing is said of its fuse")?;
+    ensure!(
+        said.status == "False" && said.reason == "FuseRefused" && said.message.contains("exceeded quota"),
+        "{said:?}"
+    );
+    ensure!(place.may("alice", "list", "configmaps").await?, "alice may not");
+    ensure!(told(&place, &grant, "FuseRefused").await? == 1, "not told once");
+    eventually("a metric alarms", SOON, async || {
+        let metrics = suite
+            .operator
+            .metrics()
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        let mut lines = metrics.lines();
+        match lines.find_map(|line| line.strip_prefix("curfew_unfused_grants ")) {
+            Some(number) if number != "0" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    let held = owner(&place).await?;
+    ensure!(
+        held.kind == "AccessGrant" && Some(&held.uid) == grant.metadata.uid.as_ref(),
+        "{held:?}"
+    );
+    nobody_else_hands_it_over(&place, &grant).await?;
+    quotas.delete("none", &DeleteParams::default()).await?;
+    let grant = says(&place, &name, ("True", "FuseLit"), TRIED_AGAIN).await?;
+    let fuse = fuse(&place).await?;
+    let held = owner(&place).await?;
+    ensure!(
+        held.kind == "Job" && Some(&held.uid) == fuse.metadata.uid.as_ref(),
+        "{held:?}"
+    );
+    let roles = Api::<Role>::namespaced(suite.admin.clone(), &place.name);
+    let role = roles.get(&fuse.name_any()).await?;
+    ensure!(
+        role.owner_references()
+            .iter()
+            .map(|owner| &owner.uid)
+            .eq(fuse.metadata.uid.iter()),
+        "{:?}",
+        role.owner_references()
+    );
+    let status = grant.status.clone().unwrap_or_default();
+    ensure!(
+        status.activated_at.is_some() && status.enforced_by.starts_with("Controller, Fuse"),
+        "{status:?}"
+    );
+    ensure!(
+        place.may("alice", "list", "configmaps").await?,
+        "alice may not any more"
+    );
+    Ok(())
+}
+
+/// What only the operator may do, and only this: give the binding to a fuse of its name.
+async fn nobody_else_hands_it_over(place: &Place<'_>, grant: &AccessGrant) -> anyhow::Result<()> {
+    let binding = place.bindings().await?.pop().context("no binding")?;
+    let name = binding.name_any();
+    let uid = "8d7f9f4e-0000-4000-8000-000000000000";
+    let owners = |owners: Value| Patch::Merge(json!({"metadata": {"ownerReferences": owners}}));
+    let job = |name: &str| json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid}]);
+    let mut both = job(&name);
+    if let (Some(both), Some(own)) = (both.as_array_mut(), binding.metadata.owner_references.as_ref()) {
+        both.extend(own.iter().map(|owner| json!(owner)));
+    }
+    let operator = place
+        .suite
+        .plane
+        .service_account_token("curfew-system", "curfew")
+        .await?;
+    let operator = place
+        .suite
+        .plane
+        .client_for_token(&operator, &place.suite.plane.url())
+        .await?;
+    let admin = &place.suite.admin;
+    let map = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid}]);
+    for (what, client, patch) in [
+        ("an administrator gives it to a fuse", admin, owners(job(&name))),
+        ("an administrator takes its owner", admin, owners(json!(null))),
+        (
+            "the operator gives it to another's fuse",
+            &operator,
+            owners(job("curfew-0")),
+        ),
+        ("the operator gives it a second owner", &operator, owners(both)),
+        ("the operator gives it to something else", &operator, owners(map)),
+        ("the operator takes its owner", &operator, owners(json!(null))),
+    ] {
+        let bindings = Api::<RoleBinding>::namespaced(client.clone(), &place.name);
+        let dry_run = PatchParams {
+            dry_run: true,
+            ..PatchParams::default()
+        };
+        match bindings.patch(&name, &dry_run, &patch).await {
+            Err(kube::Error::Api(status)) if status.message.contains("curfew-binding") => {}
+            other => anyhow::bail!("{what} of {}: {other:?}", grant.name_any()),
+        }
+    }
+    Ok(())
+}
+
+async fn where_a_tool_suspends_jobs_a_required_fuse_never_gives_access_and_a_preferred_one_says_so(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let _whole = suite.guards.read().await;
+    let place = suite.namespace().await?;
+    let Some(tool) = Suspender::install(&place).await? else {
+        return Ok(());
+    };
+    let required = place.policy(json!({"fuse": "Required"})).await?.name_any();
+    let preferred = place.policy(json!({})).await?.name_any();
+    let outcome = async {
+        let waiting = place.ask("alice", &required, json!({"duration": "8s"})).await?;
+        let said = says(&place, &waiting.name_any(), ("False", "FuseRefused"), SOON).await?;
+        let message = fused(&said).map(|said| said.message).unwrap_or_default();
+        // The guard of fuses sees what the tool has made of it.
+        ensure!(message.contains("is not suspended"), "{message}");
+        let given = place.active("eve", &preferred, json!({"duration": "1m"})).await?;
+        let said = fused(&given).context("nothing is said of its fuse")?;
+        ensure!(said.reason == "FuseRefused", "{said:?}");
+        ensure!(place.may("eve", "list", "pods").await?, "eve may not");
+        ensure!(!place.may("alice", "list", "pods").await?, "alice may");
+        let over = place.in_state(&waiting.name_any(), "Expired").await?;
+        let status = over.status.unwrap_or_default();
+        ensure!(status.activated_at.is_none(), "alice had access: {status:?}");
+        Ok(())
+    }
+    .await;
+    tool.remove().await?;
+    outcome
+}
+
+async fn without_fuses_access_is_held_by_its_grant_and_ends_on_time(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({"fuse": "None"})).await?.name_any();
+    let asked = json!({"duration": "5s", "entitlements": [{"name": "read"}, {"name": "look"}]});
+    let grant = place.active("alice", &policy, asked).await?;
+    ensure!(place.may("alice", "list", "configmaps").await?, "alice may not");
+    let made = place.artifacts().await?;
+    ensure!(
+        made.len() == 3 && !made.iter().any(|name| name.starts_with("Job/")),
+        "{made:?}"
+    );
+    ensure!(fused(&grant).is_none(), "{:?}", fused(&grant));
+    let status = grant.status.clone().unwrap_or_default();
+    ensure!(!status.enforced_by.contains("Fuse"), "{}", status.enforced_by);
+    for binding in place.bindings().await? {
+        let owners = binding.owner_references();
+        ensure!(
+            owners.len() == 1
+                && owners[0].kind == "AccessGrant"
+                && Some(&owners[0].uid) == grant.metadata.uid.as_ref(),
+            "{owners:?}"
+        );
+    }
+    let ended = place.in_state(&grant.name_any(), "Expired").await?;
+    let lag = ended
+        .status
+        .and_then(|status| status.revocation)
+        .and_then(|revocation| revocation.lag_milliseconds);
+    ensure!(lag.is_some_and(|lag| (0..2000).contains(&lag)), "{lag:?} ms late");
+    ensure!(
+        !place.may("alice", "list", "configmaps").await?,
+        "alice still may"
+    );
+    place.nothing_left().await
+}
+
+async fn without_fuses_nobody_acts_as_somebody_else(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let acts = json!({"fuse": "None", "entitlements": [{"name": "nodes", "actAs": {"serviceAccount": "node-reader"}}]});
+    let refused = place.policy_unjudged(acts).await;
+    let refused = refused.map(|policy: AccessPolicy| policy.name_any());
+    let words = format!("{refused:?}");
+    ensure!(
+        words.contains("fuse None does not go with actAs"),
+        "the schema lets it through: {words}"
+    );
+    Ok(())
+}
+
+/// Only with the guard of fuses away can somebody suspend one; the Job controller takes its start back then.
+async fn a_fuse_suspended_behind_the_guards_back_is_an_alarm(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = place.active("alice", &policy, json!({"duration": "5m"})).await?;
+    let name = grant.name_any();
+    says(&place, &name, ("True", "FuseLit"), SOON).await?;
+    let jobs = Api::<Job>::namespaced(suite.admin.clone(), &place.name);
+    let fuse = fuse(&place).await?.name_any();
+    let suspend = Patch::Merge(json!({"spec": {"suspend": true}}));
+    let params = PatchParams::default();
+    suite
+        .unguarded("curfew-fuse", jobs.patch(&fuse, &params, &suspend))
+        .await?;
+    let alarmed = says(&place, &name, ("False", "FuseSuspended"), SOON).await?;
+    let status = alarmed.status.clone().unwrap_or_default();
+    ensure!(
+        !status.enforced_by.contains("Fuse") && status.enforced_by.starts_with("Controller"),
+        "{}",
+        status.enforced_by
+    );
+    ensure!(told(&place, &grant, "FuseSuspended").await? == 1, "not told once");
+    ensure!(
+        status
+            .artifacts
+            .iter()
+            .any(|record| record.kind == ArtifactKind::Job && record.uid.is_some()),
+        "{:?}",
+        status.artifacts
+    );
+    place.grants().delete(&name, &DeleteParams::default()).await?;
+    place.nothing_left().await
+}
+
+/// It is never run, but there are tools that judge it as they judge pods.
+async fn the_pod_that_a_fuse_never_runs_keeps_to_the_restricted_standard(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = place.active("alice", &policy, json!({})).await?;
+    let template = fuse(&place).await?.spec.context("no spec")?.template;
+    place
+        .grants()
+        .delete(&grant.name_any(), &DeleteParams::default())
+        .await?;
+    place.nothing_left().await?;
+    let restricted = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    Api::<Namespace>::all(suite.admin.clone())
+        .patch(&place.name, &PatchParams::default(), &Patch::Merge(restricted))
+        .await?;
+    let pods = Api::<Pod>::namespaced(suite.admin.clone(), &place.name);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let pod = |edit: Value| {
+        let mut pod = json!({"metadata": {"name": "never-run"}, "spec": template.spec});
+        crate::suite::merge(&mut pod, edit);
+        serde_json::from_value::<Pod>(pod)
+    };
+    // The label takes a moment, and so does the service account that every pod has.
+    let root = pod(json!({"spec": {"securityContext": {"runAsUser": 0}}}))?;
+    eventually("the standard is enforced", SOON, async || {
+        match pods.create(&dry_run, &root).await {
+            Err(kube::Error::Api(status)) if status.message.contains("violates PodSecurity") => Ok(()),
+            other => Err(format!("{:?}", other.map(|_| "made"))),
+        }
+    })
+    .await?;
+    pods.create(&dry_run, &pod(json!({}))?)
+        .await
+        .context("the pod of a fuse")?;
+    Ok(())
+}
