@@ -335,14 +335,15 @@ async fn a_leader_that_is_told_to_stop_hands_over_within_a_second(suite: &Suite)
 async fn leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_nothing_late(
     suite: &Suite,
 ) -> anyhow::Result<()> {
-    stolen(suite, 200, 12, |number| 12 + number % 6).await
+    stolen(suite, 200, 12, |number| 20 + number % 6).await
 }
 
-/// The ends begin while requests are still being granted.
+/// Until the last of them have ended. Each theft costs what was under way: time for all of them to be given has to be
+/// left on a machine that does other things.
 async fn leadership_that_is_stolen_every_second_under_a_flood_of_500_requests_grants_nothing_twice(
     suite: &Suite,
 ) -> anyhow::Result<()> {
-    stolen(suite, 500, 30, |number| 15 + number % 20).await
+    stolen(suite, 500, 80, |number| 60 + number % 20).await
 }
 
 /// So many requests, and so many thefts at most.
@@ -438,7 +439,7 @@ async fn lives(
         }
     };
     // What is recorded yields to access for longer than somebody leads here.
-    eventually("all of them are over", Duration::from_mins(3), async || {
+    eventually("all of them are over", Duration::from_mins(6), async || {
         let over =
             |(number, asked): &(usize, &Asked)| ground.journal.tale(&asked.uid).state() == wanted(*number);
         match asked.iter().enumerate().filter(over).count() {
