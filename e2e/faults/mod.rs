@@ -16,6 +16,7 @@ mod answers;
 mod burst;
 mod changes;
 mod clocks;
+mod crowd;
 mod decisions;
 mod fuse;
 mod ground;
@@ -48,6 +49,7 @@ pub fn tests() -> Vec<Test> {
         decisions::tests(),
         leaders::tests(),
         clocks::tests(),
+        crowd::tests(),
         poison::tests(),
         restored::tests(),
     ]

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -32,6 +33,11 @@ const UNREADY_EVERY: Duration = Duration::from_secs(30);
 /// How soon to look again for a policy that the watch has delivered and the store has not taken in.
 const STORED: Duration = Duration::from_millis(10);
 
+/// How many policies are judged at once. Each takes questions about rights, and all are judged anew when what may be
+/// handed out changes: 200 of them kept a new one waiting for 1.7 s one after the other, and 0.7 s so (without
+/// optimization); an edited one has no effect for as long.
+const AT_ONCE: usize = 8;
+
 /// What `/readyz` waits for: until then every request would be held for a moment.
 pub const JUDGED: &str = "policies judged";
 
@@ -54,8 +60,15 @@ pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, r
     let mut term = None;
     loop {
         let mut stored = true;
-        for name in std::mem::take(&mut pending) {
-            match judge.judge(&name).await {
+        let judging = std::mem::take(&mut pending)
+            .into_iter()
+            .map(async |name: String| {
+                let judged = judge.judge(&name).await;
+                (name, judged)
+            });
+        let mut judged = std::pin::pin!(stream::iter(judging).buffer_unordered(AT_ONCE));
+        while let Some((name, judged)) = judged.next().await {
+            match judged {
                 Ok(Judged::Done) => {
                     retries.remove(&name);
                 }
