@@ -83,7 +83,8 @@ pub struct Suite {
 
 impl Suite {
     /// Ends whatever requests the tests so far have left, those that wait for people among them: each operator that is
-    /// started later would look after them, and try the guards in all of their namespaces.
+    /// started later would look after them, and try the guards in all of their namespaces. Their policies go as well,
+    /// which it would judge, all of them.
     pub async fn clear(&self) -> anyhow::Result<()> {
         let all = Api::<AccessGrant>::all(self.admin.clone());
         for grant in all.list(&ListParams::default()).await? {
@@ -98,6 +99,10 @@ impl Suite {
                 return Err(error).with_context(|| format!("cannot delete {namespace}/{}", grant.name_any()));
             }
         }
+        let policies = Api::<AccessPolicy>::all(self.admin.clone());
+        policies
+            .delete_collection(&DeleteParams::default(), &ListParams::default())
+            .await?;
         eventually("no grant is left", 4 * SOON, async || {
             let left = all.list_metadata(&ListParams::default()).await;
             match left.map_err(|error| error.to_string())?.items.as_slice() {
