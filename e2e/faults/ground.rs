@@ -185,43 +185,29 @@ impl<'a> Ground<'a> {
 
     /// Waits until nothing that was made for a grant is left.
     pub async fn nothing_left(&self, asked: &Asked) -> anyhow::Result<()> {
-        eventually(&format!("nothing of {} is left", asked.name), SOON, async || {
-            let left = self
-                .journal
-                .pieces(&asked.uid)
-                .into_iter()
-                .filter(|piece| piece.gone_at.is_none());
-            let left: Vec<_> = left
-                .map(|piece| format!("{:?} {}", piece.kind, piece.name))
-                .collect();
-            if left.is_empty() {
-                Ok(())
-            } else {
-                Err(left.join(", "))
-            }
-        })
-        .await
+        let what = format!("nothing of {} is left", asked.name);
+        eventually(&what, SOON, async || self.left(asked, |_| true)).await
     }
 
     /// Waits until nothing that was made for a grant gives access any more.
     pub async fn nothing_left_of_access(&self, asked: &Asked) -> anyhow::Result<()> {
-        eventually(
-            &format!("the access of {} is gone", asked.name),
-            4 * SOON,
-            async || {
-                let left = self.journal.pieces(&asked.uid).into_iter();
-                let left: Vec<_> = left
-                    .filter(|piece| piece.gone_at.is_none() && piece.kind != ArtifactKind::Job)
-                    .map(|piece| format!("{:?} {}", piece.kind, piece.name))
-                    .collect();
-                if left.is_empty() {
-                    Ok(())
-                } else {
-                    Err(left.join(", "))
-                }
-            },
-        )
-        .await
+        let what = format!("the access of {} is gone", asked.name);
+        let gives_access = |kind| kind != ArtifactKind::Job;
+        eventually(&what, 4 * SOON, async || self.left(asked, gives_access)).await
+    }
+
+    /// Fails with what is left, of these kinds, of everything that was made for a grant.
+    fn left(&self, asked: &Asked, of_kind: impl Fn(ArtifactKind) -> bool) -> Result<(), String> {
+        let pieces = self.journal.pieces(&asked.uid).into_iter();
+        let left: Vec<_> = pieces
+            .filter(|piece| piece.gone_at.is_none() && of_kind(piece.kind))
+            .map(|piece| format!("{:?} {}", piece.kind, piece.name))
+            .collect();
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(left.join(", "))
+        }
     }
 
     /// Waits until a grant has no finalizer any more.

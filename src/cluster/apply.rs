@@ -146,14 +146,11 @@ impl<'a> Application<'a> {
     }
 
     async fn effect(&self, effect: &Effect) -> Result<Done, Error> {
-        if let Effect::AwaitFuses(keys) = effect {
+        let slot = match effect {
             // Asks nothing of the API server, so it takes nobody's turn.
-            self.edges
-                .witness
-                .effect(effect.kind(), self.await_fuses(keys).await);
-            return Ok(Done::Nothing);
-        }
-        let slot = self.edges.slots.enter(effect.precedence()).await;
+            Effect::AwaitFuses(_) => None,
+            _ => Some(self.edges.slots.enter(effect.precedence()).await),
+        };
         let result = self.attempt(effect).await;
         drop(slot);
         let outcome = match &result {
