@@ -12,7 +12,7 @@ fn breached() -> Standing {
     Standing::Breached("curfew-fuse is absent".to_owned())
 }
 
-fn asked() -> Situation {
+pub(super) fn asked() -> Situation {
     Situation::of(grant("pay-123"), &policy())
 }
 
@@ -121,8 +121,8 @@ fn nobody_is_refused_in_the_name_of_somebody_who_may_not_have_asked() {
     }
 }
 
-#[test]
-fn of_what_is_half_made_nothing_more_is_made_and_it_ends_on_time() {
+/// Whatever keeps access from being given keeps what is half made from being finished, and from nothing else.
+pub(super) fn what_is_half_made_only_ends(hindered: fn(Situation) -> Situation) {
     let mut half_made = asked();
     let first_stage = half_made.plan().stages[0].clone();
     for effect in &first_stage {
@@ -130,11 +130,16 @@ fn of_what_is_half_made_nothing_more_is_made_and_it_ends_on_time() {
     }
     assert!(!half_made.plan().stages.is_empty());
     let end = half_made.grant.at_present().expires_at.unwrap().0;
-    let half_made = unguarded(half_made);
+    let half_made = hindered(half_made);
     assert_eq!(half_made.plan(), Plan::wait_until(end));
     let over = half_made.after(seconds(1800)).pass();
     assert_eq!(over.found, []);
     assert!(over.grant.at_present().ended_at.is_some());
+}
+
+#[test]
+fn of_what_is_half_made_nothing_more_is_made_and_it_ends_on_time() {
+    what_is_half_made_only_ends(unguarded);
 }
 
 #[test]

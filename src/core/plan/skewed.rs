@@ -1,15 +1,12 @@
 //! What is done, and what is not, while the clocks differ too much.
 
+use super::guarded::{asked, what_is_half_made_only_ends};
 use super::*;
 use crate::api::DecisionKind;
 use crate::core::fixtures::{Situation, condition, grant, now, policy, seconds};
 use crate::core::self_test::Standing;
 
 const WHY: &str = "nothing is given while clocks differ by more than 30 s";
-
-fn asked() -> Situation {
-    Situation::of(grant("pay-123"), &policy())
-}
 
 fn skewed(situation: Situation) -> Situation {
     situation.but(|it| it.skewed = Some(WHY.to_owned()))
@@ -76,18 +73,7 @@ fn a_breach_of_the_guards_counts_first_and_its_mark_stays() {
 
 #[test]
 fn of_what_is_half_made_nothing_more_is_made_and_it_ends_on_time() {
-    let mut half_made = asked();
-    let first_stage = half_made.plan().stages[0].clone();
-    for effect in &first_stage {
-        half_made.apply(effect).unwrap();
-    }
-    assert!(!half_made.plan().stages.is_empty());
-    let end = half_made.grant.at_present().expires_at.unwrap().0;
-    let half_made = skewed(half_made);
-    assert_eq!(half_made.plan(), Plan::wait_until(end));
-    let over = half_made.after(seconds(1800)).pass();
-    assert_eq!(over.found, []);
-    assert!(over.grant.at_present().ended_at.is_some());
+    what_is_half_made_only_ends(skewed);
 }
 
 #[test]
