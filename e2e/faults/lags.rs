@@ -32,6 +32,28 @@ impl Lags {
         gone.into_iter().max().context("no grants")
     }
 
+    /// Of all pairs of these grants the share whose access was not gone in the order of their ends: 0 where the oldest
+    /// end always came first, 0.5 where they came in no order.
+    pub fn disorder(ground: &Ground<'_>, asked: &[Asked]) -> anyhow::Result<f64> {
+        let end_and_gone = |asked: &Asked| {
+            let end = ground.journal.tale(&asked.uid).expires_at().context("no end")?;
+            Ok((end, gone_at(ground, asked)?))
+        };
+        let mut all = asked
+            .iter()
+            .map(end_and_gone)
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        all.sort_unstable();
+        let (mut pairs, mut swapped) = (0_u32, 0_u32);
+        for (place, (_, gone)) in all.iter().enumerate() {
+            for (_, later) in all.iter().skip(place + 1) {
+                pairs += 1;
+                swapped += u32::from(later < gone);
+            }
+        }
+        Ok(f64::from(swapped) / f64::from(pairs.max(1)))
+    }
+
     /// The shortest.
     pub fn shortest(&self) -> SignedDuration {
         self.percentile(0)

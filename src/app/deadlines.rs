@@ -1,6 +1,6 @@
 //! When live grants end.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::api::AccessGrant;
 use crate::cluster::GrantKey;
-use crate::core::{Agenda, Live};
+use crate::core::{Ends, Live};
 
 /// Longest sleep of the lane: the wall clock is read again at least so often, so that a clock that was stepped or a
 /// machine that was suspended ends access at most so much late.
@@ -17,7 +17,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 /// When live grants end.
 #[derive(Debug, Default)]
 pub struct Deadlines {
-    agenda: Mutex<Agenda<GrantKey>>,
+    ends: Mutex<Ends<GrantKey>>,
     changed: Notify,
 }
 
@@ -31,42 +31,36 @@ impl Deadlines {
             .map(|live| live.expires_at);
         let key = GrantKey::of(grant);
         match end {
-            Some(end) => self.put(key, end),
+            Some(end) => self.change(|ends| ends.follow(key, end)),
             None => self.forget(&key),
         }
     }
 
     /// Forgets a grant that is gone.
     pub fn forget(&self, key: &GrantKey) {
-        self.agenda
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .cancel(key);
+        self.ends().forget(key);
     }
 
-    /// Puts a moment at which to look at a grant, in place of any other.
-    pub(super) fn put(&self, key: GrantKey, at: Timestamp) {
-        self.agenda
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put(key, at);
-        self.changed.notify_one();
+    /// What was taken is not over: looks at it again then.
+    pub(super) fn postpone(&self, key: GrantKey, until: Timestamp) {
+        self.change(|ends| ends.postpone(key, until));
     }
 
-    /// Puts a moment at which to look at a grant again, unless it is looked at sooner anyway.
-    pub(super) fn again(&self, key: GrantKey, at: Timestamp) {
-        self.agenda
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .put_if_sooner(key, at);
-        self.changed.notify_one();
+    /// What was taken is over.
+    pub(super) fn over(&self, key: &GrantKey) {
+        self.ends().over(key);
+    }
+
+    /// Looks at whatever was postponed now, the oldest end first.
+    pub(super) fn recall(&self) {
+        self.change(Ends::recall);
     }
 
     /// Takes what is due, oldest first, and says how long to sleep after it.
     pub(super) fn take_due(&self, now: Timestamp) -> (Vec<GrantKey>, Duration) {
-        let mut agenda = self.agenda.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = agenda.take_due(now);
-        let sleep = agenda.next().map_or(LONGEST_SLEEP, |next| {
+        let mut ends = self.ends();
+        let due = ends.take_due(now);
+        let sleep = ends.next().map_or(LONGEST_SLEEP, |next| {
             Duration::try_from(next.duration_since(now))
                 .unwrap_or(Duration::ZERO)
                 .min(LONGEST_SLEEP)
@@ -77,6 +71,16 @@ impl Deadlines {
     /// Until an end was put that may be the next one.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Ends<GrantKey>)) {
+        change(&mut self.ends());
+        self.changed.notify_one();
+    }
+
+    /// Nothing here panics half way, so a poisoned lock is as good as any.
+    fn ends(&self) -> MutexGuard<'_, Ends<GrantKey>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 
 use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
-use super::pass::{Passes, Urgency};
+use super::pass::{Failed, Passes, Urgency};
 use crate::cluster::GrantKey;
 use crate::core::{Class, Lane, delay};
 
@@ -31,63 +32,108 @@ const BEHIND_BOOKKEEPING: Duration = Duration::from_secs(3);
 /// Soonest look at a grant that was due and could not be ended yet, such as one that a relist has not brought entirely.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// How often whatever could not be ended is tried at once because the API server is back. One that comes and goes is
+/// asked no more often than this: what failed is tried again within a second anyway.
+const RECALL_EVERY: Duration = Duration::from_secs(1);
+
+/// What is past its end and under way, and how often it failed before.
+#[derive(Default)]
+struct Endings {
+    tasks: JoinSet<Result<Option<Timestamp>, Failed>>,
+    keys: HashMap<Id, GrantKey>,
+    attempts: HashMap<GrantKey, u32>,
+}
+
 /// Runs the lane until it is dropped.
 pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
-    let mut under_way = JoinSet::new();
-    let mut attempts: HashMap<GrantKey, u32> = HashMap::new();
-    let clock = &passes.edges.clock;
-    let mut forward = clock.leaps();
+    // The first look finds all of them, and so comes to the oldest first.
+    passes.wait_until_synced().await;
+    let mut endings = Endings::default();
+    let (clock, deadlines) = (&passes.edges.clock, &passes.deadlines);
+    let (mut forward, mut returns) = (clock.leaps(), passes.edges.reach.returns());
+    let mut recalled: Option<Instant> = None;
     loop {
         let leads = passes.leadership.leads();
         let behind = if leads { Duration::ZERO } else { BEHIND_LEADER };
-        let (due, sleep) = passes.deadlines.take_due(earlier(clock.now(), behind));
+        let (due, sleep) = deadlines.take_due(earlier(clock.now(), behind));
         for key in due {
             if let Some(end) = passes.edges.index.end_without_access(&key).filter(|_| !leads) {
                 let patience = later(end, BEHIND_BOOKKEEPING);
                 if clock.now() < patience {
-                    passes.deadlines.again(key, patience);
+                    deadlines.postpone(key, patience);
                     continue;
                 }
             }
-            let passes = Arc::clone(&passes);
-            under_way.spawn(async move {
-                let result = passes.run(&key, Urgency::Due).await;
-                (key, result)
-            });
+            endings.begin(&passes, key);
         }
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
-            () = passes.deadlines.changed() => {}
+            () = deadlines.changed() => {}
             // What an instant is slept until has come sooner. Its sender lives as long as the clock.
             Ok(()) = forward.changed() => {}
-            Some(finished) = under_way.join_next() => match finished {
-                Ok((key, Ok(wake))) => {
-                    metrics.passed(LaneLabel::Expiry, PassOutcome::Done);
-                    attempts.remove(&key);
-                    if let Some(wake) = wake {
-                        passes.deadlines.again(key, wake.max(later(clock.now(), AGAIN)));
-                    }
+            Ok(()) = returns.changed() => {
+                if recalled.is_none_or(|last| last.elapsed() >= RECALL_EVERY) {
+                    recalled = Some(Instant::now());
+                    deadlines.recall();
                 }
-                Ok((key, Err(failed))) => {
-                    metrics.passed(LaneLabel::Expiry, PassOutcome::Failed);
-                    let attempt = attempts.entry(key.clone()).or_default();
-                    let pause = delay(failed.class(), Lane::Expiry, *attempt);
-                    *attempt = attempt.saturating_add(1);
-                    if failed.class() == Class::Conflict {
-                        tracing::debug!(namespace = key.namespace, grant = key.name, error = %failed.error,
-                            "another replica was at it as well");
-                    } else {
-                        tracing::warn!(namespace = key.namespace, grant = key.name, error = %failed.error,
-                            reason = failed.error.reason(), retry_in = ?pause, "access could not be ended yet");
-                    }
-                    passes.deadlines.put(key, later(clock.now(), pause));
-                }
-                Err(panicked) => {
-                    metrics.passed(LaneLabel::Expiry, PassOutcome::Failed);
-                    tracing::error!(error = %panicked, "a pass of the expiry lane broke");
-                }
-            },
+            }
+            Some(finished) = endings.tasks.join_next_with_id() => endings.settle(&passes, &metrics, finished),
         }
+    }
+}
+
+impl Endings {
+    fn begin(&mut self, passes: &Arc<Passes>, key: GrantKey) {
+        let (passes, ending) = (Arc::clone(passes), key.clone());
+        let task = self
+            .tasks
+            .spawn(async move { passes.run(&ending, Urgency::Due).await });
+        self.keys.insert(task.id(), key);
+    }
+
+    fn settle(
+        &mut self,
+        passes: &Passes,
+        metrics: &Metrics,
+        finished: Result<(Id, Result<Option<Timestamp>, Failed>), JoinError>,
+    ) {
+        let (id, outcome) = match finished {
+            Ok((id, outcome)) => (id, Ok(outcome)),
+            Err(broke) => (broke.id(), Err(broke)),
+        };
+        let Some(key) = self.keys.remove(&id) else { return };
+        let (now, deadlines) = (passes.edges.clock.now(), &passes.deadlines);
+        let class = match outcome {
+            Ok(Ok(wake)) => {
+                metrics.passed(LaneLabel::Expiry, PassOutcome::Done);
+                self.attempts.remove(&key);
+                match wake {
+                    Some(wake) => deadlines.postpone(key, wake.max(later(now, AGAIN))),
+                    None => deadlines.over(&key),
+                }
+                return;
+            }
+            Ok(Err(failed)) if failed.class() == Class::Conflict => {
+                tracing::debug!(namespace = key.namespace, grant = key.name, error = %failed.error,
+                    "another replica was at it as well");
+                Class::Conflict
+            }
+            Ok(Err(failed)) => {
+                tracing::warn!(namespace = key.namespace, grant = key.name, error = %failed.error,
+                    reason = failed.error.reason(), "access could not be ended yet; it is tried again");
+                failed.class()
+            }
+            Err(broke) => {
+                tracing::error!(namespace = key.namespace, grant = key.name, error = %broke,
+                    "a pass of the expiry lane broke; it is made again");
+                Class::Invalid
+            }
+        };
+        metrics.passed(LaneLabel::Expiry, PassOutcome::Failed);
+        let attempt = self.attempts.entry(key.clone()).or_default();
+        let pause = delay(class, Lane::Expiry, *attempt);
+        *attempt = attempt.saturating_add(1);
+        deadlines.postpone(key, later(now, pause));
     }
 }
 

@@ -31,6 +31,10 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 /// By how much this lane leaves a deadline to the expiry lane, whose it is.
 const BEHIND_EXPIRY: Duration = Duration::from_secs(1);
 
+/// How often whatever failed is tried at once because the API server is back. One that comes and goes is spared: a
+/// thousand requests that wait for it are a thousand passes.
+const RECALL_EVERY: Duration = Duration::from_secs(10);
+
 type Finished = Result<Option<Timestamp>, Failed>;
 
 /// Which grants are due for a pass, waiting for one, and under way.
@@ -42,6 +46,7 @@ struct Queue {
     busy: HashSet<GrantKey>,
     again: HashSet<GrantKey>,
     attempts: HashMap<GrantKey, u32>,
+    recalled: Option<Timestamp>,
 }
 
 impl Queue {
@@ -54,6 +59,7 @@ impl Queue {
             busy: HashSet::new(),
             again: HashSet::new(),
             attempts: HashMap::new(),
+            recalled: None,
         }
     }
 
@@ -86,6 +92,21 @@ impl Queue {
         } else if let Some(pause) = pause {
             self.later
                 .put(key, now.saturating_add(pause).unwrap_or(Timestamp::MAX));
+        }
+    }
+
+    /// What failed is tried again at once, as the API server is back: at most once in [`RECALL_EVERY`].
+    fn recall(&mut self, now: Timestamp) {
+        let lately = |last: Timestamp| now < last.saturating_add(RECALL_EVERY).unwrap_or(Timestamp::MAX);
+        if self.recalled.is_some_and(lately) {
+            return;
+        }
+        self.recalled = Some(now);
+        let failed: Vec<_> = self.attempts.keys().cloned().collect();
+        for key in failed {
+            if !self.busy.contains(&key) {
+                self.touch(key);
+            }
         }
     }
 
@@ -144,7 +165,7 @@ async fn lead(
     let mut queue = Queue::new();
     let mut tasks: JoinSet<Finished> = JoinSet::new();
     let clock = &passes.edges.clock;
-    let mut forward = clock.leaps();
+    let (mut forward, mut returns) = (clock.leaps(), passes.edges.reach.returns());
     for key in passes.edges.index.grants() {
         queue.touch(key);
     }
@@ -169,6 +190,7 @@ async fn lead(
             Some(finished) = tasks.join_next_with_id() => settle(&mut queue, metrics, finished, clock.now()),
             () = tokio::time::sleep(queue.sleep(now)) => {}
             Ok(()) = forward.changed() => {}
+            Ok(()) = returns.changed() => queue.recall(clock.now()),
             () = &mut stop => break,
         }
     }
@@ -257,6 +279,29 @@ mod tests {
         queue.touch(key("a"));
         assert_eq!(queue.sleep(now), LONGEST_PAUSE);
         assert_eq!(queue.next(), Some(key("a")));
+    }
+
+    #[test]
+    fn what_failed_is_tried_at_once_when_the_api_server_is_back_but_not_each_time_it_comes_and_goes() {
+        let mut queue = Queue::new();
+        let mut now = Timestamp::UNIX_EPOCH;
+        let fails = |queue: &mut Queue, now| {
+            assert_eq!(queue.next(), Some(key("a")));
+            queue.attempts.insert(key("a"), 1);
+            queue.done(key("a"), Some(Duration::from_secs(30)), now);
+        };
+        queue.touch(key("a"));
+        fails(&mut queue, now);
+        queue.recall(now);
+        fails(&mut queue, now);
+        queue.recall(now);
+        assert_eq!(queue.next(), None);
+        now = now.saturating_add(RECALL_EVERY).unwrap();
+        queue.recall(now);
+        assert_eq!(queue.next(), Some(key("a")));
+        queue.recall(now.saturating_add(RECALL_EVERY).unwrap());
+        queue.done(key("a"), None, now);
+        assert_eq!(queue.next(), None, "it was under way");
     }
 
     #[test]

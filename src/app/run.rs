@@ -32,7 +32,7 @@ use super::skew::SkewWatch;
 use super::streams::{self, Patience, Sync, Triggers, triggers};
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
 use crate::cluster::{
-    Canary, Clock, Edges, GrantKey, Index, Leases, SlotLimits, Slots, client_heard_by, fuses,
+    Canary, Clock, Edges, GrantKey, Index, Leases, Reach, SlotLimits, Slots, client_heard_by, fuses,
 };
 use crate::core::GuardSettings;
 use crate::core::lease::Identity;
@@ -106,8 +106,8 @@ pub enum RunError {
 /// Runs the operator until it is told to stop (SIGTERM, SIGINT).
 pub async fn run(options: Options) -> Result<(), RunError> {
     let config = Config::infer().await?;
-    let clock = Clock::start();
-    let client = client_heard_by(&clock, config.clone())?;
+    let (clock, reach) = (Clock::start(), Reach::default());
+    let client = client_heard_by(&clock, &reach, config.clone())?;
     let listener = listen(options.listen).await?;
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
     tell_the_time(&clock, &client).await;
@@ -119,6 +119,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let edges = Edges {
         client: client.clone(),
         clock,
+        reach,
         slots: Slots::new(SlotLimits::default()),
         index: Arc::clone(&index),
         witness: Arc::new(metrics.clone()),
@@ -126,8 +127,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     };
     let sync = Sync::of(&WATCHES, readiness.clone());
     let (triggers, triggered) = triggers();
-    let (grants, grant_writer) = reflector::store();
-    let (policy_store, policy_writer) = reflector::store();
+    let ((grants, grant_writer), (policy_store, policy_writer)) = (reflector::store(), reflector::store());
     let deadlines = Arc::new(Deadlines::default());
     let gates = gates(&config, &edges, &options.guards, &triggers, &readiness, &metrics);
     let leases = Leases::new(client.clone(), &options.guards.namespace);

@@ -20,7 +20,7 @@ use super::{decisions, events, objects, read, remove};
 use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, CONTROLLER, REVOKE_FINALIZER};
 use crate::core::{
     Announcement, Artifact, ArtifactKey, Backstops, Body, Class, Effect, Ending, EventText, Flame, Found,
-    Judged, Target, flames, slim, status,
+    Judged, Live, Precedence, Target, flames, slim, status,
 };
 
 /// How long the record that access is in force waits for the news that its fuses are lit. Of fuses made one at a time
@@ -146,10 +146,14 @@ impl<'a> Application<'a> {
     }
 
     async fn effect(&self, effect: &Effect) -> Result<Done, Error> {
-        let slot = match effect {
+        let slots = &self.edges.slots;
+        let slot = match (effect, effect.precedence()) {
             // Asks nothing of the API server, so it takes nobody's turn.
-            Effect::AwaitFuses(_) => None,
-            _ => Some(self.edges.slots.enter(effect.precedence()).await),
+            (Effect::AwaitFuses(_), _) => None,
+            (_, Precedence::End) if self.edges.reach.is_unsettled() => {
+                Some(slots.enter_overdue(self.due()).await)
+            }
+            (_, precedence) => Some(slots.enter(precedence).await),
         };
         let result = self.attempt(effect).await;
         drop(slot);
@@ -164,6 +168,13 @@ impl<'a> Application<'a> {
         };
         self.edges.witness.effect(effect.kind(), outcome);
         result.map(|(done, _)| done)
+    }
+
+    /// When the access is to end, or now if that is later: then somebody wants it gone sooner.
+    fn due(&self) -> Timestamp {
+        let live = self.grant.status.as_ref().and_then(Live::of);
+        let now = self.edges.clock.now();
+        live.map_or(now, |live| live.expires_at.min(now))
     }
 
     async fn attempt(&self, effect: &Effect) -> Result<(Done, Outcome), Error> {

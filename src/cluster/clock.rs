@@ -1,18 +1,14 @@
 //! The operator's clock: reads this machine's, and hears the API server's in every answer.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::header::{DATE, HeaderMap};
-use http::{Request, Response};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use kube::Client;
 use kube::client::Body;
 use tokio::sync::watch;
-use tower::{Layer, Service};
 
 use super::error::Error;
 use crate::core::clock::{Answer, Reading, Skew, Timekeeping};
@@ -69,7 +65,7 @@ impl Clock {
     }
 
     /// Asks the API server what time it is, for 2 s at most. Any answer says so, a refusal as well; the client has to
-    /// be one that this clock [listens to](Self::listens).
+    /// be one that [hears](super::client_heard_by) for this clock.
     pub async fn ask(&self, client: &Client) -> Result<(), Error> {
         let what = "read the API server's clock";
         let request = http::Request::get("/version")
@@ -84,12 +80,7 @@ impl Clock {
         }
     }
 
-    /// Listens to every answer of a client.
-    pub(super) fn listens(&self) -> Listens {
-        Listens(self.clone())
-    }
-
-    fn read(&self) -> Reading {
+    pub(super) fn read(&self) -> Reading {
         Reading {
             wall: Timestamp::now(),
             up: self.0.began.elapsed(),
@@ -101,7 +92,7 @@ impl Clock {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn heard(&self, sent: Reading, headers: &HeaderMap) {
+    pub(super) fn heard(&self, sent: Reading, headers: &HeaderMap) {
         let Some(date) = date(headers) else { return };
         let received = self.read();
         let mut known = self.known();
@@ -121,57 +112,18 @@ pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(date.as_bytes()).ok()
 }
 
-/// The layer of a client by which a clock listens.
-pub(super) struct Listens(Clock);
-
-impl<S> Layer<S> for Listens {
-    type Service = Heard<S>;
-
-    fn layer(&self, inner: S) -> Heard<S> {
-        Heard {
-            inner,
-            clock: self.0.clone(),
-        }
-    }
-}
-
-/// A service whose answers a clock hears.
-pub(super) struct Heard<S> {
-    inner: S,
-    clock: Clock,
-}
-
-impl<S, A, B> Service<Request<A>> for Heard<S>
-where
-    S: Service<Request<A>, Response = Response<B>>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<A>) -> Self::Future {
-        let (clock, sent) = (self.clock.clone(), self.clock.read());
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answer.await?;
-            clock.heard(sent, answer.headers());
-            Ok(answer)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::task::{Context, Poll};
 
+    use http::{Request, Response};
     use jiff::SignedDuration;
     use jiff::fmt::rfc2822::DateTimePrinter;
+    use tower::{Layer as _, Service};
 
+    use super::super::hearing::Hearing;
+    use super::super::reach::Reach;
     use super::*;
 
     /// An API server whose clock is so far ahead of this machine's; `None`: it does not say what time it is.
@@ -197,9 +149,11 @@ mod tests {
     }
 
     async fn ask(clock: &Clock, ahead: Option<i64>) {
-        let mut service = clock
-            .listens()
-            .layer(Server(ahead.map(SignedDuration::from_secs)));
+        let hearing = Hearing {
+            clock: clock.clone(),
+            reach: Reach::default(),
+        };
+        let mut service = hearing.layer(Server(ahead.map(SignedDuration::from_secs)));
         service.call(Request::new(())).await.unwrap();
     }
 

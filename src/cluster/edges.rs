@@ -8,7 +8,9 @@ use kube::{Client, Config};
 
 use super::clock::Clock;
 use super::error::Error;
+use super::hearing::Hearing;
 use super::index::Index;
+use super::reach::Reach;
 use super::slots::Slots;
 use crate::core::self_test::{Forgery, TrialOutcome};
 use crate::core::{EffectKind, Ending, Judged};
@@ -67,6 +69,8 @@ pub struct Edges {
     pub client: Client,
     /// What time it is.
     pub clock: Clock,
+    /// Whether the API server serves.
+    pub reach: Reach,
     /// Who talks to it next.
     pub slots: Slots,
     /// What is known.
@@ -84,10 +88,14 @@ pub fn client(config: Config) -> Result<Client, kube::Error> {
     Client::try_from(prepared(config))
 }
 
-/// Such a client, whose answers tell `clock` what time it is at the API server.
-pub fn client_heard_by(clock: &Clock, config: Config) -> Result<Client, kube::Error> {
+/// Such a client, whose answers tell `clock` what time it is at the API server, and `reach` whether it serves.
+pub fn client_heard_by(clock: &Clock, reach: &Reach, config: Config) -> Result<Client, kube::Error> {
     let builder = ClientBuilder::try_from(prepared(config))?;
-    Ok(builder.with_layer(&clock.listens()).build())
+    let hearing = Hearing {
+        clock: clock.clone(),
+        reach: reach.clone(),
+    };
+    Ok(builder.with_layer(&hearing).build())
 }
 
 fn prepared(mut config: Config) -> Config {

@@ -4,11 +4,12 @@
 //! 2.5 to 5 ms of control-plane CPU. What decides how late access ends is therefore the order of the writes, not
 //! their speed: first everything that ends access, then what makes it, and bookkeeping when neither is under way.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -59,7 +60,8 @@ impl Default for SlotLimits {
 /// - Bookkeeping enters while no access is being ended or made, or waits for it: at most [`SlotLimits::record`] are
 ///   under way. After [`RECORD_PATIENCE`] it enters regardless, so that it cannot starve, while fewer than
 ///   [`SlotLimits::beside`] are under way.
-/// - Within a class, first come, first served.
+/// - Within a class, first come, first served; what was overdue when it [came](Slots::enter_overdue) waits for whoever
+///   came before that, and among each other the oldest end is first.
 #[derive(Clone)]
 pub struct Slots {
     admission: Arc<Mutex<Admission>>,
@@ -84,13 +86,23 @@ impl Slots {
     /// Cancel safe: a future dropped while it waits gives up its place in the queue, and one dropped after it was
     /// admitted gives the slot back.
     pub async fn enter(&self, precedence: Precedence) -> SlotGuard {
+        self.queue(precedence, None).await
+    }
+
+    /// Waits for a slot to end access that was due then, like [`enter`](Self::enter), before whoever is due later. For
+    /// when much has become overdue at once: what can never be ended would keep others from it, if it always were first.
+    pub async fn enter_overdue(&self, due: Timestamp) -> SlotGuard {
+        self.queue(Precedence::End, Some(due)).await
+    }
+
+    async fn queue(&self, precedence: Precedence, due: Option<Timestamp>) -> SlotGuard {
         let (admitted, admission) = oneshot::channel();
-        let (ticket, since) = lock(&self.admission).queue(precedence, admitted);
-        // From here on dropping this future drops the guard, wherever the ticket has got to by then.
+        let (place, since) = lock(&self.admission).queue(precedence, due, admitted);
+        // From here on dropping this future drops the guard, wherever its place has got to by then.
         let guard = SlotGuard {
             admission: Arc::clone(&self.admission),
             precedence,
-            ticket,
+            place,
         };
         admit(&self.admission);
         // The sender leaves the queue only when the slot is ours, so any answer means "admitted".
@@ -128,13 +140,13 @@ impl fmt::Debug for Slots {
 pub struct SlotGuard {
     admission: Arc<Mutex<Admission>>,
     precedence: Precedence,
-    ticket: u64,
+    place: Place,
 }
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
         // Bound, so that the waiter is dropped after the lock is released: dropping it may wake a task.
-        let given_up = lock(&self.admission).leave(self.precedence, self.ticket);
+        let given_up = lock(&self.admission).leave(self.precedence, self.place);
         drop(given_up);
         admit(&self.admission);
     }
@@ -160,12 +172,14 @@ struct Admission {
 struct Class {
     limit: usize,
     running: usize,
-    /// In the order of their tickets. Who leaves it has either been counted in `running` or given up.
-    waiting: VecDeque<Waiting>,
+    /// Who leaves it has either been counted in `running` or given up.
+    waiting: BTreeMap<Place, Waiting>,
 }
 
+/// A place in a queue: when it was due, of what had become overdue, and the ticket.
+type Place = (Option<Timestamp>, u64);
+
 struct Waiting {
-    ticket: u64,
     since: Instant,
     admitted: oneshot::Sender<()>,
 }
@@ -179,31 +193,29 @@ impl Admission {
         }
     }
 
-    fn queue(&mut self, precedence: Precedence, admitted: oneshot::Sender<()>) -> (u64, Instant) {
+    fn queue(
+        &mut self,
+        precedence: Precedence,
+        due: Option<Timestamp>,
+        admitted: oneshot::Sender<()>,
+    ) -> (Place, Instant) {
         // Read under the lock: patience runs out in the order of the queue.
         let since = Instant::now();
         self.tickets += 1;
-        let ticket = self.tickets;
-        self.class(precedence).waiting.push_back(Waiting {
-            ticket,
-            since,
-            admitted,
-        });
-        (ticket, since)
+        let place = (due, self.tickets);
+        let waiting = Waiting { since, admitted };
+        self.class(precedence).waiting.insert(place, waiting);
+        (place, since)
     }
 
     /// Gives up the place in the queue, or else the slot.
-    fn leave(&mut self, precedence: Precedence, ticket: u64) -> Option<Waiting> {
+    fn leave(&mut self, precedence: Precedence, place: Place) -> Option<Waiting> {
         let class = self.class(precedence);
-        if let Ok(place) = class
-            .waiting
-            .binary_search_by_key(&ticket, |waiting| waiting.ticket)
-        {
-            class.waiting.remove(place)
-        } else {
+        let given_up = class.waiting.remove(&place);
+        if given_up.is_none() {
             class.running -= 1;
-            None
         }
+        given_up
     }
 
     fn admit(&mut self, now: Instant) -> Vec<oneshot::Sender<()>> {
@@ -227,7 +239,7 @@ impl Class {
         Self {
             limit: limit.max(1),
             running: 0,
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
         }
     }
 
@@ -237,11 +249,12 @@ impl Class {
         admitted: &mut Vec<oneshot::Sender<()>>,
         may_enter: impl Fn(&Waiting) -> bool,
     ) {
-        while self.running < limit && self.waiting.front().is_some_and(&may_enter) {
-            if let Some(first) = self.waiting.pop_front() {
-                self.running += 1;
-                admitted.push(first.admitted);
-            }
+        while self.running < limit
+            && let Some(first) = self.waiting.first_entry()
+            && may_enter(first.get())
+        {
+            self.running += 1;
+            admitted.push(first.remove().admitted);
         }
     }
 }
@@ -354,6 +367,36 @@ mod tests {
             .await;
             assert_eq!(order.into_inner().unwrap(), (0..100).collect::<Vec<_>>());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_what_is_overdue_the_oldest_end_is_first_behind_whoever_came_before_the_outage() {
+        let slots = slots(1, 1, 1);
+        let order = Mutex::new(Vec::new());
+        let serve = async |name: &'static str, slot: SlotGuard| {
+            order.lock().unwrap().push(name);
+            sleep(Duration::from_millis(1)).await;
+            drop(slot);
+        };
+        let due = |second| slots.enter_overdue(Timestamp::from_second(second).unwrap());
+        tokio::join!(
+            async { serve("the one under way", slots.enter(Precedence::End).await).await },
+            async { serve("before", slots.enter(Precedence::End).await).await },
+            async { serve("due at 30", due(30).await).await },
+            async { serve("due at 10", due(10).await).await },
+            async { serve("due at 20", due(20).await).await },
+        );
+        assert_eq!(
+            order.into_inner().unwrap(),
+            [
+                "the one under way",
+                "before",
+                "due at 10",
+                "due at 20",
+                "due at 30"
+            ]
+        );
+        assert_eq!(counts(&slots), ALL_FREE);
     }
 
     #[tokio::test(start_paused = true)]

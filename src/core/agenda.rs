@@ -42,13 +42,6 @@ impl<K: Clone + Eq + Hash + Ord> Agenda<K> {
         self.deadlines.insert(key, at);
     }
 
-    /// `key` falls due at `at`, unless something stands for it that comes sooner.
-    pub fn put_if_sooner(&mut self, key: K, at: Timestamp) {
-        if self.deadlines.get(&key).is_none_or(|standing| at < *standing) {
-            self.put(key, at);
-        }
-    }
-
     /// `key` no longer falls due. Does nothing if it did not.
     pub fn cancel(&mut self, key: &K) {
         if let Some((key, at)) = self.deadlines.remove_entry(key) {
@@ -64,14 +57,27 @@ impl<K: Clone + Eq + Hash + Ord> Agenda<K> {
     /// Takes every key whose deadline is `now` or earlier off the agenda; the longest overdue comes first, keys of
     /// one instant in their own order.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<K> {
+        self.take_due_with_deadlines(now)
+            .into_iter()
+            .map(|(_, key)| key)
+            .collect()
+    }
+
+    /// The same, each with its deadline.
+    pub fn take_due_with_deadlines(&mut self, now: Timestamp) -> Vec<(Timestamp, K)> {
         let mut due = Vec::new();
         while self.next().is_some_and(|at| at <= now) {
-            if let Some((_, key)) = self.order.pop_first() {
+            if let Some((at, key)) = self.order.pop_first() {
                 self.deadlines.remove(&key);
-                due.push(key);
+                due.push((at, key));
             }
         }
         due
+    }
+
+    /// When `key` falls due; `None` if it does not.
+    pub fn deadline(&self, key: &K) -> Option<Timestamp> {
+        self.deadlines.get(key).copied()
     }
 
     /// How many keys [`take_due`](Self::take_due) would take. Costs O(that many).
@@ -135,16 +141,6 @@ mod tests {
         assert_eq!((agenda.next(), agenda.len()), (Some(at(50)), 1));
         assert_eq!(agenda.take_due(at(40)), [""; 0]);
         assert_eq!(agenda.take_due(at(50)), ["a"]);
-    }
-
-    #[test]
-    fn what_comes_sooner_stays_where_that_is_asked_for() {
-        let mut agenda = Agenda::new();
-        agenda.put_if_sooner("a", at(30));
-        agenda.put_if_sooner("a", at(50));
-        assert_eq!(agenda.next(), Some(at(30)));
-        agenda.put_if_sooner("a", at(10));
-        assert_eq!((agenda.next(), agenda.len()), (Some(at(10)), 1));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod decision;
 pub mod drain;
 mod effect;
 mod ending;
+mod ends;
 mod expression;
 mod facts;
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use decision::Standing as DecisionStanding;
 pub use decision::{Authority, Decision, Judged, Objection, Verdict};
 pub use effect::{Effect, EffectKind, Plan, Precedence, Target};
 pub use ending::Ending;
+pub use ends::Ends;
 pub use expression::{Evidence, Expression, Failure, Malformed};
 pub use facts::{
     Content, Found, Identities, Input, NamespaceFacts, PolicyFacts, RoleFacts, RoleName, Roles, Settings,
