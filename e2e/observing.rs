@@ -254,13 +254,8 @@ async fn each_transition_leaves_one_audit_record(suite: &Suite) -> anyhow::Resul
     let asked = json!({"duration": "2s", "references": [{"type": "Ticket", "id": "DEV-123"}]});
     let grant = place.active("alice", &policy, asked).await?;
     place.in_state(&grant.name_any(), "Expired").await?;
-    let records: Vec<Value> = suite
-        .operator
-        .log()
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|line| line["target"] == "curfew::audit")
-        .filter_map(|line| serde_json::from_str::<Value>(line["fields"]["record"].as_str()?).ok())
+    let records = suite.operator.audit_records().into_iter();
+    let records: Vec<_> = records
         .filter(|record| record["uid"].as_str() == grant.uid().as_deref())
         .collect();
     let states: Vec<_> = records.iter().map(|record| record["state"].clone()).collect();

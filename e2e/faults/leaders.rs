@@ -1,6 +1,6 @@
 //! Two operators at once: one leads, and the other ends what is past its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -366,6 +366,9 @@ async fn stolen(
          after its time, {strays} fuses made in vain"
     );
     ensure!(thefts >= 5, "only {thefts} thefts");
+    operators
+        .iter()
+        .try_for_each(|operator| tells_once(operator, &asked))?;
     end(operators).await
 }
 
@@ -470,6 +473,24 @@ async fn judge(ground: &Ground<'_>, asked: &[Asked]) -> anyhow::Result<(SignedDu
     }
     ground.nothing_left_anywhere().await?;
     Ok((latest, strays))
+}
+
+/// Whoever lost the lead between telling and recording does not tell it again.
+fn tells_once(operator: &Operator, asked: &[Asked]) -> anyhow::Result<()> {
+    let mut told: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for record in operator.audit_records() {
+        let field = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        *told.entry((field("uid"), field("state"))).or_default() += 1;
+    }
+    ensure!(
+        asked
+            .iter()
+            .any(|asked| told.contains_key(&(asked.uid.clone(), "Active".to_owned()))),
+        "it told nothing: {told:?}"
+    );
+    told.retain(|_, times| *times > 1);
+    ensure!(told.is_empty(), "told more than once: {told:?}");
+    Ok(())
 }
 
 /// Both are there still, and end.

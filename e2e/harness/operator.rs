@@ -167,6 +167,17 @@ impl Operator {
         self.process.log()
     }
 
+    /// The records of its audit log.
+    pub fn audit_records(&self) -> Vec<Value> {
+        let json = |text: &str| serde_json::from_str::<Value>(text).ok();
+        self.log()
+            .lines()
+            .filter_map(json)
+            .filter(|line| line.pointer("/target") == Some(&"curfew::audit".into()))
+            .filter_map(|line| json(line.pointer("/fields/record")?.as_str()?))
+            .collect()
+    }
+
     /// The memory that it holds now, in KiB.
     pub fn resident_kib(&self) -> anyhow::Result<u64> {
         self.process.resident_kib()

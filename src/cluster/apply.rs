@@ -373,12 +373,15 @@ impl<'a> Application<'a> {
         Ok(Done::Proven(self.edges.clock.now()))
     }
 
-    /// Tells. A failure is told to the log and stops nothing: none can be written in a namespace that is being
-    /// deleted.
+    /// Tells: the audit log once, however often that is tried; the Event is the same each time. A failure is told to the
+    /// log and stops nothing: none can be written in a namespace that is being deleted.
     async fn announce(&self, announcement: &Announcement) -> Outcome {
         let at = self.proven_at.unwrap_or_else(|| self.edges.clock.now());
-        events::audit(&announcement.audit(&self.grant, at));
         let event = announcement.event(&self.grant, at);
+        let uid = self.grant.uid().unwrap_or_default();
+        if self.edges.index.is_news(&uid, &event.name) {
+            events::audit(&announcement.audit(&self.grant, at));
+        }
         let outcome = self.tell(self.grant.object_ref(&()), &event, at).await;
         let Some((decision, event)) = announcement.event_of_decision(at) else {
             return outcome;

@@ -47,6 +47,7 @@ impl Index {
         let mut state = self.write();
         let key = GrantKey::of(&grant);
         let brief = Brief::of(&grant);
+        state.told.remove(&brief.uid);
         let older = |before: &Brief| before.uid == brief.uid && before.version < brief.version;
         let Some(before) = state.grants.get(&key).cloned().filter(older) else {
             return;
@@ -55,6 +56,21 @@ impl Index {
         state.grants.put(key.clone(), brief);
         state.reindex(&key, None);
         state.written.insert(key, grant);
+    }
+
+    /// Whether what the Event of that name tells of a grant is news, and notes that it is told. It is none where this
+    /// process has told it and what says so in the grant's record has not been written since: that write failed, or the
+    /// pass was dropped before it. Of a grant that is gone everything is news.
+    pub fn is_news(&self, uid: &str, event: &str) -> bool {
+        let mut state = self.write();
+        if !state.grant_keys.contains_key(uid) {
+            return true;
+        }
+        state
+            .told
+            .entry(uid.to_owned())
+            .or_default()
+            .insert(event.to_owned())
     }
 
     /// Notes what this process has just made, as the API server answered. When the watch delivers the same it is no

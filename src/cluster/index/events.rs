@@ -164,6 +164,7 @@ impl Index {
                             touched.orphans.insert((before.uid.clone(), key.clone()));
                         }
                         if !state.is_grant(&key, &before.uid) {
+                            state.told.remove(&before.uid);
                             touched.decisions.extend(state.open_decisions(&key, &before.uid));
                         }
                     }
@@ -173,6 +174,7 @@ impl Index {
                     state.written.remove(&key);
                     state.unindex(&key, &brief);
                     state.seen.remove(&brief.uid);
+                    state.told.remove(&brief.uid);
                     touched.decisions.extend(state.open_decisions(&key, &brief.uid));
                     if brief.live.is_some() || state.held_by_grant.contains_key(&brief.uid) {
                         touched.orphans.insert((brief.uid, key));

@@ -75,6 +75,8 @@ pub(super) struct State {
     pub(super) live_by_policy: HashMap<String, u32>,
     pub(super) written: HashMap<GrantKey, Arc<AccessGrant>>,
     pub(super) seen: HashMap<String, Timestamp>,
+    /// What was told of a grant, by its uid and the names of the Events, until its record says so.
+    pub(super) told: HashMap<String, BTreeSet<String>>,
     /// Who waits for news of a fuse, until there are some.
     pub(super) awaited_fuses: HashMap<ArtifactKey, Arc<Notify>>,
     pub(super) sweep_lives: bool,

@@ -43,6 +43,23 @@ fn grant(version: &str, ends: Option<i64>, ended: bool) -> AccessGrant {
 }
 
 #[test]
+fn what_was_told_of_a_grant_is_no_news_until_its_record_says_so_or_it_is_gone() {
+    let index = index();
+    let now = Timestamp::UNIX_EPOCH;
+    let news = |event| index.is_news("uid-1", event);
+    assert!(
+        news("activated") && news("activated"),
+        "nobody would ever forget what was told of a grant that is gone"
+    );
+    index.grant(&Event::Apply(grant("10", None, false)), now);
+    assert!(news("activated") && !news("activated") && news("ended"));
+    index.wrote(Arc::new(grant("12", Some(8), false)));
+    assert!(news("activated") && !news("activated"));
+    index.grant(&Event::Delete(grant("12", Some(8), false)), now);
+    assert!(news("activated"));
+}
+
+#[test]
 fn what_this_process_wrote_counts_until_the_watch_has_caught_up() {
     let index = index();
     let now = Timestamp::UNIX_EPOCH;
