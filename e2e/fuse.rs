@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use curfew::api::{AccessGrant, AccessPolicy, ArtifactKind, Enforcer};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -23,6 +24,7 @@ tests![
     a_required_fuse_is_lit_before_there_is_access,
     where_a_quota_refuses_jobs_a_required_fuse_is_waited_for_and_access_comes_when_it_is_lifted,
     where_a_quota_refuses_jobs_access_with_a_preferred_fuse_says_so_and_is_fused_when_it_is_lifted,
+    where_a_webhook_for_jobs_is_down_a_required_fuse_is_waited_for_and_a_preferred_one_is_not,
     where_a_tool_suspends_jobs_a_required_fuse_never_gives_access_and_a_preferred_one_says_so,
     without_fuses_access_is_held_by_its_grant_and_ends_on_time,
     without_fuses_nobody_acts_as_somebody_else,
@@ -356,6 +358,72 @@ async fn nobody_else_hands_it_over(place: &Place<'_>, grant: &AccessGrant) -> an
         }
     }
     Ok(())
+}
+
+/// The API server answers 500 then, and does nothing.
+async fn where_a_webhook_for_jobs_is_down_a_required_fuse_is_waited_for_and_a_preferred_one_is_not(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let webhooks = Api::<ValidatingWebhookConfiguration>::all(suite.admin.clone());
+    let name = suite.fresh("down");
+    install_a_webhook_that_is_down(&place, &webhooks, &name).await?;
+    let seen = where_nobody_is_asked_about_jobs(&place).await;
+    webhooks.delete(&name, &DeleteParams::default()).await?;
+    for grant in seen? {
+        let grant = says(&place, &grant, ("True", "FuseLit"), TRIED_AGAIN).await?;
+        place.in_state(&grant.name_any(), "Active").await?;
+    }
+    Ok(())
+}
+
+async fn where_nobody_is_asked_about_jobs(place: &Place<'_>) -> anyhow::Result<[String; 2]> {
+    let required = place.policy(json!({"fuse": "Required"})).await?.name_any();
+    let preferred = place.policy(json!({})).await?.name_any();
+    let waits = place.ask("eve", &required, json!({"duration": "10m"})).await?;
+    let given = place
+        .active("alice", &preferred, json!({"duration": "10m"}))
+        .await?;
+    ensure!(place.may("alice", "list", "pods").await?, "alice may not");
+    for grant in [&waits, &given] {
+        let grant = says(place, &grant.name_any(), ("False", "FuseRefused"), SOON).await?;
+        let said = fused(&grant).context("nothing is said of its fuse")?;
+        ensure!(said.message.contains("failed calling webhook"), "{said:?}");
+    }
+    ensure!(!place.may("eve", "list", "pods").await?, "eve may");
+    Ok([waits.name_any(), given.name_any()])
+}
+
+/// It has to be asked about every Job here, and nobody answers.
+async fn install_a_webhook_that_is_down(
+    place: &Place<'_>,
+    webhooks: &Api<ValidatingWebhookConfiguration>,
+    name: &str,
+) -> anyhow::Result<()> {
+    let webhook = json!({"metadata": {"name": name}, "webhooks": [{
+        "name": "jobs.down.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "failurePolicy": "Fail", "timeoutSeconds": 1,
+        // Discard protocol: nobody answers.
+        "clientConfig": {"url": "https://127.0.0.1:9/"},
+        "namespaceSelector": {"matchLabels": {"place": place.name}},
+        "rules": [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"],
+            "resources": ["jobs"]}]}]});
+    webhooks
+        .create(&PostParams::default(), &serde_json::from_value(webhook)?)
+        .await?;
+    let jobs = Api::<Job>::namespaced(place.suite.admin.clone(), &place.name);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let job: Job = serde_json::from_value(ordinary_job("work"))?;
+    eventually("the webhook is asked", SOON, async || {
+        match jobs.create(&dry_run, &job).await {
+            Err(kube::Error::Api(status)) if status.message.contains("failed calling webhook") => Ok(()),
+            other => Err(format!("{:?}", other.map(|made| made.name_any()))),
+        }
+    })
+    .await
 }
 
 async fn where_a_tool_suspends_jobs_a_required_fuse_never_gives_access_and_a_preferred_one_says_so(

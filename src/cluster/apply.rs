@@ -50,9 +50,12 @@ pub struct Interrupted {
     pub refused: BTreeMap<ArtifactKey, String>,
 }
 
-/// Whether the API server refuses to make something, and would do so again.
-fn is_refusal(error: &Error) -> bool {
+/// Whether the API server refuses to make something, and would do so again. A webhook of Jobs that is down can stay so
+/// for hours: whether access waits for its fuse that long is for the policy to say. One of bindings or Roles keeps
+/// access from being given, and ends nothing.
+fn is_refusal(kind: ArtifactKind, error: &Error) -> bool {
     matches!(error.class(), Class::Denied | Class::Invalid)
+        || (kind == ArtifactKind::Job && error.is_of_a_webhook())
 }
 
 /// What one effect gave.
@@ -108,7 +111,7 @@ impl<'a> Application<'a> {
                 Ok(done) => self.learn(done),
                 Err(error) => {
                     match effect {
-                        Effect::Create(artifact) if is_refusal(&error) => {
+                        Effect::Create(artifact) if is_refusal(artifact.kind(), &error) => {
                             refused.insert(artifact.key(), error.to_string());
                         }
                         _ => otherwise = true,

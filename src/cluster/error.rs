@@ -107,6 +107,13 @@ impl Error {
         }
     }
 
+    /// Whether the API server could not ask an admission webhook that has to be asked, and therefore did nothing. It says
+    /// so with 500 and these words alone (k8s.io/apiserver, `ErrCallingWebhook`).
+    pub fn is_of_a_webhook(&self) -> bool {
+        matches!(self, Self::Answered { status, .. }
+            if status.code == 500 && status.message.contains("failed calling webhook"))
+    }
+
     /// Whether the API server says the object is not there.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Answered { status, .. } if status.code == 404)
