@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use curfew::api::ArtifactKind;
+use curfew::api::{AccessGrant, ArtifactKind};
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PropagationPolicy};
 use serde_json::json;
 
 use super::ground::{Asked, Ground};
@@ -25,6 +25,7 @@ tests![
     with_both_down_across_the_end_the_controller_manager_ends_access_when_it_is_back,
     killed_for_good_right_after_it_gave_access_the_operator_is_not_needed_to_end_it,
     deleted_with_nobody_home_a_grant_takes_its_access_along,
+    orphaning_with_nobody_home_prolongs_no_access_and_the_grant_goes_when_that_is_over,
     deleted_with_nobody_home_a_namespace_takes_its_access_along,
     deleted_with_nobody_home_a_definition_takes_all_access_along;
     thorough:
@@ -272,6 +273,48 @@ async fn deleted_with_nobody_home_a_grant_takes_its_access_along(suite: &Suite) 
         let deleted = ground.delete(one).await?;
         go_with_it(&ground, std::slice::from_ref(one), "a grant", deleted, GARBAGE).await?;
     }
+    ground.nothing_left_anywhere().await
+}
+
+/// Guards keep the garbage collector from cutting the fuse off its grant, which therefore stays until the fuse is gone.
+async fn orphaning_with_nobody_home_prolongs_no_access_and_the_grant_goes_when_that_is_over(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let ground = Ground::prepare(suite, 1, json!({})).await?;
+    let operator = ground.operator(None).await?;
+    let asked = give(&ground, 2, "8s").await?;
+    operator.kill9().await?;
+    let grants = Api::<AccessGrant>::namespaced(suite.admin.clone(), ground.namespace(0)?);
+    let orphan = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    for asked in &asked {
+        grants.delete(&asked.name, &orphan).await?;
+    }
+    stand(&ground, &asked)?;
+    for asked in &asked {
+        ground.nothing_left(asked).await?;
+    }
+    let lags = Lags::of(&ground, &asked)?;
+    ensure!(
+        lags.longest() <= FUSE,
+        "orphaned access was gone {lags}, not within {FUSE:#}"
+    );
+    let over = Timestamp::now();
+    eventually("the grants are gone", 4 * SOON, async || {
+        let left = grants
+            .list(&ListParams::default())
+            .await
+            .map_err(|error| error.to_string())?;
+        match left.items.as_slice() {
+            [] => Ok(()),
+            left => Err(format!("{left:?}")),
+        }
+    })
+    .await?;
+    let stayed = Timestamp::now().duration_since(over);
+    println!("nobody home, grants orphaned: access gone {lags}; the grants {stayed:#} after");
     ground.nothing_left_anywhere().await
 }
 
