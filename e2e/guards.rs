@@ -46,12 +46,15 @@ pub async fn holds(client: &Client, guard: &str) -> Result<(), String> {
                 "requester": {"username": "admin", "groups": ["system:masters", "system:authenticated"]}}}),
         "curfew-fuse" => ordinary_job("forged"),
         "curfew-role" => role("forged"),
+        "curfew-reserved-names" => binding("curfew-forged", "view", "mallory"),
         _ => binding("forged", "view", "mallory"),
     };
-    crate::suite::merge(
-        &mut forged,
-        json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": "none"}}}),
-    );
+    if guard != "curfew-reserved-names" {
+        crate::suite::merge(
+            &mut forged,
+            json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": "none"}}}),
+        );
+    }
     match make(client, Some("default"), forged).await {
         Ok(_) => Err("a forgery was accepted".to_owned()),
         Err(error) if error.to_string().contains(guard) => Ok(()),

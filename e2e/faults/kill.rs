@@ -103,7 +103,7 @@ async fn killed_after_any_write_about_a_revoked_request_the_next_operator_finish
 }
 
 /// A ground whose policy lets people act as a service account, too.
-async fn identity(suite: &Suite) -> anyhow::Result<Ground<'_>> {
+pub async fn identity(suite: &Suite) -> anyhow::Result<Ground<'_>> {
     let account = Account::named(suite, suite.fresh("robot"));
     account.make().await?;
     let look =

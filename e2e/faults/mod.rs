@@ -27,6 +27,7 @@ mod lags;
 mod leaders;
 mod outage;
 mod poison;
+mod proof;
 mod restored;
 mod story;
 mod verdict;
@@ -51,6 +52,7 @@ pub fn tests() -> Vec<Test> {
         clocks::tests(),
         crowd::tests(),
         poison::tests(),
+        proof::tests(),
         restored::tests(),
     ]
     .concat()
