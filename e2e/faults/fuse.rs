@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use curfew::api::{AccessGrant, ArtifactKind};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
+use super::lags::until;
 use crate::fuse::{TRIED_AGAIN, fuse, fused, no_jobs, owner, says, told};
 use crate::harness::{Operator, OperatorOptions, eventually};
 use crate::suite::{Place, SOON, Suite, condition};
@@ -19,7 +22,9 @@ tests![
     while_nobody_starts_jobs_a_required_fuse_is_waited_for_and_a_preferred_one_is_said_to_be_unlit,
     access_that_was_handed_to_a_fuse_late_ends_by_it_with_nobody_home,
     without_fuses_deleting_the_grant_ends_access_with_nobody_home,
-    a_sweep_that_lives_is_told_among_what_ends_the_access,
+    a_sweep_that_lives_is_told_among_what_ends_the_access;
+    thorough:
+    a_fuse_that_is_lit_more_than_a_minute_late_is_said_and_one_that_holds_no_access_yet_is_made_anew,
 ];
 
 async fn operator(suite: &Suite) -> anyhow::Result<Operator> {
@@ -151,4 +156,84 @@ async fn a_sweep_that_lives_is_told_among_what_ends_the_access(suite: &Suite) ->
     let enforced = grant.status.map(|status| status.enforced_by).unwrap_or_default();
     ensure!(enforced == "Controller, Fuse, Sweep", "{enforced}");
     operator.kill9().await
+}
+
+/// The control plane's own minute has to pass: how late a fuse is lit is read from what it says of the Job.
+async fn a_fuse_that_is_lit_more_than_a_minute_late_is_said_and_one_that_holds_no_access_yet_is_made_anew(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let operator = operator(suite).await?;
+    let required = place.policy(json!({"fuse": "Required"})).await?.name_any();
+    let preferred = place.policy(json!({})).await?.name_any();
+    suite.plane.stop_controller_manager().await?;
+    let outcome = unlit_for_a_minute(&place, &required, &preferred).await;
+    suite.plane.start_controller_manager().await?;
+    let (waiting, given) = outcome?;
+
+    let late = says(&place, &given, ("False", "FuseLate"), SOON).await?;
+    let status = late.status.clone().unwrap_or_default();
+    ensure!(!status.enforced_by.contains("Fuse"), "{}", status.enforced_by);
+    ensure!(told(&place, &late, "FuseLate").await? == 1, "not told once");
+    ensure!(place.may("eve", "list", "pods").await?, "eve may not any more");
+
+    let active = place.in_state_within(&waiting, "Active", SOON).await?;
+    ensure!(
+        fused(&active).is_some_and(|said| said.status == "True"),
+        "{:?}",
+        fused(&active)
+    );
+    ensure!(place.may("alice", "list", "pods").await?, "alice may not");
+    let status = active.status.clone().unwrap_or_default();
+    let end = status.expires_at.as_ref().context("no end")?.0;
+    let burns = burns_at(&fuse_of(&place, &active).await?)?;
+    ensure!(
+        burns >= end && burns <= end + SignedDuration::from_secs(2),
+        "a fuse for {end} burns at {burns}"
+    );
+    for grant in [&late, &active] {
+        let grants = place.grants();
+        grants
+            .delete(&grant.name_any(), &DeleteParams::background())
+            .await?;
+    }
+    place.nothing_left().await?;
+    operator.kill9().await
+}
+
+/// Answers the names of a grant that waits for its fuse and of one whose access is in force, once both fuses are a
+/// minute old, and have not been started.
+async fn unlit_for_a_minute(
+    place: &Place<'_>,
+    required: &str,
+    preferred: &str,
+) -> anyhow::Result<(String, String)> {
+    let waiting = place.ask("alice", required, json!({"duration": "10m"})).await?;
+    let given = place.active("eve", preferred, json!({"duration": "10m"})).await?;
+    says(place, &waiting.name_any(), ("False", "FuseNotLit"), SOON).await?;
+    let (waiting, given) = (waiting.name_any(), given.name_any());
+    for name in [&waiting, &given] {
+        let grant = place.grants().get(name).await?;
+        let made = fuse_of(place, &grant).await?.metadata.creation_timestamp;
+        // Times of objects are cut to whole seconds.
+        until(made.context("never made")?.0 + SignedDuration::from_secs(60 + 2)).await;
+    }
+    ensure!(!place.may("alice", "list", "pods").await?, "alice may");
+    Ok((waiting, given))
+}
+
+async fn fuse_of(place: &Place<'_>, grant: &AccessGrant) -> anyhow::Result<Job> {
+    let records = grant.status.iter().flat_map(|status| &status.artifacts);
+    let mut fuses = records.filter(|record| record.kind == ArtifactKind::Job);
+    let name = &fuses.next().context("no fuse is recorded")?.name;
+    let jobs = Api::<Job>::namespaced(place.suite.admin.clone(), &place.name);
+    Ok(jobs.get(name).await?)
+}
+
+/// When a fuse burns: the Job controller counts from the start that it recorded.
+pub fn burns_at(fuse: &Job) -> anyhow::Result<Timestamp> {
+    let lit = fuse.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let seconds = fuse.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+    let seconds = seconds.context("the fuse has no deadline")?;
+    Ok(lit.context("the fuse is not lit")?.0 + SignedDuration::from_secs(seconds))
 }
