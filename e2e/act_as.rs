@@ -147,6 +147,12 @@ impl<'a> Identity<'a> {
         self.account.acts(person).await
     }
 
+    /// A person asks for the access.
+    pub async fn ask(&self, person: &str, duration: &str) -> anyhow::Result<AccessGrant> {
+        let asked = json!({"duration": duration, "entitlements": [{"name": "nodes"}]});
+        self.place.ask(person, &self.policy, asked).await
+    }
+
     /// A person has the access.
     pub async fn active(&self, person: &str, duration: &str) -> anyhow::Result<AccessGrant> {
         let asked = json!({"duration": duration, "entitlements": [{"name": "nodes"}]});

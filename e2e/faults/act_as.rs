@@ -1,4 +1,4 @@
-//! The right to act as a service account, with nobody home.
+//! The right to act as a service account, with nobody home or no fuse.
 
 use std::time::Duration;
 
@@ -7,18 +7,21 @@ use curfew::api::{AccessGrant, REVOKE_FINALIZER};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
 use crate::act_as::{IDENTITIES, Identity, gone, made_for, nothing_left};
+use crate::fuse::{TRIED_AGAIN, fused, no_jobs, says, told};
 use crate::harness::{Operator, OperatorOptions};
-use crate::suite::Suite;
+use crate::suite::{Place, SOON, Suite, condition};
 use crate::tests;
 
 tests![
     with_nobody_home_the_fuse_ends_it,
     a_grant_deleted_with_nobody_home_ends_by_its_fuse_and_goes_when_somebody_is_back,
+    while_its_fuse_is_refused_nobody_acts_as_somebody_else,
 ];
 
 /// How long after its fuse burns access may be there.
@@ -31,7 +34,7 @@ async fn operator(suite: &Suite) -> anyhow::Result<Operator> {
     Operator::start(&suite.plane, &suite.binary, OperatorOptions::default()).await
 }
 
-/// When the one fuse of a grant burns: the Job controller counts from the start that it recorded.
+/// When the one fuse of a grant burns.
 async fn burns_at(suite: &Suite, grant: &AccessGrant) -> anyhow::Result<Timestamp> {
     let made = made_for(suite, grant).await?;
     let name = made
@@ -41,15 +44,7 @@ async fn burns_at(suite: &Suite, grant: &AccessGrant) -> anyhow::Result<Timestam
     let fuse = Api::<Job>::namespaced(suite.admin.clone(), IDENTITIES)
         .get(name)
         .await?;
-    let lit = fuse
-        .status
-        .and_then(|status| status.start_time)
-        .context("the fuse is not lit")?;
-    let seconds = fuse
-        .spec
-        .and_then(|spec| spec.active_deadline_seconds)
-        .context("the fuse has no deadline")?;
-    Ok(lit.0 + SignedDuration::from_secs(seconds))
+    super::fuse::burns_at(&fuse)
 }
 
 /// Whether the API server would let a person act as a service account now.
@@ -156,4 +151,60 @@ async fn a_grant_deleted_with_nobody_home_ends_by_its_fuse_and_goes_when_somebod
     let second = operator(suite).await?;
     gone(&place, &grant).await?;
     second.kill9().await
+}
+
+/// No grant can own what is made among the identities, so there is no access without a fuse.
+async fn while_its_fuse_is_refused_nobody_acts_as_somebody_else(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let operator = operator(suite).await?;
+    let identity = Identity::prepare(&place).await?;
+    let identities = Place {
+        suite,
+        name: IDENTITIES.to_owned(),
+    };
+    let outcome = async {
+        no_jobs(&identities).await?;
+        waits_for_its_fuse(&place, &identity).await
+    }
+    .await;
+    // Before any verdict: the other tests need it.
+    let quotas = Api::<ResourceQuota>::namespaced(suite.admin.clone(), IDENTITIES);
+    quotas.delete("none", &DeleteParams::default()).await?;
+    let name = outcome?;
+    let grant = place.in_state_within(&name, "Active", TRIED_AGAIN).await?;
+    ensure!(
+        fused(&grant).is_some_and(|said| said.status == "True"),
+        "{:?}",
+        fused(&grant)
+    );
+    ensure!(told(&place, &grant, "FuseRefused").await? == 1, "told twice");
+    ensure!(identity.acts("alice").await?, "alice may not act");
+    ensure!(
+        is_kept(&grant),
+        "it can go before its access: {:?}",
+        grant.metadata
+    );
+    let grants = place.grants();
+    grants.delete(&name, &DeleteParams::background()).await?;
+    gone(&place, &grant).await?;
+    ensure!(!identity.acts("alice").await?, "alice still acts");
+    nothing_left(suite, &grant).await?;
+    operator.kill9().await
+}
+
+async fn waits_for_its_fuse(place: &Place<'_>, identity: &Identity<'_>) -> anyhow::Result<String> {
+    let grant = identity.ask("alice", "10m").await?;
+    let name = grant.name_any();
+    let waiting = says(place, &name, ("False", "FuseRefused"), SOON).await?;
+    let active = condition(&waiting, "Active").context("no state")?;
+    ensure!(
+        active.reason == "Activating" && active.message.contains("exceeded quota"),
+        "{active:?}"
+    );
+    ensure!(!identity.acts("alice").await?, "alice acts without a fuse");
+    let made = made_for(place.suite, &grant).await?;
+    ensure!(made.is_empty(), "{made:?}");
+    ensure!(!is_kept(&waiting), "kept for nothing: {:?}", waiting.metadata);
+    ensure!(told(place, &grant, "FuseRefused").await? == 1, "not told once");
+    Ok(name)
 }
