@@ -1,22 +1,26 @@
-//! The guard that attests who decides is away: what is decided then never counts.
+//! What is decided while the guard that attests who decides is away never counts, and an approval gives nothing by what
+//! only used to be so.
 
-use anyhow::{Context as _, ensure};
-use curfew::api::{AccessDecision, conditions};
+use anyhow::{Context as _, anyhow, ensure};
+use curfew::api::{AccessDecision, AccessPolicy, conditions};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
 use super::ground::{Asked, Ground};
 use super::guards::{NOTICED, end, is_ready, is_unready, put_back};
 use crate::attacks::{binding, user};
-use crate::harness::{Operator, eventually};
+use crate::harness::{Fault, Operator, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
 
-tests![an_approval_seen_while_its_guard_is_away_never_counts];
+tests![
+    an_approval_seen_while_its_guard_is_away_never_counts,
+    an_approval_under_a_policy_whose_edit_no_watch_has_told_gives_nothing,
+];
 
 /// The guard that is taken away.
 const DECIDER: &str = "curfew-decider";
@@ -131,4 +135,65 @@ async fn verdict(ground: &Ground<'_>, name: &str) -> anyhow::Result<Option<Condi
     let status = decisions.get(name).await?.status.unwrap_or_default();
     let mut told = status.conditions.into_iter();
     Ok(told.find(|condition| condition.type_ == conditions::COUNTED))
+}
+
+/// S3: what people approved is read again before it is given. The watch of policies is cut, and cannot be opened.
+async fn an_approval_under_a_policy_whose_edit_no_watch_has_told_gives_nothing(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    let ground = Ground::with_deciders(suite, 1).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let asked = ground
+        .ask(ground.namespace(0)?, json!({"duration": "30m"}))
+        .await?;
+    let (place, grant) = (ground.place_of(&asked)?, asked.as_grant());
+    place.hash_as("bob", &grant).await?;
+    proxy.reset();
+    proxy.set_hook(|exchange| {
+        if exchange.path.ends_with("/accesspolicies") {
+            Fault::DropBefore
+        } else {
+            Fault::Pass
+        }
+    });
+    proxy.cut_watches();
+    let asked_for = |path: &str| {
+        let requests = proxy.requests();
+        let found = requests.iter().any(|request| request.path.ends_with(path));
+        found
+            .then_some(())
+            .ok_or_else(|| format!("nobody asks for {path}"))
+    };
+    eventually("the operator hears of no policy any more", SOON, async || {
+        asked_for("/accesspolicies")
+    })
+    .await?;
+    let others = json!([{"name": "team", "required": 1, "approvers": [{"kind": "User", "name": "dave"}]}]);
+    let edit = Patch::Merge(json!({"spec": {"approval": {"stages": others}}}));
+    Api::<AccessPolicy>::all(suite.admin.clone())
+        .patch(&ground.policy, &PatchParams::default(), &edit)
+        .await?;
+    let approval = place.approve("bob", &grant).await?;
+    let nothing_made = || {
+        let made = ground.journal.pieces(&asked.uid);
+        if made.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("made by an approval of bob, who is not asked: {made:?}"))
+        }
+    };
+    let path = format!("/accesspolicies/{}", ground.policy);
+    eventually("the policy itself is read", SOON, async || {
+        nothing_made()?;
+        asked_for(&path)
+    })
+    .await?;
+    proxy.clear_hook();
+    let verdict = place.verdict(&approval).await?;
+    ensure!(verdict.status == "False", "{verdict:?}");
+    nothing_made().map_err(|made| anyhow!(made))?;
+    ground.delete(&asked).await?;
+    ground.nothing_left_anywhere().await?;
+    operator.kill9().await
 }
