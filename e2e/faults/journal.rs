@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use curfew::api::{AccessGrant, ArtifactKind, GRANT_UID_LABEL, conditions};
+use curfew::api::{AccessGrant, ArtifactKind, GRANT_UID_LABEL, REVOKE_FINALIZER, conditions};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -42,6 +42,8 @@ pub struct Version {
     pub expires_at: Option<Timestamp>,
     /// What it records as made or to be made.
     pub recorded: BTreeSet<(ArtifactKind, String)>,
+    /// Whether our finalizer keeps it.
+    pub kept: bool,
 }
 
 /// A grant and its versions.
@@ -53,6 +55,8 @@ pub struct Tale {
     pub versions: Vec<Version>,
     /// Whether it was deleted.
     pub gone: bool,
+    /// The revision that removed it, unless that was missed.
+    pub removed: Option<u64>,
 }
 
 impl Tale {
@@ -204,6 +208,7 @@ impl State {
             Event::Delete(grant) => {
                 if let Some(tale) = self.grants.get_mut(&grant.uid().unwrap_or_default()) {
                     tale.gone = true;
+                    tale.removed = Some(revision(grant));
                 }
             }
         }
@@ -301,6 +306,10 @@ fn version(grant: &AccessGrant) -> Version {
             .into_iter()
             .map(|record| (record.kind, record.name))
             .collect(),
+        kept: grant
+            .finalizers()
+            .iter()
+            .any(|finalizer| finalizer == REVOKE_FINALIZER),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The invariants of design section 10, judged from the journal when a grant is over.
+//! The claims of CONTRIBUTING.md, judged from the journal when a grant is over.
 
 use std::collections::BTreeSet;
 
@@ -33,6 +33,7 @@ impl Verdict<'_> {
         self.gone_in_time(&pieces, &mut wrong);
         says_active_only_with_access(&tale, &pieces, &mut wrong);
         self.says_ended_only_without_access(&tale, &pieces, &mut wrong);
+        kept_while_access_is_beyond_it(&tale, &pieces, &mut wrong);
         ended_stays_ended(&tale, &mut wrong);
         ensure!(wrong.is_empty(), "{}\n{tale:#?}\n{pieces:#?}", wrong.join("\n"));
         Ok(())
@@ -140,6 +141,32 @@ fn says_active_only_with_access(tale: &Tale, pieces: &[Piece], wrong: &mut Vec<S
     };
     if !pieces.iter().any(|piece| stands(&piece)) {
         wrong.push("it was said to be active while no binding stood".to_owned());
+    }
+}
+
+/// S5: while something stands that gives access and that the grant cannot own, our finalizer keeps the grant.
+fn kept_while_access_is_beyond_it(tale: &Tale, pieces: &[Piece], wrong: &mut Vec<String>) {
+    let home = tale.called.split('/').next().unwrap_or_default();
+    let kept = tale.versions.iter().find(|version| version.kept);
+    let let_go = tale
+        .versions
+        .iter()
+        .find(|version| !version.kept && kept.is_some_and(|kept| kept.revision < version.revision))
+        .map(|version| version.revision)
+        .or(tale.removed);
+    let beyond = |piece: &&Piece| piece.kind != ArtifactKind::Job && piece.namespace != home;
+    for piece in pieces.iter().filter(beyond) {
+        if piece
+            .made
+            .is_some_and(|made| kept.is_none_or(|kept| kept.revision > made))
+        {
+            wrong.push(format!("{} was made before its grant was kept", called(piece)));
+        }
+        if let (Some(removed), Some(let_go)) = (piece.removed, let_go)
+            && removed > let_go
+        {
+            wrong.push(format!("{} stood when its grant was let go", called(piece)));
+        }
     }
 }
 
