@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::ground::{Asked, Ground};
 use super::lags::{Lags, until};
-use super::verdict::{PROMISE, Verdict};
+use super::verdict::PROMISE;
 use crate::harness::{Operator, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
@@ -120,12 +120,7 @@ async fn are_recorded(
             .told(asked, "it is recorded as over", |tale| tale.state() == "Expired")
             .await?;
         ground.nothing_left(asked).await?;
-        Verdict {
-            uid: &asked.uid,
-            gone_by: gone_by(asked),
-            late_writes: false,
-        }
-        .check(&ground.journal)?;
+        ground.judge(asked, gone_by(asked))?;
     }
     ground.nothing_left_anywhere().await?;
     operator.kill9().await

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::ground::{Asked, Ground};
-use super::verdict::{PROMISE, Verdict};
+use super::verdict::PROMISE;
 use crate::harness::{Operator, OperatorOptions, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
@@ -155,12 +155,7 @@ async fn all_are_decided_and_end(
         let due = tale.expires_at().unwrap_or(since);
         ground.nothing_left(asked).await?;
         let gone_by = due.max(since) + PROMISE;
-        Verdict {
-            uid: &asked.uid,
-            gone_by,
-            late_writes: false,
-        }
-        .check(&ground.journal)?;
+        ground.judge(asked, gone_by)?;
     }
     ground.nothing_left_anywhere().await
 }

@@ -15,6 +15,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::journal::{Journal, Piece, Tale};
+use super::verdict::Verdict;
 use crate::decisions::team;
 use crate::harness::{Operator, OperatorOptions, Proxy, eventually};
 use crate::suite::{Place, SOON, Suite, merge};
@@ -181,6 +182,25 @@ impl<'a> Ground<'a> {
     pub async fn is_active(&self, asked: &Asked) -> anyhow::Result<Tale> {
         self.told(asked, "its access comes into force", Tale::was_active)
             .await
+    }
+
+    /// Waits until a grant has ended because its time was over, and nothing of it is left.
+    pub async fn expired(&self, asked: &Asked) -> anyhow::Result<Tale> {
+        let tale = self
+            .told(asked, "it expires", |tale| tale.state() == "Expired")
+            .await?;
+        self.nothing_left(asked).await?;
+        Ok(tale)
+    }
+
+    /// Judges a grant that is over, whose access had to be gone by then.
+    pub fn judge(&self, asked: &Asked, gone_by: Timestamp) -> anyhow::Result<()> {
+        Verdict {
+            uid: &asked.uid,
+            gone_by,
+            late_writes: false,
+        }
+        .check(&self.journal)
     }
 
     /// Waits until nothing that was made for a grant is left.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::ground::{Asked, Ground};
 use super::journal::Tale;
-use super::verdict::{PROMISE, Verdict};
+use super::verdict::PROMISE;
 use crate::harness::{Exchange, Fault, Operator, OperatorOptions, eventually, in_repository};
 use crate::suite::{SOON, Suite, condition};
 use crate::tests;
@@ -233,17 +233,9 @@ async fn without_guards(ground: &Ground<'_>, operator: &Operator) -> anyhow::Res
         }
     })
     .await?;
-    let tale = ground
-        .told(&ends, "it expires", |tale| tale.state() == "Expired")
-        .await?;
+    let tale = ground.expired(&ends).await?;
     ensure!(tale.was_active(), "{tale:#?}");
-    ground.nothing_left(&ends).await?;
-    Verdict {
-        uid: &ends.uid,
-        gone_by: due + PROMISE,
-        late_writes: false,
-    }
-    .check(&ground.journal)?;
+    ground.judge(&ends, due + PROMISE)?;
     for asked in [&first, &second] {
         let made = ground.journal.pieces(&asked.uid);
         ensure!(made.is_empty(), "made without guards: {made:?}");

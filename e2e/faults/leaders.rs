@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::ground::{Asked, Ground};
 use super::journal::Tale;
-use super::verdict::{PROMISE, Verdict};
+use super::verdict::PROMISE;
 use crate::harness::{Exchange, Fault, Operator, OperatorOptions, Proxy, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
@@ -153,17 +153,9 @@ async fn is_told(suite: &Suite, asked: &Asked, reason: &str) -> anyhow::Result<(
 
 /// How long after its end the access of a grant was gone.
 async fn lag(ground: &Ground<'_>, asked: &Asked) -> anyhow::Result<SignedDuration> {
-    let tale = ground
-        .told(asked, "it expires", |tale| tale.state() == "Expired")
-        .await?;
-    ground.nothing_left(asked).await?;
+    let tale = ground.expired(asked).await?;
     let due = tale.expires_at().context("no end")?;
-    Verdict {
-        uid: &asked.uid,
-        gone_by: due + PROMISE,
-        late_writes: false,
-    }
-    .check(&ground.journal)?;
+    ground.judge(asked, due + PROMISE)?;
     let pieces = ground.journal.pieces(&asked.uid);
     let bindings = pieces
         .iter()

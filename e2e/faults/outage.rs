@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::ground::{Asked, Ground};
 use super::lags::{Lags, until};
-use super::verdict::{PROMISE, Verdict};
+use super::verdict::PROMISE;
 use crate::harness::{Exchange, Fault, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
@@ -35,18 +35,10 @@ const BACK: SignedDuration = SignedDuration::from_secs(5);
 /// Every one must be over as its time came, and everything gone by then.
 async fn all_expire(ground: &Ground<'_>, asked: &[Asked], gone_by: Option<Timestamp>) -> anyhow::Result<()> {
     for asked in asked {
-        let tale = ground
-            .told(asked, "it expires", |tale| tale.state() == "Expired")
-            .await?;
-        ground.nothing_left(asked).await?;
+        let tale = ground.expired(asked).await?;
         let due = tale.expires_at().context("no end")? + PROMISE;
         let gone_by = gone_by.map_or(due, |at| at.max(due));
-        Verdict {
-            uid: &asked.uid,
-            gone_by,
-            late_writes: false,
-        }
-        .check(&ground.journal)?;
+        ground.judge(asked, gone_by)?;
     }
     ground.nothing_left_anywhere().await
 }
@@ -191,12 +183,7 @@ async fn a_storm_of_503_in_a_burst_loses_no_request(suite: &Suite) -> anyhow::Re
         );
         ground.nothing_left(asked).await?;
         let gone_by = tale.expires_at().unwrap_or(over).max(over) + PROMISE;
-        Verdict {
-            uid: &asked.uid,
-            gone_by,
-            late_writes: false,
-        }
-        .check(&ground.journal)?;
+        ground.judge(asked, gone_by)?;
     }
     let refused = refused.load(Ordering::Relaxed);
     ensure!(refused > GRANTS, "the storm met only {refused} requests");

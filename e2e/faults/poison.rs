@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::ground::{Asked, Ground};
 use super::lags::Lags;
-use super::verdict::{PROMISE, Verdict};
+use super::verdict::PROMISE;
 use crate::harness::{Operator, eventually};
 use crate::suite::{SOON, Suite, merge};
 use crate::tests;
@@ -298,16 +298,8 @@ async fn others_live(ground: &Ground<'_>, operator: &Operator) -> anyhow::Result
     }
     let granted = Timestamp::now().duration_since(asked_at);
     for asked in &asked {
-        let tale = ground
-            .told(asked, "it expires", |tale| tale.state() == "Expired")
-            .await?;
-        ground.nothing_left(asked).await?;
-        Verdict {
-            uid: &asked.uid,
-            gone_by: tale.expires_at().context("no end")? + ON_TIME,
-            late_writes: false,
-        }
-        .check(&ground.journal)?;
+        let tale = ground.expired(asked).await?;
+        ground.judge(asked, tale.expires_at().context("no end")? + ON_TIME)?;
     }
     ensure!(operator.is_running(), "it has ended:\n{}", operator.log());
     let (code, text) = operator.ready().await?;

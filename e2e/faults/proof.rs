@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::ground::{Asked, Ground};
 use super::kill::identity;
-use super::verdict::{PROMISE, Verdict};
+use super::verdict::PROMISE;
 use crate::harness::{Fault, Proxy, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
@@ -80,12 +80,7 @@ async fn lied_to(ground: &Ground<'_>, proxy: &Proxy) -> anyhow::Result<()> {
             .told(asked, "it is over", |tale| tale.gone || tale.state() == "Expired")
             .await?;
         ground.nothing_left(asked).await?;
-        let verdict = Verdict {
-            uid: &asked.uid,
-            gone_by,
-            late_writes: false,
-        };
-        verdict.check(&ground.journal)?;
+        ground.judge(asked, gone_by)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::changes::{Changes, WATCHED, collection};
 use super::ground::{Asked, Ground};
-use super::verdict::{PROMISE, Verdict};
+use super::verdict::PROMISE;
 use crate::harness::{Exchange, Fault, Proxy, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
@@ -116,12 +116,7 @@ async fn every_change(suite: &Suite, then: Then) -> anyhow::Result<()> {
         all_of("every watch is opened again", async || watches(&proxy)).await?;
     }
     for asked in changes.grants() {
-        Verdict {
-            uid: &asked.uid,
-            gone_by: open + NOTICED,
-            late_writes: false,
-        }
-        .check(&ground.journal)?;
+        ground.judge(asked, open + NOTICED)?;
     }
     ground.delete(&new).await?;
     ground.nothing_left_anywhere().await?;
@@ -150,16 +145,8 @@ async fn watches_that_have_fallen_silent_delay_no_end(suite: &Suite) -> anyhow::
     }
     proxy.mute_watches();
     for asked in &asked {
-        let tale = ground
-            .told(asked, "it expires", |tale| tale.state() == "Expired")
-            .await?;
-        ground.nothing_left(asked).await?;
-        Verdict {
-            uid: &asked.uid,
-            gone_by: tale.expires_at().context("no end")? + PROMISE,
-            late_writes: false,
-        }
-        .check(&ground.journal)?;
+        let tale = ground.expired(asked).await?;
+        ground.judge(asked, tale.expires_at().context("no end")? + PROMISE)?;
     }
     println!("watches silent: {GRANTS} ends on time");
     ground.nothing_left_anywhere().await?;
@@ -339,24 +326,14 @@ async fn a_list_from_when_the_grant_was_active_does_not_bring_it_back(suite: &Su
         "{} things were made for a grant that was over",
         again - made
     );
-    Verdict {
-        uid: &asked.uid,
-        gone_by: over,
-        late_writes: false,
-    }
-    .check(&ground.journal)
+    ground.judge(&asked, over)
 }
 
 /// Ends a live grant and judges it.
 async fn end(ground: &Ground<'_>, asked: &Asked) -> anyhow::Result<()> {
     let deleted = ground.delete(asked).await.context("cannot delete it")?;
     ground.nothing_left(asked).await?;
-    Verdict {
-        uid: &asked.uid,
-        gone_by: deleted + PROMISE,
-        late_writes: false,
-    }
-    .check(&ground.journal)
+    ground.judge(asked, deleted + PROMISE)
 }
 
 fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
