@@ -1,6 +1,8 @@
 //! Two operators at once: one leads, and the other ends what is past its end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -25,7 +27,8 @@ tests![
     access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_15_seconds,
     a_leader_that_is_told_to_stop_hands_over_within_a_second,
     leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_nothing_late,
-    a_leader_that_was_suspended_and_wakes_up_beside_another_does_no_harm;
+    a_leader_that_was_suspended_and_wakes_up_beside_another_does_no_harm,
+    access_that_cannot_be_ended_yet_delays_the_end_of_no_other;
     thorough:
     leadership_that_is_stolen_every_second_under_a_flood_of_500_requests_grants_nothing_twice,
 ];
@@ -509,4 +512,56 @@ async fn steal(lead: &Leadership, most: usize, thefts: &mut usize) -> anyhow::Re
         *thefts += 1;
     }
     std::future::pending().await
+}
+
+/// L3: what ends the access of others, of one fewer than there are slots for that (16), gets no answer. By a follower, which has
+/// no second lane that would make good for the first, and without fuses, which would.
+async fn access_that_cannot_be_ended_yet_delays_the_end_of_no_other(suite: &Suite) -> anyhow::Result<()> {
+    const OTHERS: usize = 15;
+    const SLOW: Duration = Duration::from_secs(9);
+    let ground = Ground::prepare(suite, 2, json!({"fuse": "None"})).await?;
+    let lead = Leadership::vacant(suite).await?;
+    let (mine, theirs) = (ground.namespace(0)?, ground.namespace(1)?);
+    let (muted, slow) = (ground.proxy()?, ground.proxy()?);
+    let leader = replica(&ground, "first", Some(&muted)).await?;
+    lead.is_of("first").await?;
+    let follower = replica(&ground, "second", Some(&slow)).await?;
+    let end = Timestamp::now() + SignedDuration::from_secs(12);
+    let until_then = |end: Timestamp| json!({"duration": "1h", "notAfter": end.to_string()});
+    let others = try_join_all((0..OTHERS).map(|_| ground.ask(theirs, until_then(end)))).await?;
+    let last = ground
+        .ask(mine, until_then(end + SignedDuration::from_secs(1)))
+        .await?;
+    are_active(&ground, &others).await?;
+    are_active(&ground, std::slice::from_ref(&last)).await?;
+    let silent = [mute(mine), mute(theirs)];
+    muted.set_hook(move |exchange| {
+        let mut faults = silent.iter().map(|mute| mute(exchange));
+        let fault = faults.find(|fault| !matches!(fault, Fault::Pass));
+        fault.unwrap_or(Fault::Pass)
+    });
+    let stuck = Arc::new(AtomicUsize::new(0));
+    let (counted, bindings) = (Arc::clone(&stuck), format!("/namespaces/{theirs}/rolebindings/"));
+    slow.set_hook(move |exchange| {
+        if exchange.method == "DELETE" && exchange.path.contains(&bindings) {
+            counted.fetch_add(1, Ordering::Relaxed);
+            return Fault::Stall(SLOW);
+        }
+        Fault::Pass
+    });
+    ensure!(Timestamp::now() < end, "it took too long to give the access");
+    let late = lag(&ground, &last).await?;
+    let stuck = stuck.load(Ordering::Relaxed);
+    ensure!(stuck == OTHERS, "{stuck} deletions of {OTHERS} were stuck");
+    println!("{stuck} deletions of others stuck for {SLOW:?} each: gone {late:#} after its time");
+    muted.clear_hook();
+    slow.clear_hook();
+    for asked in &others {
+        ground
+            .told(asked, "it expires", |tale| tale.state() == "Expired")
+            .await?;
+    }
+    ground.nothing_left_anywhere().await?;
+    leader.kill9().await?;
+    follower.kill9().await
 }

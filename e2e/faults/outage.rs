@@ -22,6 +22,8 @@ tests![
     access_whose_time_has_not_come_outlasts_an_api_server_that_starts_again,
     a_storm_of_503_in_a_burst_loses_no_request,
     slow_bookkeeping_of_others_delays_no_end,
+    stuck_records_of_others_that_are_over_delay_no_end,
+    slow_bookkeeping_of_its_own_delays_no_end,
 ];
 
 /// The share of pairs that may be gone in the wrong order where the oldest end is to come first: 16 requests are under way
@@ -192,17 +194,18 @@ async fn a_storm_of_503_in_a_burst_loses_no_request(suite: &Suite) -> anyhow::Re
     operator.kill9().await
 }
 
-/// L3: the bookkeeping of 40 others is stuck, more than there are slots for it.
+/// L3: the bookkeeping of 40 others is stuck, more than there are slots for it. Without fuses, which would make good for
+/// an operator that is a second late.
 async fn slow_bookkeeping_of_others_delays_no_end(suite: &Suite) -> anyhow::Result<()> {
     const OTHERS: usize = 40;
     const SLOW: Duration = Duration::from_secs(3);
-    let ground = Ground::prepare(suite, 2, json!({})).await?;
+    let ground = Ground::prepare(suite, 2, json!({"fuse": "None"})).await?;
     let proxy = ground.proxy()?;
     let operator = ground.operator(Some(&proxy)).await?;
     let (mine, theirs) = (ground.namespace(0)?, ground.namespace(1)?);
     let first = ground.ask(mine, json!({"duration": "8s"})).await?;
     let due = ground.is_active(&first).await?.expires_at().context("no end")?;
-    let slow = slow_status_writes(theirs);
+    let slow = slow_status_writes(theirs, SLOW);
     let stuck = Arc::clone(&slow.1);
     proxy.set_hook(move |exchange| slow.0(exchange));
     // Their write-aheads, their records of being active and of having ended: stuck before, at and after the deadline.
@@ -234,16 +237,87 @@ async fn slow_bookkeeping_of_others_delays_no_end(suite: &Suite) -> anyhow::Resu
     Ok(())
 }
 
+/// L3: the access of 40 others is over, and nothing answers when that is to be recorded: all slots for bookkeeping are
+/// taken, and as many wait for one, for longer than the promise.
+async fn stuck_records_of_others_that_are_over_delay_no_end(suite: &Suite) -> anyhow::Result<()> {
+    const OTHERS: usize = 40;
+    const SLOW: Duration = Duration::from_secs(9);
+    let ground = Ground::prepare(suite, 2, json!({"fuse": "None"})).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let (mine, theirs) = (ground.namespace(0)?, ground.namespace(1)?);
+    let end = Timestamp::now() + SignedDuration::from_secs(15);
+    let until_then = |end: Timestamp| json!({"duration": "1h", "notAfter": end.to_string()});
+    let others = try_join_all((0..OTHERS).map(|_| ground.ask(theirs, until_then(end)))).await?;
+    let due = end + SignedDuration::from_secs(1);
+    let last = ground.ask(mine, until_then(due)).await?;
+    for asked in others.iter().chain([&last]) {
+        ground.is_active(asked).await?;
+    }
+    let slow = slow_status_writes(theirs, SLOW);
+    let stuck = Arc::clone(&slow.1);
+    proxy.set_hook(move |exchange| slow.0(exchange));
+    ensure!(Timestamp::now() < end, "it took too long to give the access");
+    until(due).await;
+    let stuck_by_then = stuck.load(Ordering::Relaxed);
+    all_expire(&ground, std::slice::from_ref(&last), None).await?;
+    let late = Lags::of(&ground, std::slice::from_ref(&last))?;
+    println!("{stuck_by_then} records of others that were over stuck for {SLOW:?} each: gone {late}");
+    ensure!(stuck_by_then > 0, "nothing was stuck by the end");
+    proxy.clear_hook();
+    for asked in &others {
+        ground
+            .told(asked, "it expires", |tale| tale.state() == "Expired")
+            .await?;
+    }
+    ground.nothing_left_anywhere().await?;
+    operator.kill9().await
+}
+
+/// S2: the record that the access is in force has no answer when its time is over.
+async fn slow_bookkeeping_of_its_own_delays_no_end(suite: &Suite) -> anyhow::Result<()> {
+    const SLOW: Duration = Duration::from_secs(9);
+    let ground = Ground::prepare(suite, 1, json!({"fuse": "None"})).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let namespace = ground.namespace(0)?;
+    let (grants, bindings) = (
+        format!("/namespaces/{namespace}/accessgrants/"),
+        format!("/namespaces/{namespace}/rolebindings"),
+    );
+    let (given, stuck) = (AtomicBool::new(false), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&stuck);
+    proxy.set_hook(move |exchange| {
+        // Forgeries of bindings are tried before.
+        if exchange.method == "POST" && exchange.path.ends_with(&bindings) && !exchange.is_dry_run() {
+            given.store(true, Ordering::Relaxed);
+        }
+        // The first write after the binding; what ends the access is written without delay.
+        if given.load(Ordering::Relaxed)
+            && exchange.method == "PUT"
+            && exchange.path.contains(&grants)
+            && counted.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            return Fault::Stall(SLOW);
+        }
+        Fault::Pass
+    });
+    let asked = ground.ask(namespace, json!({"duration": "3s"})).await?;
+    all_expire(&ground, std::slice::from_ref(&asked), None).await?;
+    ensure!(stuck.load(Ordering::Relaxed) >= 2, "nothing was stuck");
+    operator.kill9().await
+}
+
 type Slow = (Box<dyn Fn(&Exchange) -> Fault + Send + Sync>, Arc<AtomicUsize>);
 
-fn slow_status_writes(namespace: &str) -> Slow {
+fn slow_status_writes(namespace: &str, slow: Duration) -> Slow {
     let grants = format!("/namespaces/{namespace}/accessgrants/");
     let stuck = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&stuck);
     let hook = move |exchange: &Exchange| {
         if exchange.write_index.is_some() && exchange.path.contains(&grants) {
             counted.fetch_add(1, Ordering::Relaxed);
-            return Fault::Stall(Duration::from_secs(3));
+            return Fault::Stall(slow);
         }
         Fault::Pass
     };
