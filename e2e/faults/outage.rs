@@ -24,6 +24,7 @@ tests![
     slow_bookkeeping_of_others_delays_no_end,
     stuck_records_of_others_that_are_over_delay_no_end,
     slow_bookkeeping_of_its_own_delays_no_end,
+    access_whose_end_comes_while_it_is_being_recorded_is_not_made_any_more,
 ];
 
 /// The share of pairs that may be gone in the wrong order where the oldest end is to come first: 16 requests are under way
@@ -305,6 +306,52 @@ async fn slow_bookkeeping_of_its_own_delays_no_end(suite: &Suite) -> anyhow::Res
     let asked = ground.ask(namespace, json!({"duration": "3s"})).await?;
     all_expire(&ground, std::slice::from_ref(&asked), None).await?;
     ensure!(stuck.load(Ordering::Relaxed) >= 2, "nothing was stuck");
+    operator.kill9().await
+}
+
+/// S2: the write-ahead has its answer when the time of the access is over. What is made after it would be in force until
+/// somebody removes it.
+async fn access_whose_end_comes_while_it_is_being_recorded_is_not_made_any_more(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    const SLOW: Duration = Duration::from_secs(6);
+    let ground = Ground::prepare(suite, 1, json!({})).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let namespace = ground.namespace(0)?;
+    let grants = format!("/namespaces/{namespace}/accessgrants/");
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&writes);
+    proxy.set_hook(move |exchange| {
+        let recorded = exchange.method == "PUT" && exchange.path.contains(&grants);
+        if recorded && counted.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Fault::Stall(SLOW);
+        }
+        Fault::Pass
+    });
+    let asked = ground.ask(namespace, json!({"duration": "2s"})).await?;
+    let over = ground
+        .told(&asked, "it expires", |tale| tale.state() == "Expired")
+        .await?;
+    let end = over.expires_at().context("no end")?;
+    let recorded = over
+        .versions
+        .iter()
+        .filter(|version| !version.recorded.is_empty());
+    ensure!(
+        recorded.count() == 2,
+        "not recorded, or more than that: {over:#?}"
+    );
+    let ended_at = over.versions.iter().find_map(|version| version.ended_at);
+    let late = ended_at.context("no end")?.duration_since(end);
+    ensure!(
+        late > PROMISE,
+        "nothing was slow: it ended {late:#} after its time"
+    );
+    let pieces = ground.journal.pieces(&asked.uid).into_iter();
+    let made: Vec<_> = pieces.filter(|piece| piece.kind != ArtifactKind::Job).collect();
+    ensure!(made.is_empty(), "made after its end, {end}: {made:#?}");
+    ground.nothing_left_anywhere().await?;
     operator.kill9().await
 }
 

@@ -302,6 +302,12 @@ impl<'a> Application<'a> {
     }
 
     async fn create(&self, artifact: &Artifact) -> Result<(Done, Outcome), Error> {
+        if artifact.is_overdue(self.edges.clock.now()) {
+            return Err(Error::Overdue {
+                kind: artifact.kind(),
+                name: artifact.name.clone(),
+            });
+        }
         let (client, namespace) = (self.edges.client.clone(), artifact.namespace.as_str());
         let fuse_uid = self
             .uids

@@ -56,6 +56,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// It was to be made, and by now it has to be gone.
+    #[error("{} {name} is not made any more: its end has come", kind_name(*.kind))]
+    Overdue {
+        /// Its kind.
+        kind: ArtifactKind,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Error {
@@ -79,6 +87,7 @@ impl Error {
                 _ => Class::Transient,
             },
             Self::NotOurs { .. } => Class::Denied,
+            Self::Overdue { .. } => Class::Conflict,
             Self::Unanswered { .. }
             | Self::TimedOut { .. }
             | Self::NoServerTime
@@ -95,6 +104,7 @@ impl Error {
             Self::NoEntropy(_) => "NoEntropy",
             Self::NoServerTime => "NoServerTime",
             Self::StillThere { .. } => "StillThere",
+            Self::Overdue { .. } => "Overdue",
             Self::Unanswered { .. } => "Unanswered",
             Self::Answered { .. } => match self.class() {
                 Class::Conflict => "Conflict",

@@ -120,6 +120,12 @@ pub enum Body {
 }
 
 impl Artifact {
+    /// Whether it must be gone by now. It is looked at again right before the request that makes it: what goes before that
+    /// may have taken long, as a write-ahead on a slow API server does.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.not_after <= now
+    }
+
     /// Its kind.
     pub fn kind(&self) -> ArtifactKind {
         match self.body {
