@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use curfew::api::{AccessGrant, AccessPolicy, ArtifactKind, Enforcer};
+use curfew::api::{AccessGrant, AccessPolicy, Enforcer};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceQuota};
@@ -28,7 +28,6 @@ tests![
     where_a_tool_suspends_jobs_a_required_fuse_never_gives_access_and_a_preferred_one_says_so,
     without_fuses_access_is_held_by_its_grant_and_ends_on_time,
     without_fuses_nobody_acts_as_somebody_else,
-    a_fuse_suspended_behind_the_guards_back_is_an_alarm,
     the_pod_that_a_fuse_never_runs_keeps_to_the_restricted_standard,
 ];
 
@@ -429,7 +428,6 @@ async fn install_a_webhook_that_is_down(
 async fn where_a_tool_suspends_jobs_a_required_fuse_never_gives_access_and_a_preferred_one_says_so(
     suite: &Suite,
 ) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let place = suite.namespace().await?;
     let Some(tool) = Suspender::install(&place).await? else {
         return Ok(());
@@ -504,40 +502,6 @@ async fn without_fuses_nobody_acts_as_somebody_else(suite: &Suite) -> anyhow::Re
         "the schema lets it through: {words}"
     );
     Ok(())
-}
-
-/// Only with the guard of fuses away can somebody suspend one; the Job controller takes its start back then.
-async fn a_fuse_suspended_behind_the_guards_back_is_an_alarm(suite: &Suite) -> anyhow::Result<()> {
-    let place = suite.namespace().await?;
-    let policy = place.policy(json!({})).await?.name_any();
-    let grant = place.active("alice", &policy, json!({"duration": "5m"})).await?;
-    let name = grant.name_any();
-    says(&place, &name, ("True", "FuseLit"), SOON).await?;
-    let jobs = Api::<Job>::namespaced(suite.admin.clone(), &place.name);
-    let fuse = fuse(&place).await?.name_any();
-    let suspend = Patch::Merge(json!({"spec": {"suspend": true}}));
-    let params = PatchParams::default();
-    suite
-        .unguarded("curfew-fuse", jobs.patch(&fuse, &params, &suspend))
-        .await?;
-    let alarmed = says(&place, &name, ("False", "FuseSuspended"), SOON).await?;
-    let status = alarmed.status.clone().unwrap_or_default();
-    ensure!(
-        !status.enforced_by.contains("Fuse") && status.enforced_by.starts_with("Controller"),
-        "{}",
-        status.enforced_by
-    );
-    ensure!(told(&place, &grant, "FuseSuspended").await? == 1, "not told once");
-    ensure!(
-        status
-            .artifacts
-            .iter()
-            .any(|record| record.kind == ArtifactKind::Job && record.uid.is_some()),
-        "{:?}",
-        status.artifacts
-    );
-    place.grants().delete(&name, &DeleteParams::default()).await?;
-    place.nothing_left().await
 }
 
 /// It is never run, but there are tools that judge it as they judge pods.

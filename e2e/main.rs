@@ -44,6 +44,7 @@ mod times;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         .map(|test| trial(test, &suite, &runtime))
         .collect();
     let mut failed = libtest_mimic::run(&together, trials).has_failed();
+    suite.one_by_one.store(true, Ordering::Relaxed);
     let one_by_one = Arguments {
         test_threads: Some(1),
         ..arguments

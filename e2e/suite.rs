@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use curfew::api::{
     AccessGrant, AccessGrantSpec, AccessPolicy, AccessPolicySpec, GRANT_UID_LABEL, conditions,
 };
@@ -20,7 +20,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
-use tokio::sync::RwLock;
 
 use crate::guards;
 use crate::harness::{Operator, OperatorOptions, Plane, eventually, fills_in_requesters, install};
@@ -74,8 +73,8 @@ pub struct Suite {
     pub binary: PathBuf,
     /// Talks to the API server as its administrator.
     pub admin: Client,
-    /// Read by whoever tests guards, written by whoever takes one away.
-    pub guards: RwLock<()>,
+    /// Whether tests run one by one: nobody else is disturbed then.
+    pub one_by_one: AtomicBool,
     /// Whether the API server fills in who asks; otherwise whoever asks states it.
     pub fills_in: bool,
     names: AtomicUsize,
@@ -126,7 +125,7 @@ impl Suite {
             operator,
             binary,
             admin,
-            guards: RwLock::new(()),
+            one_by_one: AtomicBool::new(false),
             fills_in,
             names: AtomicUsize::new(0),
         };
@@ -170,13 +169,17 @@ impl Suite {
         .await
     }
 
-    /// Does what a guard refuses, while it is away: what the operator makes of that is a second line of defence.
+    /// Does what a guard refuses, while it is away: what the operator makes of that is a second line of defence. Nothing is
+    /// given anywhere meanwhile, and whoever asks is refused.
     pub async fn unguarded<T>(
         &self,
         guard: &str,
         deed: impl Future<Output = kube::Result<T>>,
     ) -> anyhow::Result<T> {
-        let _alone = self.guards.write().await;
+        ensure!(
+            self.one_by_one.load(Ordering::Relaxed),
+            "{guard} is taken away while other tests run: this test has to run alone"
+        );
         let away = guards::installed()?
             .into_iter()
             .find(|candidate| candidate.kind == GuardKind::ValidatingBinding && candidate.name == guard)

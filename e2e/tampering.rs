@@ -2,7 +2,7 @@
 //! of defence. While a guard is away nothing is given, anywhere, so these run one by one.
 
 use anyhow::{Context as _, ensure};
-use curfew::api::RevocationCause;
+use curfew::api::{ArtifactKind, RevocationCause};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::act_as::{Identity, gone, nothing_left};
 use crate::changes::{long, revoked};
+use crate::fuse::{fuse, says, told};
 use crate::harness::eventually;
 use crate::suite::{SOON, Suite};
 use crate::tests;
@@ -19,6 +20,7 @@ tests![
     a_binding_given_to_somebody_else_ends_the_access,
     a_role_of_ours_that_was_widened_ends_the_access,
     a_binding_held_back_by_a_finalizer_gives_nothing,
+    a_fuse_suspended_behind_the_guards_back_is_an_alarm,
     a_fuse_and_a_role_held_back_by_finalizers_go_all_the_same,
     what_carries_our_label_and_nobody_recorded_is_removed,
     a_grant_whose_finalizer_somebody_took_off_leaves_nothing,
@@ -152,6 +154,40 @@ async fn a_grant_whose_finalizer_somebody_took_off_leaves_nothing(suite: &Suite)
     nothing_left(suite, &grant).await?;
     ensure!(!identity.acts("alice").await?, "alice still acts");
     Ok(())
+}
+
+/// Only with the guard of fuses away can somebody suspend one; the Job controller takes its start back then.
+async fn a_fuse_suspended_behind_the_guards_back_is_an_alarm(suite: &Suite) -> anyhow::Result<()> {
+    let place = suite.namespace().await?;
+    let policy = place.policy(json!({})).await?.name_any();
+    let grant = place.active("alice", &policy, json!({"duration": "5m"})).await?;
+    let name = grant.name_any();
+    says(&place, &name, ("True", "FuseLit"), SOON).await?;
+    let jobs = Api::<Job>::namespaced(suite.admin.clone(), &place.name);
+    let fuse = fuse(&place).await?.name_any();
+    let suspend = Patch::Merge(json!({"spec": {"suspend": true}}));
+    let params = PatchParams::default();
+    suite
+        .unguarded("curfew-fuse", jobs.patch(&fuse, &params, &suspend))
+        .await?;
+    let alarmed = says(&place, &name, ("False", "FuseSuspended"), SOON).await?;
+    let status = alarmed.status.clone().unwrap_or_default();
+    ensure!(
+        !status.enforced_by.contains("Fuse") && status.enforced_by.starts_with("Controller"),
+        "{}",
+        status.enforced_by
+    );
+    ensure!(told(&place, &grant, "FuseSuspended").await? == 1, "not told once");
+    ensure!(
+        status
+            .artifacts
+            .iter()
+            .any(|record| record.kind == ArtifactKind::Job && record.uid.is_some()),
+        "{:?}",
+        status.artifacts
+    );
+    place.grants().delete(&name, &DeleteParams::default()).await?;
+    place.nothing_left().await
 }
 
 async fn a_fuse_and_a_role_held_back_by_finalizers_go_all_the_same(suite: &Suite) -> anyhow::Result<()> {

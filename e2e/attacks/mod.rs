@@ -62,7 +62,6 @@ mod refused {
         family: &'static str,
         attacks: fn(&Ground<'_>) -> Vec<Attack>,
     ) -> anyhow::Result<()> {
-        let _whole = suite.guards.read().await;
         let ground = Ground::prepare(suite).await?;
         try_all(&Callers::new(suite), family, &attacks(&ground)).await?;
         ground.done().await
@@ -77,7 +76,6 @@ mod refused {
     }
 
     async fn nobody_decides_what_others_have_to(suite: &Suite) -> anyhow::Result<()> {
-        let _whole = suite.guards.read().await;
         let deciding = Deciding::prepare(suite).await?;
         try_all(&Callers::new(suite), "decision", &deciding.attacks()).await?;
         deciding.done().await
@@ -100,7 +98,6 @@ mod refused {
     }
 
     async fn whoever_is_elevated_makes_no_souvenir(suite: &Suite) -> anyhow::Result<()> {
-        let _whole = suite.guards.read().await;
         let elevated = Elevated::prepare(suite).await?;
         try_all(&Callers::new(suite), "souvenirs", &elevated.attacks()).await?;
         elevated.nobody_else_is_kept().await?;
@@ -108,14 +105,12 @@ mod refused {
     }
 
     async fn authors_hold_what_they_hand_out(suite: &Suite) -> anyhow::Result<()> {
-        let _whole = suite.guards.read().await;
         let authors = Authors::prepare(suite).await?;
         try_all(&Callers::new(suite), "authors", &authors.attacks()).await?;
         authors.done(suite).await
     }
 
     async fn nothing_lives_beside_the_identities(suite: &Suite) -> anyhow::Result<()> {
-        let _whole = suite.guards.read().await;
         try_all(&Callers::new(suite), "identities", &identities::attacks()).await
     }
 }

@@ -180,7 +180,6 @@ fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
 }
 
 async fn people_and_tools_work_on_what_is_theirs(suite: &Suite) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let ground = Ground::prepare(suite).await?;
     let callers = Callers::new(suite);
     let deeds = deeds(&ground);
@@ -338,7 +337,6 @@ fn decided(ground: &Ground<'_>) -> Vec<Attack> {
 }
 
 async fn what_is_meant_to_pass_passes(suite: &Suite) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let ground = Ground::prepare(suite).await?;
     let callers = Callers::new(suite);
     for deed in [meant(&ground), decided(&ground)].concat() {
@@ -351,7 +349,6 @@ async fn what_is_meant_to_pass_passes(suite: &Suite) -> anyhow::Result<()> {
 }
 
 async fn kubernetes_cleans_up_what_is_not_ours(suite: &Suite) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let place = suite.namespace().await?;
     let client = || suite.admin.clone();
     let jobs = Api::<Job>::namespaced(client(), &place.name);
@@ -400,7 +397,6 @@ async fn kubernetes_cleans_up_what_is_not_ours(suite: &Suite) -> anyhow::Result<
 }
 
 async fn a_namespace_goes_although_there_is_access_in_it(suite: &Suite) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let ground = Ground::prepare(suite).await?;
     let namespaces = Api::<k8s_openapi::api::core::v1::Namespace>::all(suite.admin.clone());
     let label = Patch::Merge(json!({"metadata": {"labels": {"team": "a"}}}));

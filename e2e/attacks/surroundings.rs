@@ -28,7 +28,6 @@ const FAMILY: &str = "surroundings";
 async fn whoever_may_impersonate_is_whom_they_impersonate_and_nobody_else(
     suite: &Suite,
 ) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let ground = Ground::prepare(suite).await?;
     let callers = Callers::new(suite);
     let grants = ground.at(CURFEW, "accessgrants");
@@ -100,7 +99,6 @@ async fn not_made(place: &Place<'_>, words: &str) -> anyhow::Result<()> {
 async fn a_tool_that_suspends_jobs_leaves_access_unmade_that_a_fuse_has_to_hold(
     suite: &Suite,
 ) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let place = suite.namespace().await?;
     let Some(tool) = Suspender::install(&place).await? else {
         println!("attacks: no tool that suspends Jobs was tried: this API server has no mutating policies");
@@ -115,7 +113,6 @@ async fn a_tool_that_suspends_jobs_leaves_access_unmade_that_a_fuse_has_to_hold(
 async fn a_quota_without_jobs_leaves_access_unmade_that_a_fuse_has_to_hold(
     suite: &Suite,
 ) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let place = suite.namespace().await?;
     no_jobs(&place).await?;
     let outcome = not_made(&place, "exceeded quota").await;
@@ -126,7 +123,6 @@ async fn a_quota_without_jobs_leaves_access_unmade_that_a_fuse_has_to_hold(
 /// With an operator, whatever is hung beneath: it deletes the binding itself. Without one, the garbage collector would
 /// delete it in the foreground where both it and its fuse have dependents that block.
 async fn what_hangs_beneath_ours_holds_nothing_back_while_curfew_lives(suite: &Suite) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let ground = Ground::prepare(suite).await?;
     let access = ground.more("4s").await?;
     let callers = Callers::new(suite);
@@ -176,7 +172,6 @@ async fn what_hangs_beneath_ours_holds_nothing_back_while_curfew_lives(suite: &S
 /// Whoever may bind a Role and holds what it gives may bind ours too. They give what they might give by a Role of
 /// their own; and this ends with the Role, whose name never comes again.
 async fn a_twin_of_a_binding_ends_with_the_role(suite: &Suite) -> anyhow::Result<()> {
-    let _whole = suite.guards.read().await;
     let ground = Ground::prepare(suite).await?;
     let access = ground.more("3s").await?;
     let callers = Callers::new(suite);

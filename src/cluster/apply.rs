@@ -173,7 +173,7 @@ impl<'a> Application<'a> {
         result.map(|(done, _)| done)
     }
 
-    /// When the access is to end, or now if that is later: then somebody wants it gone sooner.
+    /// When the access was to end; now, if that is yet to come: somebody wants it gone sooner.
     fn due(&self) -> Timestamp {
         let live = self.grant.status.as_ref().and_then(Live::of);
         let now = self.edges.clock.now();
