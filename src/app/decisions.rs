@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::lease::Term;
 use super::pass::Passes;
-use super::streams::Triggers;
+use super::triggers::Triggers;
 use crate::api::{AccessGrant, reasons};
 use crate::cluster::{DecisionKey, Error, GrantKey, call, decisions, publish};
 use crate::core::{Announcement, Class, Judged, Lane, Verdict, delay};

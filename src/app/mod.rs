@@ -22,5 +22,6 @@ mod streams;
 mod sweep;
 mod table;
 mod telemetry;
+mod triggers;
 
 pub use run::{Options, RunError, run};

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use super::lease::{Leadership, Term};
 use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
 use super::pass::Passes;
+use super::triggers::Orphan;
 use crate::api::{AccessGrant, AccessGrantSpec};
-use crate::cluster::{Application, Error, GrantKey, call};
+use crate::cluster::{Application, Error, call};
 use crate::core::{Class, Lane, delay, lease, plan_orphan};
 
 /// How long after an artifact without a grant was seen it is looked into: its grant's watch may only lag behind
@@ -28,17 +29,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a grant that was seen to go is remembered by whoever does not lead: a leader that died then is succeeded by
 /// then.
 const MEMORY: Duration = lease::DURATION.saturating_add(Duration::from_secs(5));
-
-/// A grant that is gone.
-#[derive(Clone, Debug)]
-pub struct Orphan {
-    /// Its uid.
-    pub uid: String,
-    /// Its last known key.
-    pub key: GrantKey,
-    /// Its last known form, if this process saw it go.
-    pub last: Option<Arc<AccessGrant>>,
-}
 
 /// Looks after orphans in each term, until it is dropped.
 pub async fn run(passes: Arc<Passes>, metrics: Metrics, mut orphans: mpsc::UnboundedReceiver<Orphan>) {

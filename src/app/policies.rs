@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::lease::Term;
 use super::pass::Passes;
 use super::server::Readiness;
-use super::streams::Triggers;
+use super::triggers::Triggers;
 use crate::api::{AccessPolicy, AccessPolicyStatus, CONTROLLER};
 use crate::cluster::{Error, call, rights};
 use crate::core::preflight::{Verdict, cluster_roles, invalid, preflight};

@@ -22,14 +22,15 @@ use super::heartbeat;
 use super::lane;
 use super::lease::Campaign;
 use super::metrics::{GrantState, Metrics};
-use super::orphans::{self, Orphan};
+use super::orphans;
 use super::pass::{Gates, Passes};
 use super::policies;
 use super::probe::ApiServer;
 use super::self_test::SelfTest;
 use super::server::{self, Readiness};
 use super::skew::SkewWatch;
-use super::streams::{self, Patience, Sync, Triggers, triggers};
+use super::streams::{self, Patience, Sync};
+use super::triggers::{Orphan, Triggers, triggers};
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
 use crate::cluster::{
     Canary, Clock, Edges, GrantKey, Index, Leases, Reach, SlotLimits, Slots, client_heard_by, fuses,

@@ -16,7 +16,7 @@ use super::lease::Leadership;
 use super::metrics::Metrics;
 use super::probe::Probe;
 use super::server::Readiness;
-use super::streams::Triggers;
+use super::triggers::Triggers;
 use crate::cluster::GrantKey;
 use crate::core::self_test::{Evidence, Standing, VALIDITY, standing};
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::metrics::Metrics;
 use super::server::Readiness;
-use super::streams::Triggers;
+use super::triggers::Triggers;
 use crate::cluster::Edges;
 use crate::core::clock::Verdict;
 

@@ -7,27 +7,8 @@ use super::condition::unmet;
 use super::policy::{Access, Entitlement};
 use super::rules::{covers, narrow};
 use super::window::{Opening, opening};
-use super::{NamespaceFacts, Policy, Refusal, Refusals, Request, Settings, Span};
+use super::{Question, Refusal, Refusals, Span};
 use crate::api::{EntitlementRequest, Narrowing, Subject, SubjectKind, reasons};
-
-/// What the checks look at.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// The request.
-    pub request: &'a Request,
-    /// The policy it names.
-    pub policy: &'a Policy,
-    /// Name of the namespace it stands in.
-    pub namespace_name: &'a str,
-    /// That namespace, unless it is gone.
-    pub namespace: Option<&'a NamespaceFacts>,
-    /// What the operator was told.
-    pub settings: &'a Settings,
-    /// The instant of judgement.
-    pub now: Timestamp,
-    /// When the access would start: now, or when the request asks for it.
-    pub start: Timestamp,
-}
 
 /// An admitted request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +50,7 @@ fn admit_where(question: &Question<'_>, unmet: Vec<Refusal>) -> Result<Admission
     Refusals::from_list(refusals)?;
     Ok(Admission {
         subject: question.request.subject.clone(),
-        duration: duration(question),
+        duration: question.duration(),
         not_after: question.request.not_after,
         window_end,
         entitlements,
@@ -265,16 +246,8 @@ fn reason_suffices(question: &Question<'_>) -> Option<Refusal> {
     None
 }
 
-/// How long the access would last.
-pub(super) fn duration(question: &Question<'_>) -> Span {
-    question
-        .request
-        .duration
-        .unwrap_or(question.policy.default_duration)
-}
-
 fn duration_is_within_bounds(question: &Question<'_>) -> Option<Refusal> {
-    let asked = duration(question);
+    let asked = question.duration();
     let allowed = question.policy.max_duration.min(question.settings.cap);
     (asked > allowed).then(|| {
         Refusal::new(

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use super::facts::{Content, Found, RoleName};
-use super::fuse::fuse_of;
+use super::naming::{ArtifactKey, fuse_of, is_marker};
 use super::resolve::Resolved;
 use crate::api::{
     AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, ELEVATED_ROLE, FuseDemand, MARKER_SUFFIX,
@@ -35,39 +35,6 @@ impl From<&AccessGrant> for GrantIdentity {
             namespace: grant.metadata.namespace.clone().unwrap_or_default(),
             name: grant.metadata.name.clone().unwrap_or_default(),
             uid: grant.metadata.uid.clone().unwrap_or_default(),
-        }
-    }
-}
-
-/// Names something made for a grant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ArtifactKey {
-    /// Its kind.
-    pub kind: ArtifactKind,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl From<&ArtifactRecord> for ArtifactKey {
-    fn from(record: &ArtifactRecord) -> Self {
-        Self {
-            kind: record.kind,
-            namespace: record.namespace.clone(),
-            name: record.name.clone(),
-        }
-    }
-}
-
-impl ArtifactKey {
-    /// The key of the fuse that holds it; a fuse's own.
-    #[must_use]
-    pub fn of_fuse(&self) -> Self {
-        Self {
-            kind: ArtifactKind::Job,
-            namespace: self.namespace.clone(),
-            name: fuse_name(&self.name).to_owned(),
         }
     }
 }
@@ -189,17 +156,6 @@ pub const fn kind_name(kind: ArtifactKind) -> &'static str {
 /// then the grant needs a finalizer.
 pub fn reaches_beyond(grant: &GrantIdentity, records: &[ArtifactRecord]) -> bool {
     records.iter().any(|record| record.namespace != grant.namespace)
-}
-
-/// Name of the fuse that holds what has this name: the same, but for elevation markers.
-pub fn fuse_name(name: &str) -> &str {
-    name.strip_suffix(MARKER_SUFFIX).unwrap_or(name)
-}
-
-/// Whether a thing of this kind and name is an elevation marker: a second binding of a grant's subject, to
-/// [`ELEVATED_ROLE`]. It comes before the access and goes after it.
-pub fn is_marker(kind: ArtifactKind, name: &str) -> bool {
-    kind == ArtifactKind::RoleBinding && name.ends_with(MARKER_SUFFIX)
 }
 
 /// The records of everything that will be made for the access. Names are derived from 128 random bits, so that

@@ -1,8 +1,7 @@
 //! Conditions of a policy: what has to be true of a request besides what its other fields say.
 
-use super::admit::{Question, duration};
 use super::approval::Demands;
-use super::{Approval, Evidence, Expression, NamespaceFacts, Problem, Refusal};
+use super::{Approval, Evidence, Expression, NamespaceFacts, Problem, Question, Refusal};
 use crate::api::{RequestCondition, reasons};
 
 /// A condition whose expression is known to be good.
@@ -78,7 +77,7 @@ fn asks_people(question: &Question<'_>, expression: &Expression) -> bool {
 fn evidence<'a>(question: &Question<'a>, namespace: &'a NamespaceFacts) -> Evidence<'a> {
     Evidence {
         request: question.request,
-        duration: duration(question),
+        duration: question.duration(),
         entitlements: entitlements(question),
         namespace_name: question.namespace_name,
         namespace_labels: &namespace.labels,

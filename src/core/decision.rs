@@ -283,7 +283,7 @@ pub fn spec_hash(grant: &AccessGrant) -> String {
         requester: None,
         ..grant.spec.clone()
     };
-    super::resolve::sha256(&spec)
+    super::digest::sha256(&spec)
 }
 
 /// A Revoke that stands against a request made again.

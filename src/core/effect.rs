@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use super::announce::Announcement;
-use super::artifact::{Artifact, ArtifactKey, is_marker};
+use super::artifact::Artifact;
 use super::decision::Judged;
 use super::ending::Ending;
+use super::naming::{ArtifactKey, is_marker};
 use crate::api::{AccessGrantStatus, ArtifactKind};
 
 /// One thing to do. The edges do exactly this and decide nothing.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::artifact::ArtifactKey;
-use super::fuse::{Backstops, Flame, flames};
-use super::resolve::sha256;
+use super::digest::sha256;
+use super::flame::Flame;
+use super::naming::ArtifactKey;
 use super::rules::canonical;
 use super::self_test::Standing;
-use super::{Decision, Objection, Policy, Question, Request, Span};
+use super::{Decision, Objection, Policy, Span};
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, Rule, Subject};
 
 /// Everything a decision rests on.
@@ -66,30 +66,6 @@ impl Tried {
         let mut refused = self.refused.iter();
         let (_, words) = refused.find(|(key, _)| key.kind != ArtifactKind::Job)?;
         Some(words)
-    }
-}
-
-impl<'a> Input<'a> {
-    /// What is known of whatever ends the access besides the operator, with these things there.
-    pub(super) fn backstops(&self, found: &[Found]) -> Backstops {
-        Backstops {
-            flames: flames(found),
-            refused: self.tried.refused.clone(),
-            sweep_lives: self.sweep_lives,
-        }
-    }
-
-    /// The question whether a policy admits a request of this grant.
-    pub(super) fn question(&self, request: &'a Request, policy: &'a Policy, now: Timestamp) -> Question<'a> {
-        Question {
-            request,
-            policy,
-            namespace_name: self.grant.metadata.namespace.as_deref().unwrap_or_default(),
-            namespace: self.namespace,
-            settings: self.settings,
-            now,
-            start: request.not_before.map_or(now, |not_before| not_before.max(now)),
-        }
     }
 }
 

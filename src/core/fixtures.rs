@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::facts::{
     Content, Found, Identities, Input, NamespaceFacts, PolicyFacts, RoleFacts, Roles, Settings, Tried,
 };
-use super::fuse::Flame;
+use super::flame::Flame;
 use super::self_test::Standing;
 use super::status::{self, Uids};
 use super::{

@@ -5,45 +5,14 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::artifact::{ArtifactKey, is_marker};
-use super::facts::{Content, Found};
+use super::facts::{Content, Found, Input};
+use super::flame::{Flame, LATE};
+use super::naming::{ArtifactKey, fuse_of, is_marker};
 use crate::api::{AccessGrantStatus, ArtifactKind, ArtifactRecord, Enforcer, conditions, reasons};
 
 /// How soon a fuse that was refused is tried again, and how long one may be unlit before anybody is told: at its usual
 /// limit of 20 requests a second, kube-controller-manager lights 600 fuses in that time.
 pub const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
-
-/// Beyond this between its making and its start a fuse burns too late: it counts its seconds from its start. 500 at once
-/// were lit within 25 s.
-pub const LATE: SignedDuration = SignedDuration::from_mins(1);
-
-/// How it stands with a fuse that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flame {
-    /// It has been started in time, and burns at its end.
-    Lit,
-    /// It was started so long after it was made that it burns well after its end.
-    Late {
-        /// When it was made.
-        made: Timestamp,
-    },
-    /// The Job controller has not started it.
-    NotStarted,
-    /// It is suspended, so nothing starts it.
-    Suspended,
-}
-
-impl Flame {
-    /// That of a Job which was made and started then, as far as that is known.
-    pub fn of(suspended: bool, made: Option<Timestamp>, started: Option<Timestamp>) -> Self {
-        match (suspended, made, started) {
-            (true, ..) => Self::Suspended,
-            (false, _, None) => Self::NotStarted,
-            (false, Some(made), Some(started)) if started.duration_since(made) > LATE => Self::Late { made },
-            (false, _, Some(_)) => Self::Lit,
-        }
-    }
-}
 
 /// What is known of whatever ends the access of a grant besides the operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,6 +23,17 @@ pub struct Backstops {
     pub refused: BTreeMap<ArtifactKey, String>,
     /// Whether the sweep's heartbeat is heard.
     pub sweep_lives: bool,
+}
+
+impl Input<'_> {
+    /// What is known of whatever ends the access besides the operator, with these things there.
+    pub(super) fn backstops(&self, found: &[Found]) -> Backstops {
+        Backstops {
+            flames: flames(found),
+            refused: self.tried.refused.clone(),
+            sweep_lives: self.sweep_lives,
+        }
+    }
 }
 
 /// The fuses among what was found.
@@ -181,15 +161,6 @@ pub(super) fn said(status: &AccessGrantStatus) -> Option<&Condition> {
 pub fn is_unfused(status: &AccessGrantStatus) -> bool {
     let given = status.activated_at.is_some() && status.ended_at.is_none();
     given && said(status).is_some_and(|said| said.status == "False")
-}
-
-/// The record of the fuse that holds, or is to hold, what this is the record of; a fuse's own.
-pub(super) fn fuse_of<'a>(
-    record: &ArtifactRecord,
-    records: &'a [ArtifactRecord],
-) -> Option<&'a ArtifactRecord> {
-    let fuse = ArtifactKey::from(record).of_fuse();
-    records.iter().find(|other| ArtifactKey::from(*other) == fuse)
 }
 
 /// Which layers each end what this is the record of.

@@ -3,15 +3,16 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::act_as::allows_exactly;
-use super::admit::{Question, admit, readmit};
+use super::admit::{admit, readmit};
 use super::approval::standing;
-use super::artifact::{ArtifactKey, Holder, artifacts, is_marker};
+use super::artifact::{Holder, artifacts};
 use super::condition::demanded;
 use super::effect::Target;
 use super::ending::Ending;
 use super::facts::{Content, Found, Identities, Input, PolicyFacts, RoleFacts};
-use super::fuse::fuse_of;
+use super::naming::{ArtifactKey, fuse_of, is_marker};
 use super::policy::{Access, Policy};
+use super::question::Question;
 use super::rules::{covers, escalating, outlasting};
 use super::verdict::revoking;
 use super::window::{Opening, opening};

@@ -2,14 +2,12 @@
 //! for all of it.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::act_as::{allows_exactly, impersonation};
+use super::digest::sha256;
 use super::facts::Identities;
 use super::policy::Access;
 use super::rules::{describe, escalating, outlasting};
@@ -239,21 +237,6 @@ fn hash(
         policy.fuse,
         entitlements,
     ]))
-}
-
-/// SHA-256 over the JSON of a value, as `sha256:` and 64 hexadecimal digits.
-pub(super) fn sha256(value: &impl Serialize) -> String {
-    // What is hashed here has string keys only and always has a JSON.
-    let text = serde_json::to_vec(value).unwrap_or_default();
-    Sha256::digest(&text)
-        .iter()
-        .fold(String::from("sha256:"), |mut text, byte| {
-            // Writing to a string cannot fail.
-            if write!(text, "{byte:02x}").is_err() {
-                text.clear();
-            }
-            text
-        })
 }
 
 #[cfg(test)]

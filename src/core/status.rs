@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 
 use super::approval::{describe_approvals, describe_void};
-use super::artifact::ArtifactKey;
 use super::ending::Ending;
 use super::fuse::{Backstops, Fused, common_enforcers, enforcers};
+use super::naming::ArtifactKey;
 use super::{Refusals, Resolved};
 use crate::api::{
     AccessGrant, AccessGrantStatus, ApprovalRecord, ArtifactRecord, Revocation, RevocationCause, Subject,

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::artifact::{ArtifactKey, is_marker};
 use super::clock::{Skew, Verdict};
+use super::naming::{ArtifactKey, is_marker};
 use crate::api::{ArtifactKind, NAME_PREFIX};
 
 /// What the time is, by the API server and by this machine.

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 
 use super::*;
-use crate::app::streams::{Triggered, triggers};
+use crate::app::triggers::{Triggered, triggers};
 
 type Answer = Result<Standing, String>;
 

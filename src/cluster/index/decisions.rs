@@ -7,19 +7,11 @@ use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
 
 use super::Index;
-use super::state::State;
-use crate::api::{AccessDecision, StandsAgainst};
+use super::state::{DecisionEntry, State};
+use crate::api::AccessDecision;
 use crate::cluster::keys::{DecisionKey, GrantKey, Touched};
 use crate::cluster::mirror::Change;
 use crate::core::{Decision, Judged, Objection, keeper};
-
-/// A decision and what it stands against.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DecisionEntry {
-    pub(super) decision: Decision,
-    against: Option<StandsAgainst>,
-    kept: bool,
-}
 
 impl Index {
     /// Takes in an event about decisions.

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::sync::Notify;
 
-use super::decisions::DecisionEntry;
-use crate::api::{AccessGrant, ArtifactKind, RoleKind, Subject, reasons};
+use crate::api::{AccessGrant, ArtifactKind, RoleKind, StandsAgainst, Subject, reasons};
 use crate::cluster::keys::{DecisionKey, GrantKey, Held, Touched};
 use crate::cluster::mirror::{Change, Mirror};
-use crate::core::{ArtifactKey, Live, NamespaceFacts, Policy, Problem, RoleFacts, is_unfused, status};
+use crate::core::{
+    ArtifactKey, Decision, Live, NamespaceFacts, Policy, Problem, RoleFacts, is_unfused, status,
+};
 
 /// What a grant looks like to those who only count and find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,14 @@ pub(super) struct Judged {
     pub(super) generation: i64,
     pub(super) verdict: Result<(), String>,
     pub(super) since: Timestamp,
+}
+
+/// A decision and what it stands against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DecisionEntry {
+    pub(super) decision: Decision,
+    pub(super) against: Option<StandsAgainst>,
+    pub(super) kept: bool,
 }
 
 #[derive(Debug, Default)]

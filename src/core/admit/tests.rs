@@ -7,6 +7,7 @@ use crate::api::{
 use crate::core::fixtures::{
     at, grant, named, now, policy, principal, role_entitlement, rule, rules_entitlement, settings,
 };
+use crate::core::{NamespaceFacts, Policy, Request};
 
 /// The request of `grant` under `policy`, a quarter of an hour after it was made.
 fn judged(grant: &AccessGrant, policy: &AccessPolicy) -> Result<Admission, Refusals> {

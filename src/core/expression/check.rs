@@ -6,7 +6,8 @@ use jiff::Timestamp;
 
 use super::Malformed;
 use super::functions::{literal_duration, pattern, zone};
-use super::node::{Calculation, Clock, Comparison, Look, Loop, Node, Type, Unit};
+use super::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
+use super::types::Type;
 use super::variables::{Variable, reference_field};
 
 /// Loops within one another: two over the thousand groups somebody may be in exhaust all steps already.

@@ -16,6 +16,7 @@ mod evaluate;
 mod functions;
 mod nesting;
 mod node;
+mod types;
 mod variables;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +26,8 @@ use cel::Env;
 pub use evaluate::Failure;
 pub use variables::Evidence;
 
-use node::{Node, Type};
+use node::Node;
+use types::Type;
 
 /// Characters of an expression, as in the CRD.
 pub const MAX_LENGTH: usize = 2048;

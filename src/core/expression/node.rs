@@ -1,51 +1,11 @@
 //! A parsed expression: names found, types checked, literals read.
 
-use std::fmt;
-
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 
 use super::variables::Variable;
 use crate::api::Reference;
-
-/// What an expression can be, under CEL's names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Type {
-    Bool,
-    Int,
-    Text,
-    Duration,
-    Time,
-    Labels,
-    Reference,
-    List(Box<Self>),
-}
-
-impl Type {
-    /// Whether `==` compares it.
-    pub fn is_plain(&self) -> bool {
-        matches!(
-            self,
-            Self::Bool | Self::Int | Self::Text | Self::Duration | Self::Time
-        )
-    }
-}
-
-impl fmt::Display for Type {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bool => "bool",
-            Self::Int => "int",
-            Self::Text => "string",
-            Self::Duration => "duration",
-            Self::Time => "timestamp",
-            Self::Labels => "map(string, string)",
-            Self::Reference => "reference",
-            Self::List(element) => return write!(f, "list({element})"),
-        })
-    }
-}
 
 /// One step of an expression. The checker makes only such trees in which every part has the type its place needs.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::node::Type;
+use super::types::Type;
 use crate::api::Reference;
 use crate::core::{Request, Span};
 

@@ -5,11 +5,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::is_held;
 use crate::api::{ArtifactKind, FuseDemand};
 use crate::core::announce::{Announcement, GivenAccess};
-use crate::core::artifact::{ArtifactKey, GrantIdentity, artifacts, is_marker, reaches_beyond};
+use crate::core::artifact::{GrantIdentity, artifacts, reaches_beyond};
 use crate::core::effect::{Effect, Plan, Target};
 use crate::core::facts::{Found, Input};
-use crate::core::fuse::{Backstops, Flame, Fused, LATE, said};
+use crate::core::flame::{Flame, LATE};
+use crate::core::fuse::{Backstops, Fused, said};
 use crate::core::live::Live;
+use crate::core::naming::{ArtifactKey, is_marker};
 use crate::core::status;
 use crate::core::{Artifact, Holder};
 

@@ -20,7 +20,7 @@ use crate::core::fixtures::{
     Situation, act_as_entitlement, at, grant, named, now, policy, principal, role_entitlement, rule,
     rules_entitlement, seconds,
 };
-use crate::core::fuse::{Flame, LATE};
+use crate::core::flame::{Flame, LATE};
 use crate::core::{Announcement, Artifact, ArtifactKey, Body, Effect, Holder, Plan, Policy, canonical};
 
 /// After so many passes at most there is nothing left to do, if nobody else does anything.
