@@ -1,6 +1,7 @@
 //! What is over, and whose something is, is read and not concluded.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::ensure;
@@ -21,6 +22,7 @@ use crate::tests;
 tests![
     what_is_said_to_be_gone_and_stands_is_not_over,
     what_has_a_name_of_ours_and_not_our_label_stays,
+    what_a_grant_that_is_gone_has_left_is_removed_though_that_failed_before,
 ];
 
 /// S5: deletions are answered as of something that is not there, and did nothing. Neither is the grant said to be over
@@ -131,5 +133,36 @@ async fn what_has_a_name_of_ours_and_not_our_label_stays(suite: &Suite) -> anyho
     bindings
         .delete(&theirs.name_any(), &DeleteParams::default())
         .await?;
+    operator.kill9().await
+}
+
+/// L2: there is no garbage collector, and the first attempts of the operator fail.
+async fn what_a_grant_that_is_gone_has_left_is_removed_though_that_failed_before(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    const FAIL: usize = 3;
+    let ground = Ground::prepare(suite, 1, json!({})).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let asked = ground
+        .ask(ground.namespace(0)?, json!({"duration": "10m"}))
+        .await?;
+    ground.is_active(&asked).await?;
+    let failed = AtomicUsize::new(0);
+    proxy.set_hook(move |exchange| {
+        let removes = exchange.method == "DELETE" && exchange.path.contains("/rolebindings/");
+        if removes && failed.fetch_add(1, Ordering::Relaxed) < FAIL {
+            return Fault::status(500);
+        }
+        Fault::Pass
+    });
+    suite.plane.stop_controller_manager().await?;
+    let outcome = async {
+        ground.delete(&asked).await?;
+        ground.nothing_left(&asked).await
+    }
+    .await;
+    suite.plane.start_controller_manager().await?;
+    outcome?;
     operator.kill9().await
 }
