@@ -24,6 +24,7 @@ tests![
     slow_bookkeeping_of_others_delays_no_end,
     stuck_records_of_others_that_are_over_delay_no_end,
     slow_bookkeeping_of_its_own_delays_no_end,
+    an_end_that_fails_is_tried_again_within_the_promise,
     access_whose_end_comes_while_it_is_being_recorded_is_not_made_any_more,
 ];
 
@@ -352,6 +353,30 @@ async fn access_whose_end_comes_while_it_is_being_recorded_is_not_made_any_more(
     let made: Vec<_> = pieces.filter(|piece| piece.kind != ArtifactKind::Job).collect();
     ensure!(made.is_empty(), "made after its end, {end}: {made:#?}");
     ground.nothing_left_anywhere().await?;
+    operator.kill9().await
+}
+
+/// S2: whoever tries again does it at once, not when somebody else would look.
+async fn an_end_that_fails_is_tried_again_within_the_promise(suite: &Suite) -> anyhow::Result<()> {
+    const FAIL: usize = 2;
+    let ground = Ground::prepare(suite, 1, json!({"fuse": "None"})).await?;
+    let proxy = ground.proxy()?;
+    let operator = ground.operator(Some(&proxy)).await?;
+    let tried = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tried);
+    proxy.set_hook(move |exchange| {
+        let ends = exchange.method == "DELETE" && exchange.path.contains("/rolebindings/");
+        if ends && counted.fetch_add(1, Ordering::Relaxed) < FAIL {
+            return Fault::status(500);
+        }
+        Fault::Pass
+    });
+    let asked = ground
+        .ask(ground.namespace(0)?, json!({"duration": "3s"}))
+        .await?;
+    all_expire(&ground, std::slice::from_ref(&asked), None).await?;
+    let tried = tried.load(Ordering::Relaxed);
+    ensure!(tried > FAIL, "it was tried {tried} times");
     operator.kill9().await
 }
 
