@@ -37,6 +37,15 @@ const RECALL_EVERY: Duration = Duration::from_secs(10);
 
 type Finished = Result<Option<Timestamp>, Failed>;
 
+/// How often the passes over a grant have failed one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Failures {
+    /// How many times it was tried again in vain.
+    attempt: u32,
+    /// When it is tried again.
+    until: Timestamp,
+}
+
 /// Which grants are due for a pass, waiting for one, and under way.
 struct Queue {
     later: Agenda<GrantKey>,
@@ -45,7 +54,7 @@ struct Queue {
     under_way: HashMap<Id, GrantKey>,
     busy: HashSet<GrantKey>,
     again: HashSet<GrantKey>,
-    attempts: HashMap<GrantKey, u32>,
+    failures: HashMap<GrantKey, Failures>,
     recalled: Option<Timestamp>,
 }
 
@@ -58,7 +67,7 @@ impl Queue {
             under_way: HashMap::new(),
             busy: HashSet::new(),
             again: HashSet::new(),
-            attempts: HashMap::new(),
+            failures: HashMap::new(),
             recalled: None,
         }
     }
@@ -95,6 +104,22 @@ impl Queue {
         }
     }
 
+    /// A pass has failed. Answers which attempt that was, and how soon to try again. Passes that were made because
+    /// something touched the grant while it waited for that are no attempts: three touches within a moment would make it
+    /// wait eight times as long.
+    fn failed(&mut self, key: GrantKey, class: Class, lane: Lane, now: Timestamp) -> (u32, Duration) {
+        let attempt = match self.failures.get(&key) {
+            None => 0,
+            Some(before) if now < before.until => before.attempt,
+            Some(before) => before.attempt.saturating_add(1),
+        };
+        let pause = delay(class, lane, attempt);
+        let until = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
+        self.failures.insert(key.clone(), Failures { attempt, until });
+        self.done(key, Some(pause), now);
+        (attempt, pause)
+    }
+
     /// What failed is tried again at once, as the API server is back: at most once in [`RECALL_EVERY`].
     fn recall(&mut self, now: Timestamp) {
         let lately = |last: Timestamp| now < last.saturating_add(RECALL_EVERY).unwrap_or(Timestamp::MAX);
@@ -102,7 +127,7 @@ impl Queue {
             return;
         }
         self.recalled = Some(now);
-        let failed: Vec<_> = self.attempts.keys().cloned().collect();
+        let failed: Vec<_> = self.failures.keys().cloned().collect();
         for key in failed {
             if !self.busy.contains(&key) {
                 self.touch(key);
@@ -210,7 +235,7 @@ fn settle(queue: &mut Queue, metrics: &Metrics, finished: Result<(Id, Finished),
     let (class, lane, error) = match outcome {
         Ok(Ok(wake)) => {
             metrics.passed(LaneLabel::Controller, PassOutcome::Done);
-            queue.attempts.remove(&key);
+            queue.failures.remove(&key);
             queue.done(key, wake.map(|wake| pause_until(wake, now)), now);
             return;
         }
@@ -225,13 +250,9 @@ fn settle(queue: &mut Queue, metrics: &Metrics, finished: Result<(Id, Finished),
         Err(broke) => (Class::Invalid, Lane::Controller, broke.to_string()),
     };
     metrics.passed(LaneLabel::Controller, PassOutcome::Failed);
-    let attempts = queue.attempts.entry(key.clone()).or_default();
-    let attempt = *attempts;
-    *attempts = attempts.saturating_add(1);
-    let pause = delay(class, lane, attempt);
+    let (attempt, pause) = queue.failed(key.clone(), class, lane, now);
     tracing::warn!(namespace = key.namespace, grant = key.name, error, attempt, retry_in = ?pause,
         "a pass did not finish");
-    queue.done(key, Some(pause), now);
 }
 
 fn pause_until(wake: Timestamp, now: Timestamp) -> Duration {
@@ -282,13 +303,37 @@ mod tests {
     }
 
     #[test]
+    fn attempts_are_counted_by_what_was_waited_and_not_by_what_touched_the_grant_meanwhile() {
+        let mut queue = Queue::new();
+        let second = |second: i64| Timestamp::from_second(second).unwrap();
+        let mut fails = |now| {
+            queue.touch(key("a"));
+            assert_eq!(queue.next(), Some(key("a")));
+            let (attempt, pause) = queue.failed(key("a"), Class::Denied, Lane::Controller, now);
+            (attempt, pause.as_secs())
+        };
+        assert_eq!(fails(second(0)), (0, 2));
+        assert_eq!(
+            [fails(second(1)), fails(second(1)), fails(second(2))],
+            [(0, 2); 3]
+        );
+        assert_eq!(fails(second(4)), (1, 4));
+        assert_eq!(fails(second(7)), (1, 4));
+        assert_eq!(fails(second(11)), (2, 8));
+        queue.failures.remove(&key("a"));
+        queue.touch(key("a"));
+        assert_eq!(queue.next(), Some(key("a")));
+        let again = queue.failed(key("a"), Class::Denied, Lane::Controller, second(12));
+        assert_eq!(again.0, 0, "it had succeeded");
+    }
+
+    #[test]
     fn what_failed_is_tried_at_once_when_the_api_server_is_back_but_not_each_time_it_comes_and_goes() {
         let mut queue = Queue::new();
         let mut now = Timestamp::UNIX_EPOCH;
         let fails = |queue: &mut Queue, now| {
             assert_eq!(queue.next(), Some(key("a")));
-            queue.attempts.insert(key("a"), 1);
-            queue.done(key("a"), Some(Duration::from_secs(30)), now);
+            queue.failed(key("a"), Class::Denied, Lane::Controller, now);
         };
         queue.touch(key("a"));
         fails(&mut queue, now);
