@@ -110,8 +110,9 @@ fn main() -> ExitCode {
         .into_iter()
         .map(|test| trial(test, &suite, &runtime))
         .collect();
+    suite.crowded.store(true, Ordering::Relaxed);
     let mut failed = libtest_mimic::run(&together, trials).has_failed();
-    suite.one_by_one.store(true, Ordering::Relaxed);
+    suite.crowded.store(false, Ordering::Relaxed);
     let one_by_one = Arguments {
         test_threads: Some(1),
         ..arguments

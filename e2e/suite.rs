@@ -73,8 +73,8 @@ pub struct Suite {
     pub binary: PathBuf,
     /// Talks to the API server as its administrator.
     pub admin: Client,
-    /// Whether tests run one by one: nobody else is disturbed then.
-    pub one_by_one: AtomicBool,
+    /// Whether tests run side by side on it: whoever takes a guard away would disturb the others.
+    pub crowded: AtomicBool,
     /// Whether the API server fills in who asks; otherwise whoever asks states it.
     pub fills_in: bool,
     names: AtomicUsize,
@@ -125,7 +125,7 @@ impl Suite {
             operator,
             binary,
             admin,
-            one_by_one: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             fills_in,
             names: AtomicUsize::new(0),
         };
@@ -177,7 +177,7 @@ impl Suite {
         deed: impl Future<Output = kube::Result<T>>,
     ) -> anyhow::Result<T> {
         ensure!(
-            self.one_by_one.load(Ordering::Relaxed),
+            !self.crowded.load(Ordering::Relaxed),
             "{guard} is taken away while other tests run: this test has to run alone"
         );
         let away = guards::installed()?
