@@ -27,7 +27,7 @@ test: check plane ## check, then the end-to-end tests on a real control plane, t
 	$(CARGO) build --bins --examples
 	$(CARGO) test --test e2e
 
-test-faults: plane ## every fault at every place, of which `make test` tries the most telling ones: takes an hour
+test-faults: plane ## every fault at every place, of which `make test` tries the most telling ones: 20 minutes
 	$(CARGO) build --bins --examples
 	$(CARGO) test --test e2e -- --ignored
 

@@ -22,8 +22,9 @@ tests![
     a_leader_whose_clock_is_wrong_lets_another_one_lead_and_give,
     an_api_server_whose_clock_is_set_back_prolongs_nothing,
     by_clocks_that_differ_too_much_nothing_is_given_and_access_is_revoked,
+    an_operator_that_was_suspended_ends_what_is_due_when_it_wakes_up;
+    thorough:
     by_clocks_that_differ_a_little_access_lasts_as_long_as_was_asked,
-    an_operator_that_was_suspended_ends_what_is_due_when_it_wakes_up,
 ];
 
 /// How soon a lone operator hears what time it is: it renews its lease every 2 s.

@@ -20,11 +20,11 @@ use crate::tests;
 
 tests![
     while_nobody_starts_jobs_a_required_fuse_is_waited_for_and_a_preferred_one_is_said_to_be_unlit,
-    access_that_was_handed_to_a_fuse_late_ends_by_it_with_nobody_home,
     without_fuses_deleting_the_grant_ends_access_with_nobody_home,
     a_sweep_that_lives_is_told_among_what_ends_the_access;
     thorough:
     a_fuse_that_is_lit_more_than_a_minute_late_is_said_and_one_that_holds_no_access_yet_is_made_anew,
+    access_that_was_handed_to_a_fuse_late_ends_by_it_with_nobody_home,
 ];
 
 async fn operator(suite: &Suite) -> anyhow::Result<Operator> {

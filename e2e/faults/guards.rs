@@ -27,7 +27,8 @@ tests![
     a_weakened_guard_is_noticed_within_a_minute,
     guards_of_another_installation_are_named,
     a_forgery_without_an_answer_is_tried_again,
-    the_canary_makes_dry_runs_only,
+    the_canary_makes_dry_runs_only;
+    thorough:
     the_self_test_of_fifty_namespaces_costs_little,
 ];
 
