@@ -132,18 +132,17 @@ async fn without_a_controller_manager_the_operator_ends_access_and_removes_its_f
     const GRANTS: usize = 10;
     let ground = Ground::prepare(suite, 1, json!({})).await?;
     let operator = ground.operator(None).await?;
-    suite.plane.stop_controller_manager().await?;
-    let outcome = async {
-        let asked = give(&ground, GRANTS, "4s").await?;
-        let due = |asked: &Asked| ground.journal.tale(&asked.uid).expires_at().unwrap_or_default();
-        are_recorded(&ground, operator, &asked, |asked| due(asked) + PROMISE).await?;
-        let lags = Lags::of(&ground, &asked)?;
-        println!("controller-manager dead: {GRANTS} ends by the operator alone, {lags}");
-        anyhow::Ok(())
-    }
-    .await;
-    suite.plane.start_controller_manager().await?;
-    outcome
+    suite
+        .plane
+        .without_controller_manager(async {
+            let asked = give(&ground, GRANTS, "4s").await?;
+            let due = |asked: &Asked| ground.journal.tale(&asked.uid).expires_at().unwrap_or_default();
+            are_recorded(&ground, operator, &asked, |asked| due(asked) + PROMISE).await?;
+            let lags = Lags::of(&ground, &asked)?;
+            println!("controller-manager dead: {GRANTS} ends by the operator alone, {lags}");
+            anyhow::Ok(())
+        })
+        .await
 }
 
 /// Access that both have left behind, past its end and past what a fuse adds.

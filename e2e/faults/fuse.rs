@@ -38,10 +38,10 @@ async fn while_nobody_starts_jobs_a_required_fuse_is_waited_for_and_a_preferred_
     let operator = operator(suite).await?;
     let required = place.policy(json!({"fuse": "Required"})).await?.name_any();
     let preferred = place.policy(json!({})).await?.name_any();
-    suite.plane.stop_controller_manager().await?;
-    let outcome = in_the_dark(&place, &required, &preferred).await;
-    suite.plane.start_controller_manager().await?;
-    let (waiting, given) = outcome?;
+    let (waiting, given) = suite
+        .plane
+        .without_controller_manager(in_the_dark(&place, &required, &preferred))
+        .await?;
     let active = place.in_state_within(&waiting, "Active", SOON).await?;
     ensure!(
         fused(&active).is_some_and(|said| said.status == "True"),
@@ -166,10 +166,10 @@ async fn a_fuse_that_is_lit_more_than_a_minute_late_is_said_and_one_that_holds_n
     let operator = operator(suite).await?;
     let required = place.policy(json!({"fuse": "Required"})).await?.name_any();
     let preferred = place.policy(json!({})).await?.name_any();
-    suite.plane.stop_controller_manager().await?;
-    let outcome = unlit_for_a_minute(&place, &required, &preferred).await;
-    suite.plane.start_controller_manager().await?;
-    let (waiting, given) = outcome?;
+    let (waiting, given) = suite
+        .plane
+        .without_controller_manager(unlit_for_a_minute(&place, &required, &preferred))
+        .await?;
 
     let late = says(&place, &given, ("False", "FuseLate"), SOON).await?;
     let status = late.status.clone().unwrap_or_default();

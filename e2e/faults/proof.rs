@@ -32,10 +32,10 @@ async fn what_is_said_to_be_gone_and_stands_is_not_over(suite: &Suite) -> anyhow
     let proxy = ground.proxy()?;
     let operator = ground.operator(Some(&proxy)).await?;
     // Fuses and the garbage collector would end the access meanwhile.
-    suite.plane.stop_controller_manager().await?;
-    let outcome = lied_to(&ground, &proxy).await;
-    suite.plane.start_controller_manager().await?;
-    outcome?;
+    suite
+        .plane
+        .without_controller_manager(lied_to(&ground, &proxy))
+        .await?;
     operator.kill9().await
 }
 
@@ -156,13 +156,12 @@ async fn what_a_grant_that_is_gone_has_left_is_removed_though_that_failed_before
         }
         Fault::Pass
     });
-    suite.plane.stop_controller_manager().await?;
-    let outcome = async {
-        ground.delete(&asked).await?;
-        ground.nothing_left(&asked).await
-    }
-    .await;
-    suite.plane.start_controller_manager().await?;
-    outcome?;
+    suite
+        .plane
+        .without_controller_manager(async {
+            ground.delete(&asked).await?;
+            ground.nothing_left(&asked).await
+        })
+        .await?;
     operator.kill9().await
 }

@@ -221,6 +221,18 @@ impl Plane {
         self.start_api_server().await
     }
 
+    /// Does something while nobody starts or burns fuses, or collects garbage. It is there again before any verdict: other
+    /// tests need it.
+    pub async fn without_controller_manager<T>(
+        &self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        self.stop_controller_manager().await?;
+        let outcome = work.await;
+        self.start_controller_manager().await?;
+        outcome
+    }
+
     /// Ends the controller-manager, and waits until it is gone: from then on
     /// nothing is garbage-collected and no ClusterRole aggregated.
     pub async fn stop_controller_manager(&self) -> anyhow::Result<()> {
