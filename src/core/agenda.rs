@@ -79,21 +79,6 @@ impl<K: Clone + Eq + Hash + Ord> Agenda<K> {
     pub fn deadline(&self, key: &K) -> Option<Timestamp> {
         self.deadlines.get(key).copied()
     }
-
-    /// How many keys [`take_due`](Self::take_due) would take. Costs O(that many).
-    pub fn overdue(&self, now: Timestamp) -> usize {
-        self.order.iter().take_while(|(at, _)| *at <= now).count()
-    }
-
-    /// How many keys have a deadline.
-    pub fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    /// Whether nothing falls due at all.
-    pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -113,11 +98,10 @@ mod tests {
         agenda.put("a", at(10));
         agenda.put("b", at(20));
         assert_eq!(agenda.next(), Some(at(10)));
-        assert_eq!(agenda.overdue(at(20)), 2);
         assert_eq!(agenda.take_due(at(20)), ["a", "b"]);
         assert_eq!(agenda.take_due(at(20)), [""; 0]);
         assert_eq!(agenda.next(), Some(at(30)));
-        assert_eq!(agenda.len(), 1);
+        assert_eq!(agenda.order.len(), 1);
     }
 
     #[test]
@@ -126,7 +110,6 @@ mod tests {
         let just_before = Timestamp::from_nanosecond(999).unwrap();
         let mut agenda = Agenda::new();
         agenda.put("a", deadline);
-        assert_eq!(agenda.overdue(just_before), 0);
         assert_eq!(agenda.take_due(just_before), [""; 0]);
         assert_eq!(agenda.take_due(deadline), ["a"]);
     }
@@ -136,9 +119,9 @@ mod tests {
         let mut agenda = Agenda::new();
         agenda.put("a", at(30));
         agenda.put("a", at(10));
-        assert_eq!((agenda.next(), agenda.len()), (Some(at(10)), 1));
+        assert_eq!((agenda.next(), agenda.order.len()), (Some(at(10)), 1));
         agenda.put("a", at(50));
-        assert_eq!((agenda.next(), agenda.len()), (Some(at(50)), 1));
+        assert_eq!((agenda.next(), agenda.order.len()), (Some(at(50)), 1));
         assert_eq!(agenda.take_due(at(40)), [""; 0]);
         assert_eq!(agenda.take_due(at(50)), ["a"]);
     }
@@ -151,7 +134,6 @@ mod tests {
         agenda.cancel(&"a");
         agenda.cancel(&"unknown");
         assert_eq!(agenda.take_due(at(99)), ["b"]);
-        assert!(agenda.is_empty());
         assert_eq!(agenda.next(), None);
     }
 
@@ -193,13 +175,12 @@ mod tests {
                     let mut due: Vec<_> = model.iter().filter(|(_, at)| **at <= time).collect();
                     due.sort_by_key(|(key, at)| (**at, **key));
                     let due: Vec<u64> = due.into_iter().map(|(key, _)| *key).collect();
-                    assert_eq!(agenda.overdue(time), due.len());
                     assert_eq!(agenda.take_due(time), due);
                     model.retain(|_, at| *at > time);
                 }
             }
             assert_eq!(agenda.next(), model.values().min().copied());
-            assert_eq!(agenda.len(), model.len());
+            assert_eq!(agenda.order.len(), model.len());
             assert_eq!(agenda.order.len(), agenda.deadlines.len());
         }
     }
