@@ -20,6 +20,8 @@ pub mod cluster;
 pub mod core;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod layers;
 #[cfg(test)]
 mod timing;

@@ -286,12 +286,35 @@ fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::golden::assert_golden;
 
     #[derive(Debug, Parser)]
     struct Flags {
         #[command(flatten)]
         guards: GuardArguments,
+    }
+
+    /// Scripts and manifests depend on the flags, their defaults and their environment variables.
+    #[test]
+    fn golden_help_is_unchanged() {
+        let mut command = Cli::command().term_width(120);
+        command.build();
+        let mut text = command.render_long_help().to_string();
+        for subcommand in command
+            .get_subcommands_mut()
+            .filter(|command| command.get_name() != "help")
+        {
+            text.push_str(&format!("\n---- {}\n", subcommand.get_name()));
+            let mut subcommand = subcommand
+                .clone()
+                .mut_args(|argument| argument.hide_env_values(true));
+            text.push_str(&subcommand.render_long_help().to_string());
+        }
+        let lines = text.lines().map(str::trim_end).collect::<Vec<_>>();
+        assert_golden("help.txt", &(lines.join("\n") + "\n"));
     }
 
     /// `make guards` writes it again.

@@ -495,6 +495,7 @@ fn seconds(time: SignedDuration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden::assert_golden;
 
     #[track_caller]
     fn assert_line(text: &str, line: &str) {
@@ -535,6 +536,41 @@ mod tests {
             "# HELP curfew_revocations Access proven absent, by why it ended.",
         );
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    /// Name, type, unit, labels and label values of each series: dashboards and alerts depend on them.
+    #[test]
+    fn golden_metrics_are_unchanged() {
+        let text = Metrics::new().encode().unwrap();
+        let series: String = text
+            .lines()
+            .filter(|line| !line.starts_with("# HELP"))
+            .map(|line| {
+                let series = line.rsplit_once(' ').filter(|_| !line.starts_with('#'));
+                series
+                    .map_or(line, |(series, _)| series)
+                    .replace(env!("CARGO_PKG_VERSION"), "<version>")
+                    + "\n"
+            })
+            .collect();
+        // A family lists its series in no fixed order.
+        let mut families: Vec<Vec<&str>> = Vec::new();
+        for line in series.lines() {
+            match families.last_mut() {
+                Some(family) if !line.starts_with("# TYPE") && line != "# EOF" => family.push(line),
+                _ => families.push(vec![line]),
+            }
+        }
+        let sorted = families.into_iter().flat_map(|mut family| {
+            if !family.iter().any(|line| line.contains("le=")) {
+                family.sort_unstable();
+            }
+            family
+        });
+        assert_golden(
+            "metrics.txt",
+            &sorted.map(|line| line.to_owned() + "\n").collect::<String>(),
+        );
     }
 
     #[test]

@@ -297,6 +297,14 @@ impl Report {
 
     /// Prints it.
     pub fn print(&mut self, output: Output) -> io::Result<()> {
+        self.sum_up();
+        print(&match output {
+            Output::Json => serde_json::to_string(self).map_err(io::Error::other)? + "\n",
+            Output::Table => self.table(),
+        })
+    }
+
+    fn sum_up(&mut self) {
         self.summary = Summary {
             deleted: self.count(&GONE),
             would_delete: self.count(&[Action::WouldDelete]),
@@ -304,10 +312,6 @@ impl Report {
             records_kept: self.summary.records_kept,
         };
         self.drained = self.failure().is_none() && !self.dry_run;
-        print(&match output {
-            Output::Json => serde_json::to_string(self).map_err(io::Error::other)? + "\n",
-            Output::Table => self.table(),
-        })
     }
 
     fn table(&self) -> String {

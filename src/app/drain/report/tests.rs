@@ -1,4 +1,7 @@
 use super::*;
+use crate::api::ArtifactKind;
+use crate::core::ArtifactKey;
+use crate::golden::{assert_golden, shape};
 
 fn report() -> Report {
     Report::new(false, "2026-01-01T12:00:00Z".parse().unwrap())
@@ -93,4 +96,53 @@ fn a_dry_run_succeeds_when_it_could_read_everything() {
     assert_eq!(report.count(&[Action::WouldDelete]), 2);
     report.unread(&Error::NoServerTime);
     assert!(report.failure().is_some());
+}
+
+/// Scripts read the keys and the values that are not prose.
+#[test]
+fn golden_drain_report_is_unchanged() {
+    let mut report = report();
+    report.looks_again();
+    let actions = [
+        Action::Deleted,
+        Action::Freed,
+        Action::AlreadyGone,
+        Action::LetGo,
+        Action::WouldDelete,
+        Action::Left,
+    ];
+    for (number, action) in (0..).zip(actions) {
+        report.add(Item::of_grant(&grant(&format!("g{number}"), &[]), action, ""));
+    }
+    let held = grant("held", &["access.curfew.dev/revoke"]);
+    report.add(Item::of_grant(&held, Action::Left, "waits"));
+    for kind in [ArtifactKind::RoleBinding, ArtifactKind::Role, ArtifactKind::Job] {
+        let artifact = Labelled {
+            key: ArtifactKey {
+                kind,
+                namespace: "prod".to_owned(),
+                name: "curfew-1".to_owned(),
+            },
+            uid: format!("uid of {kind:?}"),
+            resource_version: None,
+            grant_uid: "grant".to_owned(),
+            not_after: None,
+            finalizers: Vec::new(),
+        };
+        report.add(Item::of_made(&artifact, Action::Deleted, ""));
+    }
+    report.newcomers(&BTreeMap::from([("robot (kept by Flux)".to_owned(), 3)]));
+    report.unfinished("its 5m were over".to_owned());
+    report.unread(&Error::NoServerTime);
+    report.heard_the_operator(Ok(None));
+    report.records(2);
+    report.sum_up();
+    let failed = serde_json::to_value(&report).unwrap();
+
+    let mut report = Report::new(true, "2026-01-01T12:00:00Z".parse().unwrap());
+    report.sum_up();
+    let empty = serde_json::to_value(&report).unwrap();
+    let prose = ["reason", "errors", "unfinished", "operator", "by"];
+    let both = serde_json::json!({"failed": failed, "dry run, nothing found": empty});
+    assert_golden("drain-report.json", &shape(both, &prose));
 }

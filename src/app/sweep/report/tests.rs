@@ -3,6 +3,7 @@ use crate::api::ArtifactKind;
 use crate::cluster::sweep::Gone;
 use crate::core::ArtifactKey;
 use crate::core::sweep::{Labelled, sweep};
+use crate::golden::{assert_golden, shape};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -191,4 +192,46 @@ fn the_operator_is_silent_after_two_minutes_or_if_it_never_beat() {
         report.heard_the_operator(last.map(at));
         assert_eq!(report.operators_silence().as_deref(), silent, "{last:?}");
     }
+}
+
+/// Scripts read the keys and the values that are not prose.
+#[test]
+fn golden_sweep_report_is_unchanged() {
+    let mut report = at_noon(20);
+    let actions = [
+        Action::Removed,
+        Action::Freed,
+        Action::AlreadyGone,
+        Action::WouldRemove,
+        Action::Waiting,
+        Action::Failed,
+        Action::Kept,
+    ];
+    for (number, action) in (0..).zip(actions) {
+        let kind = [ArtifactKind::RoleBinding, ArtifactKind::Role, ArtifactKind::Job][number % 3];
+        let artifact = labelled(kind, &format!("a{number}"), Some("2026-01-01T11:56:48Z"));
+        let sweeping = found(&report, vec![artifact]);
+        let removal = sweeping
+            .access
+            .iter()
+            .chain(sweeping.rest.iter().flatten())
+            .next()
+            .unwrap();
+        report.add(Item::of(removal, action, ""));
+    }
+    let without_end = found(&report, vec![labelled(ArtifactKind::Role, "lookalike", None)]);
+    report.found(&without_end);
+    report.unread(&Error::NoServerTime);
+    report.knows_grants(&Grants::Unknown("no CRD".to_owned()));
+    report.heard_the_operator(Some(at("2026-01-01T11:50:00Z")));
+    report.sum_up();
+    let failed = serde_json::to_value(&report).unwrap();
+
+    let mut report = Report::new(true, at("2026-01-01T12:00:00Z"));
+    report.heard_the_operator(None);
+    report.sum_up();
+    let empty = serde_json::to_value(&report).unwrap();
+    let prose = ["reason", "errors", "grantsNotListed"];
+    let both = serde_json::json!({"failed": failed, "dry run, nothing found": empty});
+    assert_golden("sweep-report.json", &shape(both, &prose));
 }
