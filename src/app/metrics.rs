@@ -38,99 +38,191 @@ const LAG_BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0,
 ];
 
-/// A label: an enum that knows all its values.
-macro_rules! label {
-    ($(#[$about:meta])* $name:ident { $($(#[$what:meta])* $value:ident,)+ }) => {
-        $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-        pub enum $name {
-            $($(#[$what])* $value,)+
-        }
-
-        impl $name {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$value,)+];
-        }
-    };
+/// State of a grant: the reason of its `Active` condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GrantState {
+    /// No decision yet.
+    Pending,
+    /// The policy allows the request; approvers have to decide.
+    AwaitingApproval,
+    /// Admitted and approved; waits for its start time.
+    Scheduled,
+    /// Granted and recorded; the access is being created.
+    Activating,
+    /// The access is in force.
+    Active,
+    /// The access ended at its time.
+    Expired,
+    /// The access was ended before its time.
+    Revoked,
+    /// Denied; there never was access.
+    Denied,
+    /// Admitted, but the access could not be created.
+    Failed,
 }
 
-label! {
-    /// State of a grant: the reason of its `Active` condition.
-    GrantState {
-        /// Not judged yet.
-        Pending,
-        /// Its policy admits it, and people are asked.
-        AwaitingApproval,
-        /// Nothing is missing but its time.
-        Scheduled,
-        /// Judged and recorded, the access is being made.
-        Activating,
-        /// The access is in force.
-        Active,
-        /// The access ended at its time.
-        Expired,
-        /// The access was ended before its time.
-        Revoked,
-        /// Refused; never was access.
-        Denied,
-        /// Admitted, but the access could not be made.
-        Failed,
-    }
+impl GrantState {
+    /// All values, so that each series exists from the start.
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::AwaitingApproval,
+        Self::Scheduled,
+        Self::Activating,
+        Self::Active,
+        Self::Expired,
+        Self::Revoked,
+        Self::Denied,
+        Self::Failed,
+    ];
 }
 
-label! {
-    /// Which lane made a pass.
-    Lane {
-        /// The controller: whatever changed.
-        Controller,
-        /// Grants at their end.
-        Expiry,
-        /// What is labelled ours and belongs to no live grant.
-        Orphans,
-    }
+/// Task that made a reconcile. The series `curfew_passes` has it as the label `lane`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// The controller: reconciles grants that changed.
+    Controller,
+    /// The expiry task: ends access that is overdue.
+    Expiry,
+    /// The orphan task: deletes artifacts of deleted grants.
+    Orphans,
 }
 
-label! {
-    /// What was made of a decision.
-    VerdictLabel {
-        /// It counts.
-        Counted,
-        /// It changes nothing.
-        Ignored,
-        /// Its stage has not come yet.
-        Waiting,
-    }
+impl Lane {
+    /// All values, so that each series exists from the start.
+    pub const ALL: [Self; 3] = [Self::Controller, Self::Expiry, Self::Orphans];
 }
 
-label! {
-    /// How a pass over one object ended.
-    PassOutcome {
-        /// Nothing is left to do before the next change or deadline.
-        Done,
-        /// An effect or a read failed; it is tried again.
-        Failed,
-    }
+/// Verdict on a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VerdictLabel {
+    /// The decision counts.
+    Counted,
+    /// The decision changes nothing.
+    Ignored,
+    /// The stage of the decision has not begun yet.
+    Waiting,
 }
 
-/// Enums of other layers as labels: their names are the values.
-macro_rules! label_of {
-    ($($name:ty),+) => {
+impl VerdictLabel {
+    /// All values, so that each series exists from the start.
+    pub const ALL: [Self; 3] = [Self::Counted, Self::Ignored, Self::Waiting];
+}
+
+/// Result of one reconcile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PassOutcome {
+    /// Nothing is left to do before the next change or deadline.
+    Done,
+    /// An effect or a read failed; the reconcile will be retried.
+    Failed,
+}
+
+impl PassOutcome {
+    /// All values, so that each series exists from the start.
+    pub const ALL: [Self; 2] = [Self::Done, Self::Failed];
+}
+
+/// Label values, written by hand: a renamed Rust variant must not rename a series. A variant without a value does not
+/// compile.
+macro_rules! label_values {
+    ($($name:ident { $($variant:ident => $value:literal,)+ })+) => {
         $(impl EncodeLabelValue for $name {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
-                write!(encoder, "{self:?}")
+                encoder.write_str(match self {
+                    $(Self::$variant => $value,)+
+                })
             }
         })+
     };
 }
 
-label_of!(
-    DecisionKind,
-    EffectKind,
-    Forgery,
-    Outcome,
-    RevocationCause,
-    TrialOutcome
-);
+label_values! {
+    GrantState {
+        Pending => "Pending",
+        AwaitingApproval => "AwaitingApproval",
+        Scheduled => "Scheduled",
+        Activating => "Activating",
+        Active => "Active",
+        Expired => "Expired",
+        Revoked => "Revoked",
+        Denied => "Denied",
+        Failed => "Failed",
+    }
+    Lane {
+        Controller => "Controller",
+        Expiry => "Expiry",
+        Orphans => "Orphans",
+    }
+    VerdictLabel {
+        Counted => "Counted",
+        Ignored => "Ignored",
+        Waiting => "Waiting",
+    }
+    PassOutcome {
+        Done => "Done",
+        Failed => "Failed",
+    }
+    DecisionKind {
+        Approve => "Approve",
+        Deny => "Deny",
+        Revoke => "Revoke",
+    }
+    EffectKind {
+        RecordStatus => "RecordStatus",
+        RecordVerdict => "RecordVerdict",
+        AddFinalizer => "AddFinalizer",
+        RemoveFinalizer => "RemoveFinalizer",
+        CreateFuse => "CreateFuse",
+        CreateRole => "CreateRole",
+        CreateBinding => "CreateBinding",
+        HandOver => "HandOver",
+        AwaitFuses => "AwaitFuses",
+        DeleteFuse => "DeleteFuse",
+        DeleteRole => "DeleteRole",
+        DeleteBinding => "DeleteBinding",
+        ProveAbsent => "ProveAbsent",
+        Announce => "Announce",
+        DeleteGrant => "DeleteGrant",
+    }
+    Forgery {
+        AnotherRequester => "AnotherRequester",
+        HiddenGroup => "HiddenGroup",
+        ReservedLabel => "ReservedLabel",
+        OwnedGrant => "OwnedGrant",
+        AnotherDecider => "AnotherDecider",
+        ApprovalByServiceAccount => "ApprovalByServiceAccount",
+        OwnedDecision => "OwnedDecision",
+        Status => "Status",
+        Fuse => "Fuse",
+        Role => "Role",
+        Binding => "Binding",
+        UnlabelledJob => "UnlabelledJob",
+    }
+    Outcome {
+        Applied => "Applied",
+        AlreadySo => "AlreadySo",
+        Refused => "Refused",
+        Conflict => "Conflict",
+        Failed => "Failed",
+        TimedOut => "TimedOut",
+    }
+    RevocationCause {
+        DeadlineReached => "DeadlineReached",
+        ArtifactChanged => "ArtifactChanged",
+        RoleChanged => "RoleChanged",
+        PolicyChanged => "PolicyChanged",
+        PolicyDeleted => "PolicyDeleted",
+        GrantDeleted => "GrantDeleted",
+        RevokeDecision => "RevokeDecision",
+        RefusedByApiServer => "RefusedByApiServer",
+    }
+    TrialOutcome {
+        Refused => "Refused",
+        Accepted => "Accepted",
+        Untried => "Untried",
+        Unknown => "Unknown",
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
@@ -232,7 +324,7 @@ impl Metrics {
     }
 
     fn start_at_zero(&self) {
-        for &state in GrantState::ALL {
+        for state in GrantState::ALL {
             self.set_grants(state, 0);
         }
         for ready in [true, false] {
@@ -243,8 +335,8 @@ impl Metrics {
                 drop(self.effects.get_or_create(&OfEffect { kind, outcome }));
             }
         }
-        for &lane in Lane::ALL {
-            for &outcome in PassOutcome::ALL {
+        for lane in Lane::ALL {
+            for outcome in PassOutcome::ALL {
                 drop(self.passes.get_or_create(&OfPass { lane, outcome }));
             }
         }
@@ -252,7 +344,7 @@ impl Metrics {
             drop(self.revocations.get_or_create(&OfCause { cause }));
         }
         for decision in DecisionKind::ALL {
-            for &verdict in VerdictLabel::ALL {
+            for verdict in VerdictLabel::ALL {
                 drop(self.decisions.get_or_create(&OfDecision { decision, verdict }));
             }
         }

@@ -432,7 +432,7 @@ async fn keep_gauges(Edges { clock, index, .. }: Edges, metrics: Metrics) {
     loop {
         tick.tick().await;
         let states = index.states();
-        for &state in GrantState::ALL {
+        for state in GrantState::ALL {
             metrics.set_grants(state, states.get(state.reason()).copied().unwrap_or_default());
         }
         metrics.set_overdue_grants(index.overdue(clock.now()));

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::app::sweep::Output;
 use crate::app::table::{align, print};
@@ -21,7 +21,7 @@ const LEFT_NAMED: usize = 10;
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What was done with something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Deleted it.
     Deleted,
@@ -35,6 +35,26 @@ pub enum Action {
     WouldDelete,
     /// It is still there: the reason says why.
     Left,
+}
+
+impl Action {
+    /// The word in the table; the same as in the JSON report.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "Deleted",
+            Self::Freed => "Freed",
+            Self::AlreadyGone => "AlreadyGone",
+            Self::LetGo => "LetGo",
+            Self::WouldDelete => "WouldDelete",
+            Self::Left => "Left",
+        }
+    }
+}
+
+impl Serialize for Action {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// What is not there any more.
@@ -324,7 +344,7 @@ impl Report {
                 item.namespace.clone(),
                 item.kind.to_owned(),
                 item.name.clone(),
-                format!("{:?}", item.action),
+                item.action.as_str().to_owned(),
                 item.reason.clone(),
             ]
         }));

@@ -1,7 +1,7 @@
 //! One thing that a round tells of.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::cluster::Error;
 use crate::cluster::sweep::Gone;
@@ -9,7 +9,7 @@ use crate::core::kind_name;
 use crate::core::sweep::{Finding, Labelled, Matter, Overdue, Removal};
 
 /// What a round did with something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Removed it.
     Removed,
@@ -25,6 +25,27 @@ pub enum Action {
     Failed,
     /// Left it where it is: the reason says why.
     Kept,
+}
+
+impl Action {
+    /// The word in the table; the same as in the JSON report.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "Removed",
+            Self::Freed => "Freed",
+            Self::AlreadyGone => "AlreadyGone",
+            Self::WouldRemove => "WouldRemove",
+            Self::Waiting => "Waiting",
+            Self::Failed => "Failed",
+            Self::Kept => "Kept",
+        }
+    }
+}
+
+impl Serialize for Action {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// Something that a round tells of.

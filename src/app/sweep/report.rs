@@ -212,7 +212,14 @@ impl Report {
             } = item;
             match action {
                 _ if item.fails => {
-                    tracing::error!(namespace, kind, name, reason, ?action, "not removed");
+                    tracing::error!(
+                        namespace,
+                        kind,
+                        name,
+                        reason,
+                        action = action.as_str(),
+                        "not removed"
+                    );
                 }
                 Action::Removed if item.ended.is_none() => {
                     tracing::warn!(
@@ -229,7 +236,7 @@ impl Report {
                         kind,
                         name,
                         reason,
-                        ?action,
+                        action = action.as_str(),
                         "removed what had outlived its end"
                     );
                 }
@@ -285,7 +292,7 @@ impl Report {
                 item.kind.to_owned(),
                 item.name.clone(),
                 self.ended_ago(item),
-                format!("{:?}", item.action),
+                item.action.as_str().to_owned(),
                 item.reason.clone(),
             ]
         }));
