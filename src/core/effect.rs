@@ -217,28 +217,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The plan of these stages, without the empty ones.
+    pub fn new(stages: impl IntoIterator<Item = Vec<Effect>>, wake: Option<Timestamp>) -> Self {
+        Self {
+            stages: stages.into_iter().filter(|stage| !stage.is_empty()).collect(),
+            wake,
+        }
+    }
+
     /// Nothing to do before `wake`.
     pub fn wait_until(wake: Timestamp) -> Self {
-        Self {
-            stages: Vec::new(),
-            wake: Some(wake),
-        }
-    }
-
-    /// Adds a stage, unless it is empty.
-    #[must_use]
-    pub fn then(mut self, stage: impl IntoIterator<Item = Effect>) -> Self {
-        let stage: Vec<Effect> = stage.into_iter().collect();
-        if !stage.is_empty() {
-            self.stages.push(stage);
-        }
-        self
-    }
-
-    /// Adds these stages.
-    #[must_use]
-    pub fn then_each(self, stages: impl IntoIterator<Item = Vec<Effect>>) -> Self {
-        stages.into_iter().fold(self, Self::then)
+        Self::new([], Some(wake))
     }
 
     /// Whether what is to be done is decided anew when this is done: it waits for fuses, and records nothing of them.
@@ -246,21 +235,5 @@ impl Plan {
         let any = |wanted: fn(&Effect) -> bool| self.stages.iter().flatten().any(wanted);
         any(|effect| matches!(effect, Effect::AwaitFuses(_)))
             && !any(|effect| matches!(effect, Effect::RecordActive | Effect::RecordFuses))
-    }
-
-    /// Looks again at that moment at the latest, if there is one.
-    #[must_use]
-    pub fn waking_if(self, wake: Option<Timestamp>) -> Self {
-        match wake {
-            Some(wake) => self.waking(wake),
-            None => self,
-        }
-    }
-
-    /// Looks again at that moment at the latest.
-    #[must_use]
-    pub fn waking(mut self, wake: Timestamp) -> Self {
-        self.wake = Some(self.wake.map_or(wake, |earlier| earlier.min(wake)));
-        self
     }
 }

@@ -6,64 +6,91 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::admit::{admit, readmit};
 use super::approval::{Demands, Missing, describe_approvals, describe_void};
 use super::condition::{demanded, unmet};
-use super::decision::Judged;
+use super::decision::{Judged, Verdict};
 use super::facts::{Input, NamespaceFacts, PolicyFacts};
 use super::live::{POLICY_GONE_GRACE, POLICY_GRACE};
+use super::question::Question;
 use super::self_test::Standing;
 use super::tally::{Ballot, tally};
-use super::verdict::{denied, known_demands, too_late, unattested_decisions, without_effect};
+use super::verdict::{denied, known_demands};
 use super::{Decision, Ending, Policy, Refusal, Refusals, Request, Resolved, resolve};
 use crate::api::{AccessGrantStatus, ApprovalRecord, RevocationCause, conditions, reasons};
 
-/// The answer.
+/// Evaluation of a grant that is neither live nor over.
 #[derive(Debug)]
 pub(super) enum Answer<'a> {
-    /// Something has to come that is nobody's mistake.
+    /// Held: the policy has to come or to become usable.
     Hold {
         reason: &'static str,
         message: String,
         until: Timestamp,
     },
-    /// The admission guards have to stand.
+    /// Held: the guards are in breach. The text says why.
+    HoldInBreach(&'a str),
+    /// Held with this reason until the guards are proven. The text says why they are not.
     HoldForGuards(&'static str, &'a str),
-    /// The clocks have to agree.
+    /// Held: the clocks have to agree. The text says how they differ.
     HoldForClocks(&'a str),
-    /// It was admitted before, and for the moment nobody knows whether it would be now: nothing is said anew.
+    /// Accepted before, and at the moment it cannot be evaluated again. Its status stays as it is.
     Stay {
-        /// When to look again though nothing has changed.
+        /// When to evaluate it again, although nothing has changed.
         until: Option<Timestamp>,
     },
-    /// No, for good.
+    /// Denied. This is final.
     Deny(Refusals),
-    /// Somebody who may took it back.
+    /// Withdrawn by a Revoke before there was access.
     Withdraw(Ending),
-    /// People are asked.
+    /// Waits for approvals.
     Await(Box<Waiting>),
-    /// Its time has to come.
+    /// Waits for its start.
     Schedule(Box<Waiting>),
-    /// Yes, now.
-    Grant(Box<Waiting>),
+    /// Granted now.
+    Grant(Box<Accepted>),
 }
 
-/// A request that its policy admits.
+/// A request that its policy accepts.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    /// The access that it would give now.
+    pub resolved: Resolved,
+    /// The approvals on record, void ones included.
+    pub approvals: Vec<ApprovalRecord>,
+}
+
+/// An accepted request that waits.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    /// What it would give.
-    pub resolved: Resolved,
-    /// Who approved that so far.
-    pub approvals: Vec<ApprovalRecord>,
-    /// Whether people are asked at all.
+    pub accepted: Accepted,
+    /// Whether the policy asks for approvals.
     pub asked: bool,
-    /// What it waits for, for people.
+    /// What the request waits for, for people.
     pub message: String,
-    /// When to look again.
+    /// When to evaluate it again.
     pub until: Timestamp,
 }
 
-/// The answer, and what was made of each decision that was open.
+/// The evaluation, and the verdicts that it gave on the way.
 pub(super) struct Judgement<'a> {
     pub answer: Answer<'a>,
-    pub judged: Vec<Judged>,
+    pub counted: Counted,
+}
+
+/// Verdicts that an evaluation gave itself. All other open decisions get theirs afterwards, by the answer.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub verdicts: Vec<Judged>,
+    /// Whether the evaluation got as far as the approvals, so that every Approve and Deny had its chance to count.
+    pub complete: bool,
+}
+
+impl<'a> From<Answer<'a>> for Judgement<'a> {
+    /// An answer in which no decision had a part.
+    fn from(answer: Answer<'a>) -> Self {
+        Self {
+            answer,
+            counted: Counted::default(),
+        }
+    }
 }
 
 /// Whether its policy admitted the request before: what access it would give is recorded.
@@ -80,34 +107,26 @@ pub(super) fn was_held_in_a_breach(status: Option<&AccessGrantStatus>) -> bool {
         .any(|condition| condition.reason == reasons::GUARDS_NOT_IN_FORCE)
 }
 
-/// Answers a grant that is neither live nor over.
+/// Evaluates a grant that is neither live nor over. The first step that has an answer gives it, in the order of
+/// `docs/architecture.md`, "What decides first".
 pub(super) fn judge<'a>(input: &Input<'a>, now: Timestamp) -> Judgement<'a> {
-    if let Some(withdrawn) = withdrawn(input, now) {
-        return withdrawn;
+    if let Some(judgement) = withdrawn(input, now) {
+        return judgement;
     }
-    if let Some(held) = held_for_guards(input).or_else(|| held_for_clocks(input)) {
-        return held;
+    if let Some(answer) = held_for_guards(input).or_else(|| held_for_clocks(input)) {
+        return answer.into();
     }
     let policy = match usable_policy(input, now) {
         Ok(policy) => policy,
-        Err(answer) => return concluded(input, answer),
+        Err(answer) => return answer.into(),
     };
     match Request::parse(input.grant) {
-        Ok(request) => weigh(input, &request, policy, now),
-        Err(refusals) => concluded(input, Answer::Deny(refusals)),
+        Ok(request) => evaluate(input, &request, policy, now),
+        Err(refusals) => Answer::Deny(refusals).into(),
     }
 }
 
-/// An answer that no decision had a part in; if it is final, those that are open come too late.
-fn concluded<'a>(input: &Input<'a>, answer: Answer<'a>) -> Judgement<'a> {
-    let judged = match answer {
-        Answer::Deny(_) | Answer::Withdraw(_) => too_late(input, &[]),
-        _ => Vec::new(),
-    };
-    Judgement { answer, judged }
-}
-
-/// A Revoke takes a request back, whatever it waits for.
+/// Step 1: a Revoke withdraws a request at any time. It only takes away, so it needs neither guards nor policy.
 fn withdrawn<'a>(input: &Input<'a>, now: Timestamp) -> Option<Judgement<'a>> {
     let request = Request::parse(input.grant).ok()?;
     let demands = known_demands(input);
@@ -115,36 +134,34 @@ fn withdrawn<'a>(input: &Input<'a>, now: Timestamp) -> Option<Judgement<'a>> {
         .decisions
         .iter()
         .find(|decision| decision.revokes(&request, demands))?;
-    let mut judged = vec![Judged {
+    let verdict = Judged {
         decision: decision.clone(),
         verdict: decision.counts_against(input.grant, &request, "ends the access before it begins"),
-    }];
-    judged.extend(too_late(input, &judged));
+    };
     Some(Judgement {
         answer: Answer::Withdraw(Ending::decided(decision, now, false)),
-        judged,
+        counted: Counted {
+            verdicts: vec![verdict],
+            complete: false,
+        },
     })
 }
 
-/// While nobody vouches for who asks, there is nothing to judge: a refusal would stand in the name of somebody who may
-/// never have asked. What was admitted before was vouched for; what is decided about it meanwhile is not.
-fn held_for_guards<'a>(input: &Input<'a>) -> Option<Judgement<'a>> {
+/// Step 2: holds the request while the guards are not proven. `spec.requester` may be forged, and a denial is final.
+/// The requester of an accepted request was attested; decisions that were made during a breach are not.
+fn held_for_guards<'a>(input: &Input<'a>) -> Option<Answer<'a>> {
     let status = input.grant.status.as_ref();
     let accepted = is_accepted(status);
     let unattested = was_held_in_a_breach(status) && !accepted;
-    let judgement = |answer| Some(concluded(input, answer));
     match input.guards {
-        Standing::Breached(why) => Some(Judgement {
-            answer: Answer::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why),
-            judged: unattested_decisions(input.decisions),
-        }),
-        // What was seen in a breach stays marked by it.
+        Standing::Breached(why) => Some(Answer::HoldInBreach(why)),
+        // A request that was seen in a breach keeps the reason that says so.
         Standing::Unproven(why) if unattested => {
-            judgement(Answer::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why))
+            Some(Answer::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why))
         }
-        Standing::Unproven(_) if accepted => judgement(Answer::Stay { until: None }),
-        Standing::Unproven(why) => judgement(Answer::HoldForGuards(reasons::GUARDS_UNPROVEN, why)),
-        Standing::InForce if unattested => judgement(Answer::Deny(
+        Standing::Unproven(_) if accepted => Some(Answer::Stay { until: None }),
+        Standing::Unproven(why) => Some(Answer::HoldForGuards(reasons::GUARDS_UNPROVEN, why)),
+        Standing::InForce if unattested => Some(Answer::Deny(
             Refusal::new(
                 reasons::NOT_ATTESTED,
                 "spec.requester",
@@ -157,17 +174,19 @@ fn held_for_guards<'a>(input: &Input<'a>) -> Option<Judgement<'a>> {
     }
 }
 
-/// While nobody knows what time it is, nobody knows whether it is too late for something, or when access would end.
-fn held_for_clocks<'a>(input: &Input<'a>) -> Option<Judgement<'a>> {
+/// Step 2 as well: holds the request while the clocks differ too much. Without the time nobody knows if the request is
+/// too late, or when its access would expire.
+fn held_for_clocks<'a>(input: &Input<'a>) -> Option<Answer<'a>> {
     let why = input.skewed?;
-    let answer = if is_accepted(input.grant.status.as_ref()) {
+    Some(if is_accepted(input.grant.status.as_ref()) {
         Answer::Stay { until: None }
     } else {
         Answer::HoldForClocks(why)
-    };
-    Some(concluded(input, answer))
+    })
 }
 
+/// Step 3: the policy, or the answer while it is missing or not usable. A new request waits `POLICY_GRACE` for it. An
+/// accepted one waits `POLICY_GONE_GRACE`, as long as live access does.
 fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a Policy, Answer<'a>> {
     let name = &input.grant.spec.policy_ref.name;
     let (reason, since, why) = match input.policy {
@@ -181,8 +200,8 @@ fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a Policy, An
     };
     let since = since.max(created(input));
     let after = |grace| since.saturating_add(grace).unwrap_or(Timestamp::MAX);
-    // What people have looked at already waits as long as live access would. A policy that was edited, or an operator
-    // that has just begun, is judged in a moment: a thousand requests that wait need not say so.
+    // An edited policy is checked again in a moment, and so is every policy after a start of the operator. For
+    // `POLICY_GRACE` accepted requests do not say that they wait: there may be a thousand.
     let until = if is_accepted(input.grant.status.as_ref()) {
         let soon = after(POLICY_GRACE);
         if now < soon {
@@ -209,93 +228,170 @@ fn created(input: &Input<'_>) -> Timestamp {
     created.map_or(Timestamp::MIN, |time| time.0)
 }
 
-/// Answers a request by a policy that can be used.
-fn weigh<'a>(input: &Input<'a>, request: &Request, policy: &Policy, now: Timestamp) -> Judgement<'a> {
-    let mut judged = Vec::new();
-    let answer = answer(input, request, policy, now, &mut judged).unwrap_or_else(Answer::Deny);
-    if matches!(answer, Answer::Deny(_)) {
-        judged.extend(too_late(input, &judged));
+/// Steps 4 to 9: evaluates a request under a usable policy.
+fn evaluate<'a>(input: &Input<'a>, request: &Request, policy: &Policy, now: Timestamp) -> Judgement<'a> {
+    let case = Case {
+        input,
+        request,
+        policy,
+        question: input.question(request, policy, now),
+        first: !is_accepted(input.grant.status.as_ref()),
+        now,
+    };
+    let resolved = match case.resolve() {
+        Ok(resolved) => resolved,
+        Err(refusals) => return Answer::Deny(refusals).into(),
+    };
+    let denials = denied(input.decisions, request, policy.approval.demands());
+    if let Some(refusal) = denials.refusal {
+        return Judgement {
+            answer: Answer::Deny(refusal.into()),
+            counted: Counted {
+                verdicts: denials.verdicts,
+                complete: false,
+            },
+        };
     }
-    Judgement { answer, judged }
+    let count = case.count(&resolved);
+    let accepted = Accepted {
+        resolved,
+        approvals: count.approvals,
+    };
+    let answer = match count.missing {
+        Some((missing, until)) => case.await_approvals(accepted, &missing, until),
+        None if case.starts_later() => case.schedule(accepted, count.asked),
+        None => case.grant(accepted),
+    };
+    Judgement {
+        answer: answer.unwrap_or_else(Answer::Deny),
+        counted: Counted {
+            verdicts: denials.verdicts.into_iter().chain(count.verdicts).collect(),
+            complete: true,
+        },
+    }
 }
 
-fn answer<'a>(
-    input: &Input<'a>,
-    request: &Request,
-    policy: &Policy,
+/// A request under a usable policy, at one instant.
+struct Case<'a> {
+    input: &'a Input<'a>,
+    request: &'a Request,
+    policy: &'a Policy,
+    question: Question<'a>,
+    /// Whether the request has not been accepted before.
+    first: bool,
     now: Timestamp,
-    judged: &mut Vec<Judged>,
-) -> Result<Answer<'a>, Refusals> {
-    let question = input.question(request, policy, now);
-    let status = input.grant.status.as_ref();
-    let first = !is_accepted(status);
-    revoked_before(input, request, now)?;
-    let admission = if first {
-        admit(&question)?
-    } else {
-        readmit(&question)?
-    };
-    let nothing = NamespaceFacts::default();
-    let namespace = input.namespace.unwrap_or(&nothing);
-    let resolved = resolve(admission, policy, namespace, input.roles, input.identities)?;
-    denied(input.decisions, request, policy.approval.demands(), judged)?;
+}
 
-    let demands = demanded(&question);
-    let recorded = status.map_or(&[][..], |status| &status.approvals);
-    let (approvals, missing) = match demands {
-        // What an expression asks for at one instant it may ask for again at another.
-        None => (recorded.to_vec(), None),
-        Some(demands) => {
-            let ballot = Ballot {
-                demands,
-                request,
-                hash: &resolved.access.hash,
-                until: awaited_until(input, request, demands, &resolved),
+/// Approvals of a request, counted.
+struct Count {
+    /// Whether the policy asks for approvals.
+    asked: bool,
+    /// All approvals on record, void ones included.
+    approvals: Vec<ApprovalRecord>,
+    /// Verdicts on the decisions that were looked at.
+    verdicts: Vec<Judged>,
+    /// The approvals that are missing, and until when people are asked for them.
+    missing: Option<(Missing, Timestamp)>,
+}
+
+impl Case<'_> {
+    fn starts_later(&self) -> bool {
+        self.question.start > self.now
+    }
+
+    /// Steps 4 and 5: no earlier Revoke blocks the request, the policy admits it, and the access is resolved.
+    fn resolve(&self) -> Result<Resolved, Refusals> {
+        let Self { input, policy, .. } = self;
+        revoked_before(input, self.request, self.now)?;
+        let admission = if self.first {
+            admit(&self.question)?
+        } else {
+            readmit(&self.question)?
+        };
+        let nothing = NamespaceFacts::default();
+        let namespace = input.namespace.unwrap_or(&nothing);
+        resolve(admission, policy, namespace, input.roles, input.identities)
+    }
+
+    /// Step 7: counts the approvals, if the policy asks for any now.
+    fn count(&self, resolved: &Resolved) -> Count {
+        let Self { input, request, .. } = self;
+        let status = input.grant.status.as_ref();
+        let recorded = status.map_or(&[][..], |status| &status.approvals);
+        let Some(demands) = demanded(&self.question) else {
+            // An expression may ask for approvals at one instant and not at another: recorded ones are kept.
+            return Count {
+                asked: false,
+                approvals: recorded.to_vec(),
+                verdicts: Vec::new(),
+                missing: None,
             };
-            let tally = tally(&ballot, recorded, input.decisions);
-            judged.extend(tally.verdicts.into_iter().filter_map(|(uid, verdict)| {
-                let decision = input.decisions.iter().find(|decision| decision.uid == uid)?;
-                Some(Judged {
-                    decision: decision.clone(),
-                    verdict,
-                })
-            }));
-            (tally.approvals, tally.missing)
-        }
-    };
-    judged.extend(without_effect(input.decisions, judged));
-    let waiting = |message: String, until: Timestamp| {
-        Box::new(Waiting {
-            asked: demands.is_some(),
-            resolved: resolved.clone(),
-            approvals: approvals.clone(),
-            message,
+        };
+        let until = awaited_until(input, request, demands, resolved);
+        let ballot = Ballot {
+            demands,
+            request,
+            hash: &resolved.access.hash,
             until,
-        })
-    };
-    let starts_later = question.start > now;
-    if let (Some(missing), Some(demands)) = (missing, demands) {
-        let until = awaited_until(input, request, demands, &resolved);
-        let message = missing.message(until, &approvals);
-        if now >= until {
-            return Err(timed_out(&missing, until, &approvals).into());
+        };
+        let tally = tally(&ballot, recorded, input.decisions);
+        let with_its_decision = |(uid, verdict): (String, Verdict)| {
+            let decision = input.decisions.iter().find(|decision| decision.uid == uid)?;
+            Some(Judged {
+                decision: decision.clone(),
+                verdict,
+            })
+        };
+        Count {
+            asked: true,
+            approvals: tally.approvals,
+            verdicts: tally.verdicts.into_iter().filter_map(with_its_decision).collect(),
+            missing: tally.missing.map(|missing| (missing, until)),
         }
-        few_are_pending(input, policy, request, first)?;
-        if first && !starts_later {
-            within_limits(policy, &resolved, input.rivals)?;
+    }
+
+    /// Step 7, approvals missing: waits for them, if there is time left and the limits allow it. A request that would
+    /// start at once is checked against the limit of live access before anybody is asked.
+    fn await_approvals(
+        &self,
+        accepted: Accepted,
+        missing: &Missing,
+        until: Timestamp,
+    ) -> Result<Answer<'static>, Refusals> {
+        if self.now >= until {
+            return Err(timed_out(missing, until, &accepted.approvals).into());
         }
-        return Ok(Answer::Await(waiting(message, until)));
+        few_are_pending(self.input, self.policy, self.request, self.first)?;
+        if self.first && !self.starts_later() {
+            within_limits(self.policy, &accepted.resolved, self.input.rivals)?;
+        }
+        Ok(Answer::Await(Box::new(Waiting {
+            message: missing.message(until, &accepted.approvals),
+            asked: true,
+            accepted,
+            until,
+        })))
     }
-    if starts_later {
-        few_are_pending(input, policy, request, first)?;
-        let message = format!("starts at {}", question.start);
-        return Ok(Answer::Schedule(waiting(message, question.start)));
+
+    /// Step 8: waits for the start that the request names.
+    fn schedule(&self, accepted: Accepted, asked: bool) -> Result<Answer<'static>, Refusals> {
+        few_are_pending(self.input, self.policy, self.request, self.first)?;
+        Ok(Answer::Schedule(Box::new(Waiting {
+            accepted,
+            asked,
+            message: format!("starts at {}", self.question.start),
+            until: self.question.start,
+        })))
     }
-    if !first {
-        Refusals::from_list(unmet(&question))?;
+
+    /// Step 9: checks the conditions again if the request has waited, and the limit of live access.
+    fn grant(&self, accepted: Accepted) -> Result<Answer<'static>, Refusals> {
+        if !self.first {
+            Refusals::from_list(unmet(&self.question))?;
+        }
+        within_limits(self.policy, &accepted.resolved, self.input.rivals)?;
+        Ok(Answer::Grant(Box::new(accepted)))
     }
-    within_limits(policy, &resolved, input.rivals)?;
-    Ok(Answer::Grant(waiting(String::new(), now)))
 }
 
 fn revoked_before(input: &Input<'_>, request: &Request, now: Timestamp) -> Result<(), Refusal> {

@@ -30,8 +30,15 @@ pub fn plan_orphan(last: Option<&AccessGrant>, found: &[Found], now: Timestamp) 
             was_active: live.active,
         }))
     });
-    Plan::default()
-        .then_each(removal(found.iter().map(Target::from)))
-        .then((!gives_access.is_empty()).then_some(Effect::ProveAbsent(gives_access)))
-        .then(announcement)
+    let [bindings, rest] = removal(found.iter().map(Target::from));
+    let proof = (!gives_access.is_empty()).then_some(Effect::ProveAbsent(gives_access));
+    Plan::new(
+        [
+            bindings,
+            rest,
+            Vec::from_iter(proof),
+            Vec::from_iter(announcement),
+        ],
+        None,
+    )
 }

@@ -1,4 +1,4 @@
-//! What to do about one grant now.
+//! The plan for one grant: what to do now, as data.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,95 +6,101 @@ use super::announce::Announcement;
 use super::artifact::{GrantIdentity, intended};
 use super::effect::{Effect, Plan, Target, removal};
 use super::facts::{Found, Input, PolicyFacts};
-use super::judge::{Answer, Judgement, Waiting, judge, was_denied, was_held_in_a_breach};
+use super::judge::{Accepted, Answer, Counted, Judgement, Waiting, judge, was_denied, was_held_in_a_breach};
 use super::live::{Live, ending, next_look};
 use super::retention::deletable_at;
 use super::self_test::Standing;
 use super::status::{self, Waits};
-use super::verdict::{judged_of_live, too_late};
 use super::{Authority, Decision, Ending, Judged, Refusals, Request};
 use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, REVOKE_FINALIZER, reasons};
 use making::{keep_fused, make};
+use verdicts::{Phase, verdicts};
 
 mod making;
+mod verdicts;
 
-/// Decides. Total: every input has a plan. Applying the plan and planning again gives a plan without effects.
+/// The plan for a grant at the instant `now`.
+///
+/// # Guarantees
+/// - Every input has a plan; nothing fails.
+/// - After the plan is applied, the plan of the new state has no effects.
+/// - A crash after any effect is safe: the next plan does the rest.
+/// - What will be made, and when it expires, is recorded before anything gives access. Access is proven absent before
+///   its end is recorded.
+///
+/// # Caveats
+/// A plan may wait for fuses and record nothing after that (`Plan::is_to_be_continued`): then the caller plans again.
 pub fn plan(input: &Input<'_>, now: Timestamp) -> Plan {
-    let plan = planned(input, now);
-    let unclear = |decision: &&Decision| decision.is_open() && decision.authority == Authority::Unclear;
-    match input.decisions.iter().find(unclear) {
-        None => plan,
-        Some(_) => plan.waking(later(now, ASK_AGAIN)),
+    let (phase, counted) = phase(input, now);
+    let plan = plan_of(input, phase, counted, now);
+    let unclear = |decision: &Decision| decision.is_open() && decision.authority == Authority::Unclear;
+    let ask_again = input.decisions.iter().any(unclear).then(|| later(now, ASK_AGAIN));
+    Plan {
+        wake: earliest(plan.wake, ask_again),
+        ..plan
     }
 }
 
-/// How soon to ask again whether somebody holds the verb `revoke`, when nobody could tell.
+/// How long to wait before the API server is asked again who holds the verb `revoke`, if it did not answer.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
-/// How soon to look whether a record may go, when the clocks differed too much.
+/// How long to wait before the retention of a record is looked at again, while the clocks differ too much.
 const CLOCKS_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
 fn later(now: Timestamp, pause: SignedDuration) -> Timestamp {
     now.saturating_add(pause).unwrap_or(Timestamp::MAX)
 }
 
-fn planned(input: &Input<'_>, now: Timestamp) -> Plan {
-    let status = input.grant.status.clone().unwrap_or_default();
-    if let Some(ended_at) = status.ended_at.as_ref() {
-        return after_the_end(input, &status, ended_at.0, now);
-    }
-    match Live::of(&status) {
-        Some(live) => match ending(input, &live, now) {
-            Some(ending) => revoke(input, &live, ending),
-            None => carry_on(input, &live, now),
-        },
-        None => decide(input, now),
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    [one, other].into_iter().flatten().min()
+}
+
+/// State of the grant, and the verdicts that its evaluation gave, if it was evaluated.
+fn phase<'a>(input: &Input<'a>, now: Timestamp) -> (Phase<'a>, Counted) {
+    let status = input.grant.status.as_ref();
+    let phase = if let Some(ended_at) = status.and_then(|status| status.ended_at.as_ref()) {
+        Phase::Over(ended_at.0)
+    } else if let Some(live) = status.and_then(Live::of) {
+        match ending(input, &live, now) {
+            Some(ending) => Phase::Ending(live, ending),
+            None => Phase::Live(live),
+        }
+    } else if input.grant.metadata.deletion_timestamp.is_some() {
+        Phase::Deleted
+    } else {
+        let Judgement { answer, counted } = judge(input, now);
+        return (Phase::Undecided(answer), counted);
+    };
+    (phase, Counted::default())
+}
+
+fn plan_of(input: &Input<'_>, phase: Phase<'_>, counted: Counted, now: Timestamp) -> Plan {
+    let verdicts = verdict_stages(verdicts(input, &phase, counted));
+    match phase {
+        Phase::Deleted => Plan::new(remove_everything(input), None),
+        Phase::Undecided(answer) => decide(input, answer, verdicts, now),
+        Phase::Live(live) => carry_on(input, &live, verdicts, now),
+        Phase::Ending(live, ending) => revoke(input, &live, ending, verdicts),
+        Phase::Over(ended_at) => after_the_end(input, ended_at, verdicts, now),
     }
 }
 
-/// Decides what anybody may do about one grant, be it a leader or not: end what is past its end, and nothing else.
-/// When it ends goes by the record alone, so whoever comes to it decides the same.
+/// The plan of any replica, leader or not: it ends access that has expired, and does nothing else. It goes by the
+/// recorded expiry time alone, so every replica plans the same.
 pub fn plan_end(input: &Input<'_>, now: Timestamp) -> Plan {
-    let status = input.grant.status.clone().unwrap_or_default();
-    match Live::of(&status) {
+    match input.grant.status.as_ref().and_then(Live::of) {
         None => Plan::default(),
         Some(live) if now < live.expires_at => Plan::wait_until(live.expires_at),
         Some(live) => {
-            let ending = Ending::at_its_time(&live);
-            revoke(input, &live, ending)
+            let phase = Phase::Ending(live, Ending::at_its_time(&live));
+            plan_of(input, phase, Counted::default(), now)
         }
     }
 }
 
-/// A grant that nobody has decided yet.
-fn decide(input: &Input<'_>, now: Timestamp) -> Plan {
-    if input.grant.metadata.deletion_timestamp.is_some() {
-        return remove_everything(input);
-    }
-    let Judgement { answer, judged } = judge(input, now);
-    let plan = match answer {
-        Answer::Hold {
-            reason,
-            message,
-            until,
-        } => hold(input, reason, &message, now).waking(until),
-        Answer::HoldForGuards(reason, why) => hold_for_guards(input, reason, why, now),
-        Answer::HoldForClocks(why) => hold(input, reasons::CLOCK_SKEWED, why, now),
-        Answer::Stay { until } => until.map_or_else(Plan::default, Plan::wait_until),
-        Answer::Deny(refusals) => return deny(input, &refusals, judged, now),
-        Answer::Withdraw(ending) => return withdraw(input, ending, judged),
-        Answer::Await(waiting) => wait_for_people(input, *waiting, now),
-        Answer::Schedule(waiting) => wait_for_its_time(input, *waiting, now),
-        Answer::Grant(waiting) => grant_access(input, *waiting, now),
-    };
-    // Left by a pass that died between a fuse and the record of it; a fuse alone gives nobody anything.
-    plan.then_each(removals(input, |_| true))
-        .then_each(tell_verdicts(judged))
-}
-
-/// Tells what was made of decisions, and then records it on them.
-fn tell_verdicts(judged: Vec<Judged>) -> [Vec<Effect>; 2] {
-    let news: Vec<Judged> = judged
+/// Announces new verdicts in a first stage, and records them on the decisions in a second.
+fn verdict_stages(verdicts: Vec<Judged>) -> [Vec<Effect>; 2] {
+    let news: Vec<Judged> = verdicts
         .into_iter()
         .filter(|judged| judged.decision.recorded != Some(judged.verdict.standing))
         .collect();
@@ -107,114 +113,129 @@ fn tell_verdicts(judged: Vec<Judged>) -> [Vec<Effect>; 2] {
     ]
 }
 
-/// Admitted, and people have to approve it.
+/// Plan for a grant that is neither live nor over.
+fn decide(input: &Input<'_>, answer: Answer<'_>, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
+    let Plan { stages, wake } = match answer {
+        Answer::Deny(refusals) => return deny(input, &refusals, verdicts, now),
+        Answer::Withdraw(ending) => return withdraw(input, ending, verdicts),
+        Answer::Hold {
+            reason,
+            message,
+            until,
+        } => Plan::new([hold(input, reason, &message, now)], Some(until)),
+        Answer::HoldInBreach(why) => hold_for_guards(input, reasons::GUARDS_NOT_IN_FORCE, why, now),
+        Answer::HoldForGuards(reason, why) => hold_for_guards(input, reason, why, now),
+        Answer::HoldForClocks(why) => Plan::new([hold(input, reasons::CLOCK_SKEWED, why, now)], None),
+        Answer::Stay { until } => Plan::new([], until),
+        Answer::Await(waiting) => wait_for_people(input, *waiting, now),
+        Answer::Schedule(waiting) => wait_for_its_time(input, *waiting, now),
+        Answer::Grant(accepted) => grant_access(input, *accepted, now),
+    };
+    // An operator may have died after it made a fuse and before it recorded that. A fuse alone gives no access.
+    let leftovers = removals(input, |_| true);
+    Plan::new(stages.into_iter().chain(leftovers).chain(verdicts), wake)
+}
+
+/// Accepted, and waiting for approvals.
 fn wait_for_people(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
-    let Waiting {
-        resolved,
-        approvals,
-        message,
-        until,
-        ..
-    } = waiting;
+    let Accepted { resolved, approvals } = waiting.accepted;
     let counted = approvals.iter().filter(|record| record.void.is_none()).count();
     let announcement = Announcement::Awaiting {
         step: format!("{counted}-{}", approvals.len() - counted),
-        message: message.clone(),
+        message: waiting.message.clone(),
     };
-    let waits = Waits::ForPeople(&message);
+    let waits = Waits::ForPeople(&waiting.message);
     let status = status::waiting(input.grant, &resolved, approvals, &waits, now);
-    record_waiting(input, status, announcement).waking(until)
+    Plan::new(record_waiting(input, status, announcement), Some(waiting.until))
 }
 
-/// Admitted and approved, as far as people are asked; its time has to come.
+/// Accepted, approved where approvals are required, and waiting for its start.
 fn wait_for_its_time(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
-    let Waiting {
-        resolved,
-        approvals,
-        asked,
-        message,
-        until,
-    } = waiting;
+    let Accepted { resolved, approvals } = waiting.accepted;
     let announcement = Announcement::Scheduled {
         step: approvals.len().to_string(),
-        message: message.clone(),
+        message: waiting.message.clone(),
     };
     let waits = Waits::ForItsTime {
-        message: &message,
-        asked,
+        message: &waiting.message,
+        asked: waiting.asked,
     };
     let status = status::waiting(input.grant, &resolved, approvals, &waits, now);
-    record_waiting(input, status, announcement).waking(until)
+    Plan::new(record_waiting(input, status, announcement), Some(waiting.until))
 }
 
-/// Told and recorded, unless that was done before.
-fn record_waiting(input: &Input<'_>, status: AccessGrantStatus, announcement: Announcement) -> Plan {
-    let present = input.grant.status.as_ref();
-    if present.is_some_and(|present| status::says_the_same(present, &status)) {
-        return Plan::default();
+/// Announces and records that a request waits, unless its status says so already.
+fn record_waiting(
+    input: &Input<'_>,
+    status: AccessGrantStatus,
+    announcement: Announcement,
+) -> [Vec<Effect>; 2] {
+    if is_recorded(input, &status) {
+        return [Vec::new(), Vec::new()];
     }
-    Plan::default()
-        .then([Effect::Announce(announcement)])
-        .then([Effect::Record(Box::new(status))])
+    [
+        vec![Effect::Announce(announcement)],
+        vec![Effect::Record(Box::new(status))],
+    ]
 }
 
-/// Somebody took it back before there was access. What the decision stands against is recorded before the grant is
-/// over: whoever would make the grant again may be quick.
-fn withdraw(input: &Input<'_>, ending: Ending, judged: Vec<Judged>) -> Plan {
-    Plan::default()
-        .then_each(removals(input, |_| true))
-        .then_each(tell_verdicts(judged))
-        .then([Effect::Announce(Announcement::Ended(ending.clone()))])
-        .then([Effect::RecordEnded(ending)])
+fn is_recorded(input: &Input<'_>, status: &AccessGrantStatus) -> bool {
+    let present = input.grant.status.as_ref();
+    present.is_some_and(|present| status::says_the_same(present, status))
 }
 
-fn hold(input: &Input<'_>, reason: &'static str, message: &str, now: Timestamp) -> Plan {
+/// Withdrawn before there was access. The verdict of the Revoke comes before the end of the grant: with it the Revoke
+/// blocks the same request, which a tool may make again at once.
+fn withdraw(input: &Input<'_>, ending: Ending, verdicts: [Vec<Effect>; 2]) -> Plan {
+    let end = [
+        vec![Effect::Announce(Announcement::Ended(ending.clone()))],
+        vec![Effect::RecordEnded(ending)],
+    ];
+    let leftovers = removals(input, |_| true);
+    Plan::new(leftovers.into_iter().chain(verdicts).chain(end), None)
+}
+
+/// Records that the request is held, unless its status says so already.
+fn hold(input: &Input<'_>, reason: &'static str, message: &str, now: Timestamp) -> Vec<Effect> {
     let status = status::held(input.grant, reason, message, now);
-    let known = input
-        .grant
-        .status
-        .as_ref()
-        .is_some_and(|present| status::says_the_same(present, &status));
-    let record = (!known).then(|| Effect::Record(Box::new(status)));
-    Plan::default().then(record)
+    if is_recorded(input, &status) {
+        Vec::new()
+    } else {
+        vec![Effect::Record(Box::new(status))]
+    }
 }
 
-/// For as long as it takes; whoever tries the guards looks at the grant again when they stand.
+/// Holds a request until the guards are in force. The self-test of the guards has all held grants planned again then.
 fn hold_for_guards(input: &Input<'_>, reason: &'static str, why: &str, now: Timestamp) -> Plan {
     let message = format!("nothing is given until the admission guards stand: {why}");
-    let tells = reason == reasons::GUARDS_NOT_IN_FORCE && !was_held_in_a_breach(input.grant.status.as_ref());
+    let announces =
+        reason == reasons::GUARDS_NOT_IN_FORCE && !was_held_in_a_breach(input.grant.status.as_ref());
     let record = hold(input, reason, &message, now);
-    let announcement = tells.then_some(Effect::Announce(Announcement::Held { message }));
-    record
-        .stages
-        .into_iter()
-        .fold(Plan::default().then(announcement), Plan::then)
+    let announcement = announces.then_some(Effect::Announce(Announcement::Held { message }));
+    Plan::new([Vec::from_iter(announcement), record], None)
 }
 
-fn deny(input: &Input<'_>, refusals: &Refusals, judged: Vec<Judged>, now: Timestamp) -> Plan {
+fn deny(input: &Input<'_>, refusals: &Refusals, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
     let subject = Request::parse(input.grant).ok().map(|request| request.subject);
-    Plan::default()
-        .then_each(tell_verdicts(judged))
-        .then([Effect::Announce(Announcement::Denied {
+    let status = status::denied(input.grant, subject, refusals, now);
+    let denial = [
+        vec![Effect::Announce(Announcement::Denied {
             reason: refusals.reason(),
             message: refusals.to_string(),
-        })])
-        .then([Effect::Record(Box::new(status::denied(
-            input.grant,
-            subject,
-            refusals,
-            now,
-        )))])
-        .then_each(removals(input, |_| true))
+        })],
+        vec![Effect::Record(Box::new(status))],
+    ];
+    let leftovers = removals(input, |_| true);
+    Plan::new(verdicts.into_iter().chain(denial).chain(leftovers), None)
 }
 
-fn grant_access(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
-    let Waiting {
-        resolved, approvals, ..
-    } = waiting;
+/// Grants the access: the write-ahead, then everything that it names.
+fn grant_access(input: &Input<'_>, accepted: Accepted, now: Timestamp) -> Plan {
+    let Accepted { resolved, approvals } = accepted;
     let expires_at = status::micro_time(resolved.expires_at(now, input.settings));
     let identity = GrantIdentity::from(input.grant);
     let records = intended(&identity, &resolved, input.entropy);
+    let has_fuses = records.iter().any(|record| record.kind == ArtifactKind::Job);
     let intent = status::activating(input.grant, &resolved, approvals, expires_at.0, records, now);
     let live = Live {
         status: &intent,
@@ -222,49 +243,35 @@ fn grant_access(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
         active: false,
     };
     let making = make(input, &live, &[], now);
-    let write_ahead = Effect::Intend(Box::new(intent.clone()));
-    let fuses_come_first = live
-        .status
-        .artifacts
-        .iter()
-        .any(|record| record.kind == ArtifactKind::Job);
-    if !fuses_come_first || !input.found.is_empty() {
-        // An attempt failed before: another fuse each time would pile them up.
-        return Plan::default()
-            .then([write_ahead])
-            .then_each(making.stages)
-            .waking_if(making.wake)
-            .waking(expires_at.0);
-    }
-    // The write-ahead goes beside the fuse: a fuse alone gives nobody anything, and side by side they take two
-    // thirds of the time (12.6 ms instead of 18.7 to the binding).
+    let wake = earliest(making.wake, Some(expires_at.0));
     let mut stages = making.stages.into_iter();
-    let fuses = stages.next().unwrap_or_default();
-    let first = std::iter::once(write_ahead).chain(fuses);
-    Plan::default()
-        .then(first)
-        .then_each(stages)
-        .waking_if(making.wake)
-        .waking(expires_at.0)
+    let mut first = vec![Effect::Intend(Box::new(intent.clone()))];
+    // The write-ahead is written beside the fuses. A fuse alone gives no access, and side by side they take two thirds
+    // of the time (12.6 ms instead of 18.7 until the binding). Not after an attempt that failed: each attempt would
+    // leave another fuse.
+    if has_fuses && input.found.is_empty() {
+        first.extend(stages.next().unwrap_or_default());
+    }
+    Plan::new(std::iter::once(first).chain(stages), wake)
 }
 
-/// A live grant that nothing speaks against.
-fn carry_on(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
-    let judged = matches!(
+/// Live, and nothing ends it.
+fn carry_on(input: &Input<'_>, live: &Live<'_>, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
+    let policy_is_known = matches!(
         input.policy,
         PolicyFacts::Ready(_) | PolicyFacts::Unready { policy: Some(_), .. }
     );
-    let may_give = *input.guards == Standing::InForce && input.skewed.is_none();
-    let plan = if live.active {
+    let may_make = *input.guards == Standing::InForce && input.skewed.is_none();
+    let making = if live.active {
         keep_fused(input, live, now)
-    } else if judged && may_give {
+    } else if policy_is_known && may_make {
         make(input, live, input.found, now)
     } else {
         Plan::default()
     };
-    plan.then_each(removals(input, |found| !live.records(found)))
-        .then_each(tell_verdicts(judged_of_live(input)))
-        .waking(next_look(input, live, now))
+    let strays = removals(input, |found| !live.records(found));
+    let wake = earliest(making.wake, Some(next_look(input, live, now)));
+    Plan::new(making.stages.into_iter().chain(strays).chain(verdicts), wake)
 }
 
 /// Whether our finalizer is on the grant.
@@ -282,7 +289,7 @@ fn release(input: &Input<'_>) -> Option<Effect> {
     is_held(input.grant).then_some(Effect::RemoveFinalizer)
 }
 
-/// That of these is absent whatever gives access, or keeps its holder from making what outlasts it.
+/// Proves that these are absent, without the fuses: a fuse gives no access, and marks no one as elevated.
 fn proof(targets: impl Iterator<Item = Target>) -> Option<Effect> {
     let targets: Vec<_> = targets
         .filter(|target| target.kind != ArtifactKind::Job)
@@ -290,52 +297,60 @@ fn proof(targets: impl Iterator<Item = Target>) -> Option<Effect> {
     (!targets.is_empty()).then_some(Effect::ProveAbsent(targets))
 }
 
-/// Ends access: bindings first, then what held them, then the proof, what was made of decisions, the telling, the record
-/// and the finalizer. What a Revoke stands against is recorded before the grant is over: whoever would make the grant
-/// again may be quick.
-fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending) -> Plan {
+/// Ends access: RoleBindings first, then the rest, then the proof of absence, the verdicts, the Event, the record and
+/// the finalizer. The verdict of a Revoke comes before the end of the grant: with it the Revoke blocks the same request,
+/// which a tool may make again at once.
+fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending, verdicts: [Vec<Effect>; 2]) -> Plan {
     let targets = live.targets(input.found);
     let proof = proof(targets.iter().cloned());
-    let mut judged = judged_of_live(input);
-    judged.extend(too_late(input, &judged));
-    Plan::default()
-        .then_each(removal(targets))
-        .then(proof)
-        .then_each(tell_verdicts(judged))
-        .then([Effect::Announce(Announcement::Ended(ending.clone()))])
-        .then([Effect::RecordEnded(ending)])
-        .then(release(input))
+    let end = [
+        vec![Effect::Announce(Announcement::Ended(ending.clone()))],
+        vec![Effect::RecordEnded(ending)],
+        Vec::from_iter(release(input)),
+    ];
+    let stages = removal(targets)
+        .into_iter()
+        .chain([Vec::from_iter(proof)])
+        .chain(verdicts)
+        .chain(end);
+    Plan::new(stages, None)
 }
 
-/// An ended grant: nothing of it may stand, and its record goes when it has been kept long enough.
-fn after_the_end(input: &Input<'_>, status: &AccessGrantStatus, ended_at: Timestamp, now: Timestamp) -> Plan {
-    let denied = was_denied(status);
-    let leftovers = remove_everything(input).then_each(tell_verdicts(too_late(input, &[])));
+/// A grant that is over: removes what is left of it, and deletes the grant when its retention has passed.
+fn after_the_end(input: &Input<'_>, ended_at: Timestamp, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
+    let mut stages = remove_everything(input);
+    stages.extend(verdicts);
     if input.grant.metadata.deletion_timestamp.is_some() {
-        return leftovers;
+        return Plan::new(stages, None);
     }
-    match deletable_at(&input.grant.metadata, ended_at, denied, input.policy) {
-        // A record that goes by a wrong clock does not come back.
-        Some(at) if at <= now && input.skewed.is_some() => leftovers.waking(later(now, CLOCKS_AGAIN)),
-        // A leftover that somebody holds back must not outlive its record.
-        Some(at) if at <= now && input.found.is_empty() => leftovers.then([Effect::DeleteGrant]),
-        Some(at) if at > now => leftovers.waking(at),
-        _ => leftovers,
-    }
+    let denied = input.grant.status.as_ref().is_some_and(was_denied);
+    let wake = match deletable_at(&input.grant.metadata, ended_at, denied, input.policy) {
+        Some(at) if at > now => Some(at),
+        // A record that is deleted by a wrong clock does not come back.
+        Some(_) if input.skewed.is_some() => Some(later(now, CLOCKS_AGAIN)),
+        Some(_) => {
+            // A leftover that a foreign finalizer blocks must not outlive the record of its grant.
+            if input.found.is_empty() {
+                stages.push(vec![Effect::DeleteGrant]);
+            }
+            None
+        }
+        None => None,
+    };
+    Plan::new(stages, wake)
 }
 
-/// Removes whatever was found, and lets the grant go when that is proven absent.
-fn remove_everything(input: &Input<'_>) -> Plan {
-    let plan = Plan::default().then_each(removals(input, |_| true));
-    match release(input) {
-        None => plan,
-        let_go => plan
-            .then(proof(input.found.iter().map(Target::from)))
-            .then(let_go),
+/// Deletes everything that was found. A finalizer of ours goes after the proof that all of it is absent.
+fn remove_everything(input: &Input<'_>) -> Vec<Vec<Effect>> {
+    let mut stages = Vec::from(removals(input, |_| true));
+    if let Some(release) = release(input) {
+        let proof = proof(input.found.iter().map(Target::from));
+        stages.extend([Vec::from_iter(proof), vec![release]]);
     }
+    stages
 }
 
-/// Removes what was found and stands for nothing, bindings first.
+/// Deletes the artifacts that match `unwanted`, RoleBindings first.
 fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> [Vec<Effect>; 2] {
     let unwanted = input.found.iter().filter(|found| unwanted(found));
     removal(unwanted.map(Target::from))

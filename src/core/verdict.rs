@@ -1,43 +1,13 @@
-//! What is made of decisions that people made about a grant.
+//! Decisions about a grant that deny or revoke it, and the policy by which they count.
 
-use super::approval::{Demands, describe_counted};
+use super::approval::Demands;
 use super::decision::{Decision, Judged, Standing, Verdict};
 use super::facts::{Input, PolicyFacts};
 use super::{Policy, Refusal, Request};
 use crate::api::{DecisionKind, reasons};
 
-/// Open decisions about a grant that is decided, but for those of which something was made already. An approval that is
-/// on record counted; whoever wrote it down died before telling.
-pub(super) fn too_late(input: &Input<'_>, made: &[Judged]) -> Vec<Judged> {
-    let verdict = |decision: &Decision| {
-        on_record(input, decision)
-            .unwrap_or_else(|| Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"))
-    };
-    input
-        .decisions
-        .iter()
-        .filter(|decision| {
-            decision.is_open() && !made.iter().any(|judged| judged.decision.uid == decision.uid)
-        })
-        .map(|decision| Judged {
-            verdict: verdict(decision),
-            decision: decision.clone(),
-        })
-        .collect()
-}
-
-/// What is made of an approval that the grant has on record.
-fn on_record(input: &Input<'_>, decision: &Decision) -> Option<Verdict> {
-    let approvals = &input.grant.status.as_ref()?.approvals;
-    let record = approvals
-        .iter()
-        .find(|record| record.decision_uid == decision.uid)?;
-    let message = describe_counted(record, approvals, known_demands(input));
-    Some(Verdict::counted(message))
-}
-
-/// The policy, as far as what it says is known: whom it lists does not rest on whether it can be used.
-fn known_policy<'a>(input: &Input<'a>) -> Option<&'a Policy> {
+/// The text of the policy, if it is known. A policy need not be usable to say who its approvers are.
+pub(super) fn known_policy<'a>(input: &Input<'a>) -> Option<&'a Policy> {
     match input.policy {
         PolicyFacts::Ready(policy)
         | PolicyFacts::Unready {
@@ -50,34 +20,22 @@ fn known_policy<'a>(input: &Input<'a>) -> Option<&'a Policy> {
     }
 }
 
-/// What the policy that is known demands of people.
+/// The approvals that the known policy requires; `None` if the policy is unknown, or never asks for any.
 pub(super) fn known_demands<'a>(input: &Input<'a>) -> Option<&'a Demands> {
     known_policy(input)?.approval.demands()
 }
 
-/// What is decided while nobody vouches for who decides; a Revoke ends access all the same.
-pub(super) fn unattested_decisions(decisions: &[Decision]) -> Vec<Judged> {
-    let open = decisions
-        .iter()
-        .filter(|decision| decision.is_open() && decision.kind != DecisionKind::Revoke);
-    open.map(|decision| Judged {
-        decision: decision.clone(),
-        verdict: Verdict::ignored(
-            reasons::NOT_ATTESTED,
-            "the admission guards were not in force when this was decided, so nobody can vouch for who decided; \
-             decide again",
-        ),
-    })
-    .collect()
+/// Verdicts on the Deny decisions about a request.
+pub(super) struct Denials {
+    /// One for each Deny that was looked at. The last is the one that counts, if there is a refusal.
+    pub verdicts: Vec<Judged>,
+    /// The refusal, if a Deny counts.
+    pub refusal: Option<Refusal>,
 }
 
-/// One Deny of an approver suffices.
-pub(super) fn denied(
-    decisions: &[Decision],
-    request: &Request,
-    demands: Option<&Demands>,
-    judged: &mut Vec<Judged>,
-) -> Result<(), Refusal> {
+/// Evaluates the Deny decisions, oldest first. One Deny of an approver is enough; later ones are not looked at.
+pub(super) fn denied(decisions: &[Decision], request: &Request, demands: Option<&Demands>) -> Denials {
+    let mut verdicts = Vec::new();
     let denials = decisions
         .iter()
         .filter(|decision| decision.kind == DecisionKind::Deny);
@@ -89,83 +47,46 @@ pub(super) fn denied(
         let ignored = if counted {
             None
         } else {
-            decision.about_oneself(request).or_else(|| match demands {
-                Some(demands) if demands.lists(&decision.decider) => None,
-                Some(demands) => Some(decision.not_listed(demands)),
-                None => Some(Verdict::ignored(
-                    reasons::NOT_ASKED,
-                    "nobody is asked under this policy",
-                )),
-            })
+            without_right_to_deny(decision, request, demands)
         };
         let denies = ignored.is_none();
-        judged.push(Judged {
+        verdicts.push(Judged {
             decision: decision.clone(),
             verdict: ignored.unwrap_or_else(|| Verdict::counted("denies the request")),
         });
         if denies {
-            return Err(Refusal::new(
+            let refusal = Refusal::new(
                 reasons::DENIED_BY_APPROVER,
                 "",
                 format!("{} denied it: {}", decision.decider.username, decision.reason),
-            ));
+            );
+            return Denials {
+                verdicts,
+                refusal: Some(refusal),
+            };
         }
     }
-    Ok(())
+    Denials {
+        verdicts,
+        refusal: None,
+    }
 }
 
-/// What is left open: approvals that nobody asked for, and revocations by those who may not.
-pub(super) fn without_effect(decisions: &[Decision], judged: &[Judged]) -> Vec<Judged> {
-    decisions
-        .iter()
-        .filter(|decision| {
-            decision.is_open() && !judged.iter().any(|judged| judged.decision.uid == decision.uid)
-        })
-        .filter_map(|decision| {
-            let verdict = match decision.kind {
-                DecisionKind::Revoke => decision.may_not_revoke()?,
-                DecisionKind::Approve | DecisionKind::Deny => {
-                    Verdict::ignored(reasons::NOT_ASKED, "nobody's approval is asked for")
-                }
-            };
-            Some(Judged {
-                decision: decision.clone(),
-                verdict,
-            })
-        })
-        .collect()
-}
-
-/// What was made of the open decisions about a live grant. While its policy is not known, neither is whom it lists: a
-/// Revoke that needs that waits, and so does the telling of an approval that is on record.
-pub(super) fn judged_of_live(input: &Input<'_>) -> Vec<Judged> {
-    let request = Request::parse(input.grant).ok();
-    let (policy, demands) = (known_policy(input), known_demands(input));
-    let too_late = |message| Verdict::ignored(reasons::TOO_LATE, message);
-    let verdict = |decision: &Decision| match (decision.kind, &request) {
-        (DecisionKind::Approve, _) => match on_record(input, decision) {
-            Some(counted) => policy.map(|_| counted),
-            None => Some(too_late("the grant had been decided before")),
-        },
-        (DecisionKind::Revoke, Some(request)) if decision.revokes(request, demands) => {
-            Some(decision.counts_against(input.grant, request, "ends the access"))
-        }
-        (DecisionKind::Revoke, _) => policy.and_then(|_| decision.may_not_revoke()),
-        (DecisionKind::Deny, _) => Some(too_late(
-            "the access had been given before; to end it, decide Revoke",
+/// Verdict on a Deny that does not count: by the requester or the subject, by no approver, or under a policy that never
+/// asks for approvals.
+fn without_right_to_deny(
+    decision: &Decision,
+    request: &Request,
+    demands: Option<&Demands>,
+) -> Option<Verdict> {
+    decision.about_oneself(request).or_else(|| match demands {
+        Some(demands) if demands.lists(&decision.decider) => None,
+        Some(demands) => Some(decision.not_listed(demands)),
+        None => Some(Verdict::ignored(
+            reasons::NOT_ASKED,
+            "nobody is asked under this policy",
         )),
-    };
-    input
-        .decisions
-        .iter()
-        .filter(|decision| decision.is_open())
-        .filter_map(|decision| {
-            Some(Judged {
-                verdict: verdict(decision)?,
-                decision: decision.clone(),
-            })
-        })
-        .collect()
+    })
 }
 
 /// The decision that ends a live grant, if there is one.

@@ -239,7 +239,7 @@ fn a_request_with_our_finalizer_from_the_start_can_be_deleted() {
     let undecided = asked()
         .but(|it| it.grant.metadata.finalizers = Some(vec![REVOKE_FINALIZER.to_owned()]))
         .but(|it| it.grant = it.grant.clone().being_deleted());
-    assert_eq!(undecided.plan(), Plan::default().then([Effect::RemoveFinalizer]));
+    assert_eq!(undecided.plan(), Plan::new([vec![Effect::RemoveFinalizer]], None));
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn what_stands_elsewhere_under_the_same_name_is_another_thing() {
         namespace: "prod".to_owned(),
         ..target(ArtifactKind::RoleBinding, "planted")
     });
-    assert_eq!(planted.plan(), Plan::default().then([removal]).waking(end()));
+    assert_eq!(planted.plan(), Plan::new([vec![removal]], Some(end())));
 }
 
 type Change = fn(&mut Situation);

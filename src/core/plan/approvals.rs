@@ -778,6 +778,187 @@ fn what_waits_for_people_says_nothing_new_while_nobody_knows_of_the_guards() {
     );
 }
 
+// Verdicts.
+
+/// An Approve, a Deny and a Revoke by someone who may not decide anything.
+fn with_decisions_of_a_stranger(situation: Situation) -> Situation {
+    let mallory = "mallory@example.com";
+    situation
+        .decided(Approve, mallory, "devs")
+        .decided(Deny, mallory, "devs")
+        .decided(Revoke, mallory, "devs")
+}
+
+/// Reasons of the verdicts that a plan records, by the number of the decision. Each verdict is announced before it is
+/// recorded, and recorded before `end`.
+fn recorded_verdicts(plan: &Plan, end: impl Fn(&Effect) -> bool) -> Vec<(String, &'static str)> {
+    let effects: Vec<_> = plan.stages.iter().flatten().collect();
+    let end = effects
+        .iter()
+        .position(|effect| end(effect))
+        .unwrap_or(effects.len());
+    let announced = |verdict: &Judged| {
+        let announces = |effect: &&Effect| matches!(effect, Effect::Announce(Announcement::Judged(told)) if **told == *verdict);
+        effects.iter().position(announces)
+    };
+    let mut reasons = Vec::new();
+    for (position, effect) in effects.iter().enumerate() {
+        if let Effect::RecordVerdict(judged) = effect {
+            assert!(
+                announced(judged).is_some_and(|before| before < position),
+                "{judged:?}"
+            );
+            assert!(position < end, "{judged:?} comes after the end");
+            reasons.push((judged.decision.uid.clone(), judged.verdict.reason));
+        }
+    }
+    reasons.sort();
+    reasons
+}
+
+#[test]
+fn every_open_decision_has_a_verdict_before_the_grant_is_over() {
+    let later = grant("pay-123").starting("2026-12-01T09:20:00Z");
+    let scheduled = Situation::of(later, &policy()).pass();
+    let active = Situation::of(grant("pay-123"), &policy()).pass();
+    let table: [(&str, Situation, [&str; 3]); 9] = [
+        (
+            "denied by the policy",
+            Situation::of(grant("pay-123").lasting("5h"), &manual()),
+            ["TooLate"; 3],
+        ),
+        (
+            "denied by an approver",
+            awaiting(&manual()).decided(Deny, BOB, "leads"),
+            ["TooLate"; 3],
+        ),
+        (
+            "denied at the timeout",
+            awaiting(&manual()).after(seconds(1800)),
+            ["TooLate", "DeciderNotListed", "MayNotRevoke"],
+        ),
+        (
+            "denied at the limit",
+            scheduled
+                .after(seconds(1200))
+                .but(|it| it.rivals = vec!["prod/other".to_owned()]),
+            ["NotAsked", "NotAsked", "MayNotRevoke"],
+        ),
+        (
+            "not attested",
+            Situation::of(grant("pay-123"), &manual())
+                .but(|it| it.guards = Standing::Breached("a guard is absent".to_owned()))
+                .pass()
+                .but(|it| it.guards = Standing::InForce),
+            ["TooLate"; 3],
+        ),
+        (
+            "withdrawn",
+            awaiting(&manual()).decided(Revoke, ALICE, "payments-devs"),
+            ["TooLate"; 3],
+        ),
+        (
+            "revoked",
+            active.clone().decided(Revoke, ALICE, "payments-devs"),
+            ["TooLate", "TooLate", "MayNotRevoke"],
+        ),
+        (
+            "expired",
+            active.clone().after(seconds(1800)),
+            ["TooLate", "TooLate", "MayNotRevoke"],
+        ),
+        ("over before", active.after(seconds(1800)).pass(), ["TooLate"; 3]),
+    ];
+    for (name, situation, expected) in table {
+        let own = situation.decisions.len();
+        let situation = with_decisions_of_a_stranger(situation);
+        let ends = |effect: &Effect| match effect {
+            Effect::RecordEnded(_) => true,
+            Effect::Record(status) => status.ended_at.is_some(),
+            _ => false,
+        };
+        let recorded = recorded_verdicts(&situation.plan(), ends);
+        let uids: Vec<_> = situation
+            .decisions
+            .iter()
+            .map(|decision| decision.uid.clone())
+            .collect();
+        let recorded_uids: Vec<_> = recorded.iter().map(|(uid, _)| uid.clone()).collect();
+        assert_eq!(recorded_uids, uids, "{name}");
+        let reasons: Vec<_> = recorded[own..].iter().map(|(_, reason)| *reason).collect();
+        assert_eq!(reasons, expected, "{name}");
+        if name == "expired" {
+            assert_eq!(
+                recorded_verdicts(&situation.plan_end(), ends),
+                recorded,
+                "every replica"
+            );
+        }
+        let over = situation.pass();
+        assert!(over.grant.at_present().ended_at.is_some(), "{name}");
+        assert!(
+            over.decisions.iter().all(|decision| !decision.is_open()),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_decision_stays_open_only_while_its_grant_is_held_or_unproven() {
+    let held = |reason: &str| -> Situation {
+        let waiting = Situation::of(grant("pay-123"), &manual());
+        match reason {
+            "policy" => waiting.but(|it| {
+                it.policy = PolicyFacts::Absent {
+                    since: now(),
+                    why: "does not exist".to_owned(),
+                    text: None,
+                };
+            }),
+            "guards" => waiting.but(|it| it.guards = Standing::unasked()),
+            "clocks" => waiting.but(|it| it.skewed = Some("31 s".to_owned())),
+            "accepted" => waiting.pass().but(|it| it.guards = Standing::unasked()),
+            other => panic!("{other}"),
+        }
+    };
+    for reason in ["policy", "guards", "clocks", "accepted"] {
+        let situation = with_decisions_of_a_stranger(held(reason));
+        assert_eq!(recorded_verdicts(&situation.plan(), |_| false), [], "{reason}");
+    }
+    let uid = |number: usize| format!("uid-of-decision-{number}");
+    let breach = Situation::of(grant("pay-123"), &manual())
+        .but(|it| it.guards = Standing::Breached("a guard is absent".to_owned()));
+    let breach = with_decisions_of_a_stranger(breach);
+    assert_eq!(
+        recorded_verdicts(&breach.plan(), |_| false),
+        [(uid(1), "NotAttested"), (uid(2), "NotAttested")],
+        "a Revoke stays open"
+    );
+    let waiting = with_decisions_of_a_stranger(awaiting(&manual()));
+    assert_eq!(
+        recorded_verdicts(&waiting.plan(), |_| false),
+        [
+            (uid(1), "DeciderNotListed"),
+            (uid(2), "DeciderNotListed"),
+            (uid(3), "MayNotRevoke")
+        ]
+    );
+    let granted = with_decisions_of_a_stranger(Situation::of(grant("pay-123"), &policy()));
+    assert_eq!(
+        recorded_verdicts(&granted.plan(), |_| false),
+        [
+            (uid(1), "NotAsked"),
+            (uid(2), "NotAsked"),
+            (uid(3), "MayNotRevoke")
+        ]
+    );
+    let live = Situation::of(grant("pay-123"), &policy()).pass();
+    assert_eq!(
+        recorded_verdicts(&with_decisions_of_a_stranger(live).plan(), |_| false),
+        [(uid(1), "TooLate"), (uid(2), "TooLate"), (uid(3), "MayNotRevoke")]
+    );
+}
+
 // Whatever happens.
 
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
-//! Making what is recorded: fuses, then what has to be there before there is access, then what gives it.
+//! Making the recorded artifacts: fuses, then what has to exist before the access, then what gives the access.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::is_held;
+use super::{is_held, later};
 use crate::api::{ArtifactKind, FuseDemand};
 use crate::core::announce::{Announcement, GivenAccess};
 use crate::core::artifact::{GrantIdentity, artifacts, reaches_beyond};
@@ -15,9 +15,9 @@ use crate::core::naming::{ArtifactKey, is_marker};
 use crate::core::status;
 use crate::core::{Artifact, Holder};
 
-/// Makes what is recorded and not there yet: fuses, then Roles and elevation markers, then bindings; then the telling
-/// and the record. Before the bindings the grant gets a finalizer, if it will not own all of them. Where fuses have to be
-/// lit first, no more is made until they are.
+/// Makes the recorded artifacts that are missing: fuses, then Roles and elevation markers, then bindings, then the Event
+/// and the record. The grant gets a finalizer before the bindings, if it will not own all of them. Where the policy
+/// requires fuses that are lit, nothing else is made before they are.
 pub(super) fn make(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Timestamp) -> Plan {
     let making = Making::of(input, live, found, now);
     if making.waits_for_fuses() {
@@ -26,28 +26,28 @@ pub(super) fn make(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Tim
     making.give()
 }
 
-/// Looks after the fuses of access that is in force: makes those that were refused, gives them what the grant holds for
-/// want of them, and says how it stands.
+/// Looks after the fuses of access that is in force: makes those that were refused before, hands over to them the
+/// artifacts that the grant owns instead, and records their state.
 pub(super) fn keep_fused(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
     let making = Making::of(input, live, input.found, now);
     let fuses = making.fuses();
     let handed_over = making.handed_over(&fuses);
-    if !fuses.is_empty() || !handed_over.is_empty() {
-        return Plan::default()
-            .then(fuses)
-            .then(handed_over)
-            .then(making.awaited())
-            .then([Effect::RecordFuses])
-            .waking_if(making.look_again());
-    }
-    let news = making.fused.as_ref().filter(|fused| !fused.is_said(live.status));
-    Plan::default()
-        .then(making.alarm(true))
-        .then(news.map(|_| Effect::RecordFuses))
-        .waking_if(making.look_again())
+    let stages = if fuses.is_empty() && handed_over.is_empty() {
+        let news = making.fused.as_ref().filter(|fused| !fused.is_said(live.status));
+        let record = news.map(|_| Effect::RecordFuses);
+        vec![Vec::from_iter(making.alarm(true)), Vec::from_iter(record)]
+    } else {
+        vec![
+            fuses,
+            handed_over,
+            Vec::from_iter(making.awaited()),
+            vec![Effect::RecordFuses],
+        ]
+    };
+    Plan::new(stages, making.look_again())
 }
 
-/// What a pass makes, and what it goes by.
+/// The artifacts that a reconcile makes, and the facts it goes by.
 struct Making<'a> {
     input: &'a Input<'a>,
     live: &'a Live<'a>,
@@ -80,24 +80,22 @@ impl<'a> Making<'a> {
         self.backstops.refused.contains_key(fuse)
     }
 
-    /// Makes the fuses that are missing, but for those that this pass was refused.
+    /// Makes the missing fuses, except those that the API server refused in this reconcile.
     fn fuses(&self) -> Vec<Effect> {
-        self.in_stage(0)
+        self.of_step(Step::Fuse)
             .filter(|wanted| !self.is_refused(&wanted.key()))
             .cloned()
             .map(Effect::Create)
             .collect()
     }
 
-    fn in_stage(&self, stage: usize) -> impl Iterator<Item = &Artifact> {
-        self.missing
-            .iter()
-            .filter(move |wanted| making_stage(wanted) == stage)
+    fn of_step(&self, step: Step) -> impl Iterator<Item = &Artifact> {
+        self.missing.iter().filter(move |wanted| Step::of(wanted) == step)
     }
 
-    /// What gives access, or comes before it: held by the grant for want of a fuse.
-    fn pieces(&self, stage: usize) -> impl Iterator<Item = Effect> {
-        self.in_stage(stage).map(|wanted| {
+    /// Makes the missing artifacts of a step. The grant owns them where their fuse was refused.
+    fn pieces(&self, step: Step) -> impl Iterator<Item = Effect> {
+        self.of_step(step).map(|wanted| {
             let holder = if self.is_refused(&wanted.key().of_fuse()) {
                 Holder::Grant
             } else {
@@ -110,10 +108,10 @@ impl<'a> Making<'a> {
         })
     }
 
-    /// Whether fuses keep access from being given: any that is not lit where the policy demands that, and any that was
-    /// refused where the grant cannot hold the access instead.
+    /// Whether access has to wait for fuses. Where the policy requires fuses, all of them must be lit. Otherwise access
+    /// waits only for a fuse that was refused in another namespace, where the grant cannot own the access instead.
     fn waits_for_fuses(&self) -> bool {
-        if self.in_stage(2).next().is_none() {
+        if self.of_step(Step::Access).next().is_none() {
             return false;
         }
         let resolved = self.live.status.resolved.as_ref();
@@ -127,32 +125,31 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// Makes the fuses, and no more: waits for a moment, and then says what is missing. One that was lit late while
-    /// nobody had access yet is made anew, with the time that is left.
+    /// Makes the fuses and nothing else, waits for a moment, and then says what is missing. A fuse that was lit too late
+    /// is made again with the time that is left: nobody has access yet.
     fn wait_for_fuses(&self) -> Plan {
         let (late, missing) = (self.lit_late(), self.fuses());
-        let making = !late.is_empty() || !missing.is_empty();
+        let makes_any = !late.is_empty() || !missing.is_empty();
         let unheard = said(self.live.status).is_none();
         let patient = !self.input.tried.awaited_fuses && self.backstops.refused.is_empty();
-        let plan = Plan::default()
-            .then(missing)
-            .then(late)
-            .waking_if(self.look_again());
-        if making || (unheard && patient) {
-            return plan.then(self.awaited());
+        let mut stages = vec![missing, late];
+        if makes_any || (unheard && patient) {
+            stages.push(Vec::from_iter(self.awaited()));
+        } else {
+            let news = self
+                .fused
+                .as_ref()
+                .filter(|fused| !fused.is_said(self.live.status));
+            let record = news.map(|fused| {
+                let waits = status::awaiting_fuses(self.input.grant, self.live.status, fused, self.now);
+                Effect::Record(Box::new(waits))
+            });
+            stages.extend([Vec::from_iter(self.alarm(false)), Vec::from_iter(record)]);
         }
-        let news = self
-            .fused
-            .as_ref()
-            .filter(|fused| !fused.is_said(self.live.status));
-        let record = news.map(|fused| {
-            let waits = status::awaiting_fuses(self.input.grant, self.live.status, fused, self.now);
-            Effect::Record(Box::new(waits))
-        });
-        plan.then(self.alarm(false)).then(record)
+        Plan::new(stages, self.look_again())
     }
 
-    /// Removes fuses that burn late.
+    /// Deletes the fuses that were lit so late that they would expire too late.
     fn lit_late(&self) -> Vec<Effect> {
         let late = |found: &&Found| match self.backstops.flames.get(&found.key()) {
             Some(Flame::Late { made }) => self.now.duration_since(*made) > LATE,
@@ -162,6 +159,7 @@ impl<'a> Making<'a> {
         late.map(|found| Effect::Delete(Target::from(found))).collect()
     }
 
+    /// Makes everything that is missing, then announces and records that the access is in force.
     fn give(&self) -> Plan {
         let (input, live) = (self.input, self.live);
         let entitlements = live.status.resolved.clone().unwrap_or_default().entitlements;
@@ -177,22 +175,26 @@ impl<'a> Making<'a> {
         let hold = (beyond && !is_held(input.grant)).then_some(Effect::AddFinalizer);
         let fuses = self.fuses();
         let handed_over = self.handed_over(&fuses);
-        Plan::default()
-            .then(fuses)
-            .then(hold.into_iter().chain(self.pieces(1)))
-            .then(self.pieces(2))
-            .then(handed_over)
-            .then(std::iter::once(Effect::Announce(announcement)).chain(self.alarm(true)))
-            .then(self.awaited())
-            .then([Effect::RecordActive])
-            .waking_if(self.look_again())
+        let announcement = std::iter::once(Effect::Announce(announcement));
+        let stages = [
+            fuses,
+            hold.into_iter().chain(self.pieces(Step::Preparation)).collect(),
+            self.pieces(Step::Access).collect(),
+            handed_over,
+            announcement.chain(self.alarm(true)).collect(),
+            Vec::from_iter(self.awaited()),
+            vec![Effect::RecordActive],
+        ];
+        Plan::new(stages, self.look_again())
     }
 
-    /// Gives to fuses that are there, or are being made, what the grant holds for want of them.
-    fn handed_over(&self, making: &[Effect]) -> Vec<Effect> {
-        let stands = |fuse: &ArtifactKey| {
-            let made = |effect: &Effect| matches!(effect, Effect::Create(made) if made.key() == *fuse);
-            self.backstops.flames.contains_key(fuse) || making.iter().any(made)
+    /// Hands over to fuses the artifacts that the grant owns instead of them. The fuses exist, or are among the effects
+    /// `creations`.
+    fn handed_over(&self, creations: &[Effect]) -> Vec<Effect> {
+        let exists = |fuse: &ArtifactKey| {
+            let creates =
+                |effect: &Effect| matches!(effect, Effect::Create(artifact) if artifact.key() == *fuse);
+            self.backstops.flames.contains_key(fuse) || creations.iter().any(creates)
         };
         let by_the_grant = |found: &&Found| {
             found.owner.is_some()
@@ -202,12 +204,12 @@ impl<'a> Making<'a> {
         self.found
             .iter()
             .filter(by_the_grant)
-            .filter(|found| self.live.records(found) && stands(&found.key().of_fuse()))
+            .filter(|found| self.live.records(found) && exists(&found.key().of_fuse()))
             .map(|found| Effect::HandOver(Target::from(found)))
             .collect()
     }
 
-    /// Waits for the fuses that are not known to be lit, once.
+    /// Waits for the fuses that are not known to be lit, once in a reconcile.
     fn awaited(&self) -> Option<Effect> {
         let keys = self.live.status.artifacts.iter().map(ArtifactKey::from);
         let unlit: Vec<_> = keys
@@ -218,7 +220,7 @@ impl<'a> Making<'a> {
         waits.then_some(Effect::AwaitFuses(unlit))
     }
 
-    /// Tells, once, that fuses are not lit. Of those that this pass has only begun to make there is nothing to tell.
+    /// Announces, once, that fuses are not lit. Says nothing while this reconcile still makes fuses.
     fn alarm(&self, given: bool) -> Option<Effect> {
         let fused = self.fused.as_ref()?;
         let tried = self.fuses().is_empty();
@@ -231,23 +233,35 @@ impl<'a> Making<'a> {
         })
     }
 
-    /// When to look again for the sake of fuses.
+    /// When to check the fuses again.
     fn look_again(&self) -> Option<Timestamp> {
         self.fused
             .as_ref()?
             .look_again(self.live.status, &self.backstops, self.now)
-            .map(|at| at.max(self.now.saturating_add(SOONEST).unwrap_or(Timestamp::MAX)))
+            .map(|at| at.max(later(self.now, SOONEST)))
     }
 }
 
-/// No two looks for the sake of fuses come sooner after one another.
+/// Shortest time between two checks of the fuses.
 const SOONEST: SignedDuration = SignedDuration::from_secs(1);
 
-/// When an artifact is made: what holds, what must be there before there is access, what gives it.
-fn making_stage(artifact: &Artifact) -> usize {
-    match artifact.kind() {
-        ArtifactKind::Job => 0,
-        ArtifactKind::RoleBinding if !is_marker(artifact.kind(), &artifact.name) => 2,
-        ArtifactKind::Role | ArtifactKind::RoleBinding => 1,
+/// Step of making access, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A fuse, which owns the other artifacts.
+    Fuse,
+    /// A Role or an elevation marker: it has to exist before the access.
+    Preparation,
+    /// A binding that gives the access.
+    Access,
+}
+
+impl Step {
+    fn of(artifact: &Artifact) -> Self {
+        match artifact.kind() {
+            ArtifactKind::Job => Self::Fuse,
+            ArtifactKind::RoleBinding if !is_marker(artifact.kind(), &artifact.name) => Self::Access,
+            ArtifactKind::Role | ArtifactKind::RoleBinding => Self::Preparation,
+        }
     }
 }

@@ -844,18 +844,20 @@ fn after_a_crash_between_any_two_effects_exactly_the_rest_is_done() {
         } else {
             done.min(telling)
         };
-        let rest = whole.stages.iter().fold(Plan::default(), |plan, stage| {
+        let rest = whole.stages.iter().map(|stage| {
             let here = skipped.min(stage.len());
             skipped -= here;
-            plan.then(stage[here..].iter().cloned())
+            stage[here..].to_vec()
         });
         // Fuses that are lit are not waited for.
-        let mut rest = rest;
         let lit = done > telling + 1;
-        rest.stages
-            .retain(|stage| !lit || !matches!(stage.as_slice(), [Effect::AwaitFuses(_)]));
+        let rest = rest.filter(|stage| !lit || !matches!(stage.as_slice(), [Effect::AwaitFuses(_)]));
         let wake = if lit { end() } else { soon() };
-        assert_eq!(crashed.plan(), rest.waking(wake), "after {done} effects");
+        assert_eq!(
+            crashed.plan(),
+            Plan::new(rest, Some(wake)),
+            "after {done} effects"
+        );
     }
 }
 
@@ -871,17 +873,15 @@ fn a_fuse_that_was_made_without_its_record_is_removed_by_the_next_pass() {
     let [intend, fuse] = fresh.stages[0].as_slice() else {
         panic!("{fresh:?}")
     };
-    let apart = Plan::default()
-        .then([intend.clone()])
-        .then([fuse.clone()])
-        .waking(soon());
-    let apart = fresh.stages[1..].iter().cloned().fold(apart, Plan::then);
-    assert_eq!(crashed.plan(), apart.then([removal.clone()]));
+    let mut apart = vec![vec![intend.clone()], vec![fuse.clone()]];
+    apart.extend(fresh.stages[1..].iter().cloned());
+    apart.push(vec![removal.clone()]);
+    assert_eq!(crashed.plan(), Plan::new(apart, Some(soon())));
 
     let refused = crashed.clone().but(|it| it.policy = absent()).after(seconds(5));
     assert_eq!(refused.plan().stages.last(), Some(&vec![removal.clone()]));
     let deleted = crashed.but(|it| it.grant = it.grant.clone().being_deleted());
-    assert_eq!(deleted.plan(), Plan::default().then([removal]));
+    assert_eq!(deleted.plan(), Plan::new([vec![removal]], None));
 }
 
 #[test]
@@ -1527,13 +1527,14 @@ fn whatever_is_left_after_the_end_is_removed_bindings_first() {
         target(ArtifactKind::Job, EXEC, "uid-2"),
         target(ArtifactKind::Role, EXEC, "uid-3"),
     ];
-    let removals = Plan::default()
-        .then(leftovers.map(Effect::Delete))
-        .then(rest.map(Effect::Delete));
+    let removals = [
+        leftovers.map(Effect::Delete).to_vec(),
+        rest.map(Effect::Delete).to_vec(),
+    ];
     let kept_until = at("2026-12-31T09:30:00Z");
-    assert_eq!(left.plan(), removals.clone().waking(kept_until));
+    assert_eq!(left.plan(), Plan::new(removals.clone(), Some(kept_until)));
     let deleted = left.but(|it| it.grant = it.grant.clone().being_deleted());
-    assert_eq!(deleted.plan(), removals);
+    assert_eq!(deleted.plan(), Plan::new(removals, None));
 }
 
 #[test]
@@ -1543,7 +1544,7 @@ fn an_ended_grant_is_deleted_when_it_has_been_kept_long_enough_and_not_before() 
     let almost = over.clone().but(|it| it.now = at("2026-12-31T09:29:59.999999Z"));
     assert_eq!(almost.plan(), nothing_before(kept_until));
     let then = over.clone().but(|it| it.now = kept_until);
-    assert_eq!(then.plan(), Plan::default().then([Effect::DeleteGrant]));
+    assert_eq!(then.plan(), Plan::new([vec![Effect::DeleteGrant]], None));
 
     // Not twice, and never before what it left is gone.
     let deleted = then.clone().but(|it| it.grant = it.grant.clone().being_deleted());
@@ -1551,7 +1552,14 @@ fn an_ended_grant_is_deleted_when_it_has_been_kept_long_enough_and_not_before() 
     let left = then.clone().but(|it| it.found.push(active().found[3].clone()));
     assert_eq!(
         left.plan(),
-        Plan::default().then([Effect::Delete(target(ArtifactKind::RoleBinding, LOOK, "uid-4"))])
+        Plan::new(
+            [vec![Effect::Delete(target(
+                ArtifactKind::RoleBinding,
+                LOOK,
+                "uid-4"
+            ))]],
+            None
+        )
     );
     let owned = then.but(|it| {
         it.grant.metadata.labels =
