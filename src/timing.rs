@@ -49,7 +49,7 @@ fn judge(text: &str, request: &Request, times: usize) -> (Duration, Option<Resul
 /// Each is the worst of its kind that is accepted, on the largest request there can be: 1,024 characters of four
 /// bytes, 1,024 groups of 253 such.
 #[test]
-fn the_worst_expression_on_the_largest_request_ends_soon() {
+fn the_worst_expression_on_the_largest_request_ends_within_budget() {
     let largest = request(&"a".repeat(4096), vec!["a".repeat(1012); 1024]);
     let many = vec!["requester.groups.all(g, g == 'a')"; 50].join(" || ");
     for (text, answer) in [
@@ -98,7 +98,7 @@ fn the_worst_expression_on_the_largest_request_ends_soon() {
 }
 
 #[test]
-fn whatever_nests_as_deeply_as_it_may_is_parsed_soon() {
+fn the_deepest_nesting_is_refused_within_budget() {
     for text in [
         "(".repeat(12),
         "[".repeat(2048),

@@ -93,7 +93,7 @@ fn ending(situation: &Situation) -> (RevocationCause, String) {
 }
 
 #[test]
-fn the_right_to_act_as_somebody_is_bound_beside_them_once_the_grant_is_kept() {
+fn act_as_is_bound_after_the_grant_has_a_finalizer() {
     let plan = asked().plan();
     let [Effect::Intend(status), fuse] = plan.stages[0].as_slice() else {
         panic!("{plan:?}");
@@ -137,7 +137,7 @@ fn the_right_to_act_as_somebody_is_bound_beside_them_once_the_grant_is_kept() {
 }
 
 #[test]
-fn what_lives_beside_the_grant_keeps_it_no_longer_than_before() {
+fn only_act_as_grants_get_a_finalizer() {
     let both = Situation::of(grant("pay-123").asking_for(&["look", "nodes"]), &offering());
     let plan = both.plan();
     assert_eq!(plan.stages[1], [Effect::AddFinalizer], "once");
@@ -152,7 +152,7 @@ fn what_lives_beside_the_grant_keeps_it_no_longer_than_before() {
 }
 
 #[test]
-fn a_grant_that_is_kept_already_is_not_kept_twice() {
+fn a_finalizer_is_added_once() {
     let mut crashed = asked();
     for effect in crashed.plan().stages.iter().take(2).flatten() {
         crashed.apply(effect).unwrap();
@@ -164,7 +164,7 @@ fn a_grant_that_is_kept_already_is_not_kept_twice() {
 }
 
 #[test]
-fn at_its_end_the_grant_is_let_go_after_the_proof_and_the_record() {
+fn the_finalizer_goes_after_the_proof_and_the_record() {
     let over = asked().pass().after(seconds(1800));
     let plan = over.plan();
     let binding = target(ArtifactKind::RoleBinding, "uid-2");
@@ -190,7 +190,7 @@ fn at_its_end_the_grant_is_let_go_after_the_proof_and_the_record() {
 }
 
 #[test]
-fn a_deleted_grant_goes_when_everything_is_proven_absent() {
+fn a_deleted_grant_disappears_after_the_proof_of_absence() {
     let deleted = asked()
         .pass()
         .but(|it| it.grant = it.grant.clone().being_deleted());
@@ -201,7 +201,7 @@ fn a_deleted_grant_goes_when_everything_is_proven_absent() {
 }
 
 #[test]
-fn an_operator_that_comes_back_after_the_fuse_has_burnt_lets_the_grant_go() {
+fn after_an_outage_a_deleted_grant_loses_its_finalizer() {
     let burnt = asked()
         .pass()
         .but(|it| it.grant = it.grant.clone().being_deleted())
@@ -212,7 +212,7 @@ fn an_operator_that_comes_back_after_the_fuse_has_burnt_lets_the_grant_go() {
 }
 
 #[test]
-fn a_pass_that_died_before_it_let_the_grant_go_is_made_good() {
+fn a_finalizer_left_by_a_crash_is_removed() {
     let died = asked()
         .pass()
         .after(seconds(1800))
@@ -243,7 +243,7 @@ fn a_request_with_our_finalizer_from_the_start_can_be_deleted() {
 }
 
 #[test]
-fn a_fuse_that_somebody_gives_an_owner_ends_the_access() {
+fn an_owner_added_to_an_act_as_fuse_ends_the_access() {
     let owned = asked().pass().but(|it| {
         it.found[0].owner = Some("somebody".to_owned());
     });
@@ -257,7 +257,7 @@ fn a_fuse_that_somebody_gives_an_owner_ends_the_access() {
 }
 
 #[test]
-fn what_stands_elsewhere_under_the_same_name_is_another_thing() {
+fn the_same_name_in_another_namespace_is_another_artifact() {
     let planted = asked().pass().but(|it| {
         it.found.push(Found {
             namespace: "prod".to_owned(),
@@ -295,7 +295,7 @@ fn lose_role(it: &mut Situation) {
 }
 
 #[test]
-fn another_service_account_or_another_role_is_other_access() {
+fn a_changed_service_account_or_role_ends_act_as() {
     let keeping = offering().with(|spec| {
         let identity = spec.entitlements.last_mut().unwrap().act_as.as_mut().unwrap();
         identity.on_change = OnChange::Keep;
@@ -340,7 +340,7 @@ fn another_service_account_or_another_role_is_other_access() {
 }
 
 #[test]
-fn a_policy_that_offers_the_role_itself_no_longer_offers_to_act_as_somebody() {
+fn offering_the_act_as_role_itself_is_another_entitlement() {
     let otherwise = policy().with(|spec| {
         spec.entitlements
             .push(crate::core::fixtures::role_entitlement("nodes", ROLE));
@@ -364,7 +364,7 @@ fn denial(situation: &Situation) -> (&'static str, String) {
 }
 
 #[test]
-fn what_is_missing_to_act_as_somebody_is_named() {
+fn a_denial_names_the_missing_act_as_objects() {
     let cases: [(Change, &str, &str); 3] = [
         (
             |it| it.identities.clear(),
@@ -390,7 +390,7 @@ fn what_is_missing_to_act_as_somebody_is_named() {
 }
 
 #[test]
-fn a_service_account_to_act_as_is_given_whole_and_never_receives_access() {
+fn act_as_is_not_narrowed_and_its_account_is_no_subject() {
     let narrowed = Situation::of(grant("g").asking_for_objects("nodes", &["node-0"]), &offering());
     assert_eq!(
         denial(&narrowed),
@@ -413,7 +413,7 @@ fn a_service_account_to_act_as_is_given_whole_and_never_receives_access() {
 }
 
 #[test]
-fn what_is_told_names_both() {
+fn event_and_audit_name_subject_and_act_as_account() {
     let active = asked().pass();
     let [told] = active.told.as_slice() else {
         panic!("{:?}", active.told);
@@ -451,12 +451,12 @@ fn judged(roles: &Roles, identities: &Identities, may_bind: bool) -> Result<(), 
 }
 
 #[test]
-fn a_policy_to_act_as_somebody_lacks_nothing_when_all_is_there() {
+fn an_act_as_policy_with_all_objects_is_ready() {
     assert_eq!(judged(&roles(), &identities(), true), Ok(()));
 }
 
 #[test]
-fn what_a_policy_lacks_to_act_as_somebody_is_said_as_objects_to_apply() {
+fn an_act_as_policy_lists_missing_objects_as_yaml() {
     let verdict = judged(&Roles::new(), &Identities::new(), false).unwrap_err();
     assert_eq!(verdict.reason, reasons::IDENTITY_NOT_FOUND);
     let (_, yaml) = verdict.message.split_once("to allow it, apply:\n").unwrap();
@@ -488,7 +488,7 @@ fn what_a_policy_lacks_to_act_as_somebody_is_said_as_objects_to_apply() {
 }
 
 #[test]
-fn only_what_is_missing_is_said() {
+fn the_yaml_has_missing_objects_only() {
     let verdict = judged(&roles(), &identities(), false).unwrap_err();
     assert_eq!(verdict.reason, reasons::RIGHTS_MISSING);
     assert!(
@@ -504,7 +504,7 @@ fn only_what_is_missing_is_said() {
 }
 
 #[test]
-fn a_role_that_allows_anything_but_to_act_as_that_one_is_refused() {
+fn an_act_as_role_must_allow_exactly_one_account() {
     let exactly = impersonation("node-reader");
     let others: [&[Rule]; 5] = [
         &[],

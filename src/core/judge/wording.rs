@@ -26,7 +26,7 @@ fn approval(username: &str, stage: &str, void: Option<&str>) -> ApprovalRecord {
 }
 
 #[test]
-fn who_is_missing_is_told_first_then_who_approved_then_whose_approval_is_void() {
+fn missing_approvals_come_first_then_counted_then_void_ones() {
     let missing = Missing {
         stage: "security".to_owned(),
         counted: 1,
@@ -63,7 +63,7 @@ fn who_is_missing_is_told_first_then_who_approved_then_whose_approval_is_void() 
 }
 
 #[test]
-fn one_is_told_as_one() {
+fn several_uses_the_singular_for_one() {
     assert_eq!(several(1, "live grant"), "1 live grant");
     assert_eq!(several(2, "live grant"), "2 live grants");
 }

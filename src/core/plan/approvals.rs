@@ -81,7 +81,7 @@ fn under(mut situation: Situation, policy: &AccessPolicy) -> Situation {
 // Waiting.
 
 #[test]
-fn a_request_waits_for_its_first_stage_says_so_once_and_makes_nothing() {
+fn a_request_waits_for_its_first_stage_and_makes_nothing() {
     let waiting = awaiting(&manual());
     assert_eq!(
         stands(&waiting),
@@ -96,7 +96,7 @@ fn a_request_waits_for_its_first_stage_says_so_once_and_makes_nothing() {
 }
 
 #[test]
-fn stage_after_stage_says_yes_and_the_last_yes_gives_the_access() {
+fn the_last_approval_of_the_last_stage_grants_the_access() {
     let first = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     assert_eq!(
         stands(&first),
@@ -133,7 +133,7 @@ fn stage_after_stage_says_yes_and_the_last_yes_gives_the_access() {
 }
 
 #[test]
-fn the_yes_is_written_down_with_the_intent_before_anything_is_made() {
+fn approvals_are_recorded_with_the_write_ahead() {
     let plan = awaiting(&one_lead()).decided(Approve, BOB, "leads").plan();
     let Some(Effect::Intend(status)) = plan.stages[0].first() else {
         panic!("{plan:?}");
@@ -151,7 +151,7 @@ fn the_yes_is_written_down_with_the_intent_before_anything_is_made() {
 }
 
 #[test]
-fn who_dies_before_the_verdict_is_recorded_tells_it_later() {
+fn a_verdict_lost_in_a_crash_is_recorded_later() {
     let situation = awaiting(&one_lead()).decided(Approve, BOB, "leads");
     let plan = situation.plan();
     let mut died = situation;
@@ -165,7 +165,7 @@ fn who_dies_before_the_verdict_is_recorded_tells_it_later() {
 }
 
 #[test]
-fn a_yes_of_a_later_stage_waits_for_it_and_then_counts() {
+fn an_approval_for_a_later_stage_waits_and_then_counts() {
     let early = awaiting(&manual()).decided(Approve, DAVE, "security").pass();
     assert_eq!(
         verdict(&early, 1),
@@ -183,7 +183,7 @@ fn a_yes_of_a_later_stage_waits_for_it_and_then_counts() {
 }
 
 #[test]
-fn decisions_of_the_same_moment_count_in_whatever_order_they_are_seen() {
+fn simultaneous_approvals_count_in_any_order() {
     let all = awaiting(&manual())
         .decided(Approve, ERIN, "security")
         .decided(Approve, DAVE, "security")
@@ -193,7 +193,7 @@ fn decisions_of_the_same_moment_count_in_whatever_order_they_are_seen() {
 }
 
 #[test]
-fn what_does_not_count_changes_nothing_and_says_why() {
+fn an_ignored_approval_changes_nothing_and_says_why() {
     let table: [(&str, &str, &str, &str); 4] = [
         (
             ALICE,
@@ -241,7 +241,7 @@ fn what_does_not_count_changes_nothing_and_says_why() {
 }
 
 #[test]
-fn nobody_counts_twice_and_nobody_is_asked_for_more_than_enough() {
+fn each_person_counts_once_and_extra_approvals_are_ignored() {
     let policy = policy().approved_by(&[("first", 1, "leads"), ("second", 1, "leads")]);
     let twice = awaiting(&policy)
         .decided(Approve, BOB, "leads")
@@ -258,7 +258,7 @@ fn nobody_counts_twice_and_nobody_is_asked_for_more_than_enough() {
 }
 
 #[test]
-fn whoever_receives_the_access_does_not_approve_it() {
+fn the_subject_cannot_approve() {
     let for_dave = grant("pay-123").given_to(Subject::user(DAVE));
     let situation = Situation::of(for_dave, &one_lead())
         .pass()
@@ -267,7 +267,7 @@ fn whoever_receives_the_access_does_not_approve_it() {
 }
 
 #[test]
-fn a_decision_that_is_deleted_has_counted() {
+fn a_deleted_approval_still_counts() {
     let mut first = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     first.decisions.clear();
     assert_eq!(
@@ -279,7 +279,7 @@ fn a_decision_that_is_deleted_has_counted() {
 // No.
 
 #[test]
-fn one_no_of_an_approver_ends_it_whoever_said_yes() {
+fn one_deny_of_an_approver_denies_despite_approvals() {
     let denied = awaiting(&manual())
         .decided(Approve, BOB, "leads")
         .pass()
@@ -296,7 +296,7 @@ fn one_no_of_an_approver_ends_it_whoever_said_yes() {
 }
 
 #[test]
-fn a_no_of_anybody_else_is_ignored() {
+fn a_deny_by_no_approver_is_ignored() {
     for (username, group, reason) in [
         (ALICE, "leads", "SelfDecision"),
         ("mallory@example.com", "devs", "DeciderNotListed"),
@@ -308,7 +308,7 @@ fn a_no_of_anybody_else_is_ignored() {
 }
 
 #[test]
-fn a_request_that_nobody_answers_is_denied_at_its_timeout_and_not_before() {
+fn an_unanswered_request_is_denied_at_its_timeout_and_not_before() {
     let waiting = awaiting(&manual());
     assert!(waiting.clone().after(seconds(1799)).plan().stages.is_empty());
     let late = waiting.after(seconds(1800)).pass();
@@ -325,7 +325,7 @@ fn a_request_that_nobody_answers_is_denied_at_its_timeout_and_not_before() {
 }
 
 #[test]
-fn what_was_decided_in_time_counts_whenever_it_is_looked_at_and_nothing_later() {
+fn an_approval_made_before_the_timeout_counts_even_if_read_later() {
     let waiting = awaiting(&one_lead()).after(seconds(1799));
     let in_time = waiting.clone().decided(Approve, BOB, "leads").after(seconds(900));
     assert_eq!(stands(&in_time.pass()).0, "Active");
@@ -342,7 +342,7 @@ fn what_was_decided_in_time_counts_whenever_it_is_looked_at_and_nothing_later() 
 }
 
 #[test]
-fn a_yes_outlasts_a_moment_in_which_nobody_is_asked() {
+fn approvals_are_kept_while_none_are_required() {
     let policy = policy()
         .approved_by(&[("team", 2, "leads")])
         .when("now < timestamp('2026-12-01T09:05:00Z') || now > timestamp('2026-12-01T09:10:00Z')");
@@ -359,7 +359,7 @@ fn a_yes_outlasts_a_moment_in_which_nobody_is_asked() {
 }
 
 #[test]
-fn nobody_is_asked_for_longer_than_the_access_could_last() {
+fn approvers_have_until_not_after_or_the_end_of_the_window() {
     let until = |situation: Situation| stands(&situation.pass()).1;
     let asked = grant("pay-123").until("2026-12-01T09:10:00Z");
     assert_eq!(
@@ -376,7 +376,7 @@ fn nobody_is_asked_for_longer_than_the_access_could_last() {
 // Void.
 
 #[test]
-fn a_yes_to_other_access_is_void_and_the_same_person_may_say_yes_to_the_new_one() {
+fn an_approval_of_other_access_is_void_and_can_be_repeated() {
     let approved = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     let void = with_role_changed(approved).pass();
     let why = format!("{BOB}'s approval is void: the access is not the one that was approved");
@@ -408,7 +408,7 @@ fn a_yes_to_other_access_is_void_and_the_same_person_may_say_yes_to_the_new_one(
 }
 
 #[test]
-fn a_yes_of_somebody_the_policy_no_longer_lists_is_void() {
+fn an_approval_by_a_removed_approver_is_void() {
     let approved = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     let others = policy().approved_by(&[("team", 1, "owners"), ("security", 2, "security")]);
     let void = under(approved, &others).pass();
@@ -422,7 +422,7 @@ fn a_yes_of_somebody_the_policy_no_longer_lists_is_void() {
 }
 
 #[test]
-fn a_policy_that_asks_for_more_waits_for_more_and_one_that_asks_for_less_gives() {
+fn an_edited_policy_decides_how_many_approvals_are_missing() {
     let approved = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     let more = policy().approved_by(&[("team", 2, "leads"), ("security", 2, "security")]);
     assert_eq!(
@@ -434,7 +434,7 @@ fn a_policy_that_asks_for_more_waits_for_more_and_one_that_asks_for_less_gives()
 }
 
 #[test]
-fn a_policy_that_would_refuse_a_waiting_request_denies_it() {
+fn a_policy_edit_can_deny_a_waiting_request() {
     let narrowed = manual().with(|spec| spec.requesters = vec![principal(PrincipalKind::Group, "others")]);
     let denied = under(awaiting(&manual()), &narrowed).pass();
     assert!(
@@ -445,7 +445,7 @@ fn a_policy_that_would_refuse_a_waiting_request_denies_it() {
 }
 
 #[test]
-fn access_that_a_policy_would_ask_more_people_about_ends_unless_it_says_to_keep_it() {
+fn access_ends_if_an_edit_requires_more_approvals_unless_keep() {
     let active = awaiting(&one_lead()).decided(Approve, BOB, "leads").pass();
     let ended = under(active.clone(), &manual()).pass();
     assert_eq!(stands(&ended).0, "Revoked");
@@ -459,8 +459,7 @@ fn access_that_a_policy_would_ask_more_people_about_ends_unless_it_says_to_keep_
 }
 
 #[test]
-fn what_waits_for_people_says_nothing_while_its_policy_is_judged_anew_and_outlasts_its_absence_for_a_minute()
-{
+fn a_waiting_request_survives_a_missing_policy_for_60s() {
     let absent = awaiting(&manual()).after(seconds(60)).but(|it| {
         it.policy = PolicyFacts::Absent {
             since: it.now,
@@ -487,7 +486,7 @@ fn what_waits_for_people_says_nothing_while_its_policy_is_judged_anew_and_outlas
 // SelfServe.
 
 #[test]
-fn a_self_serve_request_waits_for_people_only_when_the_expression_says_so() {
+fn a_self_serve_request_waits_only_if_its_expression_says_so() {
     let policy = one_lead().when("request.duration > duration('1h')");
     let short = Situation::of(grant("pay-123").lasting("1h"), &policy).pass();
     assert_eq!(stands(&short), ("Active", String::new()));
@@ -497,13 +496,13 @@ fn a_self_serve_request_waits_for_people_only_when_the_expression_says_so() {
 }
 
 #[test]
-fn what_cannot_be_judged_asks_people() {
+fn an_expression_that_fails_requires_approval() {
     let policy = one_lead().when("namespaceObject.labels['tier'] == 'high'");
     assert_eq!(stands(&awaiting(&policy)).0, "AwaitingApproval");
 }
 
 #[test]
-fn a_yes_that_nobody_asked_for_is_ignored() {
+fn an_approval_that_is_not_required_is_ignored() {
     let later = Situation::of(grant("pay-123").starting("2026-12-01T10:00:00Z"), &policy()).pass();
     let ignored = later.decided(Approve, BOB, "leads").pass();
     assert_eq!(verdict(&ignored, 1).reason, "NotAsked");
@@ -517,7 +516,7 @@ fn a_yes_that_nobody_asked_for_is_ignored() {
 // Later.
 
 #[test]
-fn approved_access_starts_by_itself_at_its_time() {
+fn approved_access_starts_at_not_before() {
     let asked = grant("pay-123").starting("2026-12-01T09:20:00Z");
     let approved = Situation::of(asked, &one_lead())
         .pass()
@@ -539,7 +538,7 @@ fn approved_access_starts_by_itself_at_its_time() {
 }
 
 #[test]
-fn what_changed_before_the_start_voids_the_yes() {
+fn a_change_before_the_start_voids_approvals() {
     let asked = grant("pay-123").starting("2026-12-01T09:20:00Z");
     let approved = Situation::of(asked, &one_lead())
         .pass()
@@ -551,7 +550,7 @@ fn what_changed_before_the_start_voids_the_yes() {
 }
 
 #[test]
-fn conditions_are_judged_at_request_and_at_the_start_and_not_between() {
+fn conditions_are_evaluated_at_request_and_at_start_only() {
     let policy = one_lead().demanding("early", "now < timestamp('2026-12-01T09:10:00Z')", "come early");
     let asked = grant("pay-123").starting("2026-12-01T09:20:00Z");
     let waiting = Situation::of(asked, &policy).pass();
@@ -566,7 +565,7 @@ fn conditions_are_judged_at_request_and_at_the_start_and_not_between() {
 }
 
 #[test]
-fn a_window_has_to_be_open_at_the_start_and_need_not_be_before() {
+fn a_window_must_be_open_at_the_start_only() {
     let policy = policy().open(&[], "10:00", "11:00");
     let ask = |start| Situation::of(grant("pay-123").starting(start), &policy).pass();
     assert_eq!(stands(&ask("2026-12-01T10:30:00Z")).0, "Scheduled");
@@ -579,7 +578,7 @@ fn a_window_has_to_be_open_at_the_start_and_need_not_be_before() {
 }
 
 #[test]
-fn a_start_lies_within_thirty_days_and_before_the_end() {
+fn not_before_is_within_30_days_and_before_not_after() {
     let ask = |grant: AccessGrant| reason(&Situation::of(grant, &policy()).pass());
     assert!(ask(grant("g").starting("2026-12-31T09:00:00Z")).starts_with("PolicySatisfied"));
     assert!(ask(grant("g").starting("2026-12-31T09:00:01Z")).starts_with("NotBeforeInvalid"));
@@ -592,7 +591,7 @@ fn a_start_lies_within_thirty_days_and_before_the_end() {
 // Limits.
 
 #[test]
-fn so_many_requests_of_one_person_wait_and_no_more() {
+fn pending_requests_of_one_requester_are_limited() {
     let full: Vec<_> = (1..=5).map(|number| format!("prod/g{number}")).collect();
     let crowded = |policy: &AccessPolicy| {
         Situation::of(grant("pay-123"), policy).but(|it| it.pending.clone_from(&full))
@@ -610,7 +609,7 @@ fn so_many_requests_of_one_person_wait_and_no_more() {
 }
 
 #[test]
-fn what_starts_later_does_not_compete_with_what_is_live_now() {
+fn the_live_limit_is_checked_when_a_scheduled_request_starts() {
     let busy = |grant| Situation::of(grant, &policy()).but(|it| it.rivals = vec!["prod/other".to_owned()]);
     let later = busy(grant("pay-123").starting("2026-12-01T10:00:00Z")).pass();
     assert_eq!(stands(&later).0, "Scheduled");
@@ -621,7 +620,7 @@ fn what_starts_later_does_not_compete_with_what_is_live_now() {
 // Revoke.
 
 #[test]
-fn whoever_may_takes_a_request_back_whatever_it_waits_for() {
+fn a_revoke_withdraws_a_request_whatever_it_waits_for() {
     let later = || Situation::of(grant("pay-123").starting("2026-12-01T10:00:00Z"), &manual()).pass();
     let held = || {
         Situation::of(grant("pay-123"), &manual()).but(|it| {
@@ -647,7 +646,7 @@ fn whoever_may_takes_a_request_back_whatever_it_waits_for() {
 }
 
 #[test]
-fn access_ends_when_requester_subject_approver_or_holder_of_the_verb_revokes_it() {
+fn requester_subject_approver_and_holder_of_the_verb_may_revoke() {
     let for_dave = grant("pay-123").given_to(Subject::user(DAVE));
     let active = Situation::of(for_dave, &one_lead())
         .pass()
@@ -688,7 +687,7 @@ fn access_ends_when_requester_subject_approver_or_holder_of_the_verb_revokes_it(
 }
 
 #[test]
-fn what_a_revoke_stands_against_is_recorded_before_the_grant_is_over() {
+fn the_block_of_a_revoke_is_recorded_before_the_grant_ends() {
     let pipeline = grant("pay-123").asked_by_pipeline().until("2026-12-01T18:00:00Z");
     for (policy, ends) in [(policy(), true), (manual(), false)] {
         let situation = Situation::of(pipeline.clone(), &policy).pass();
@@ -712,7 +711,7 @@ fn what_a_revoke_stands_against_is_recorded_before_the_grant_is_over() {
 }
 
 #[test]
-fn a_revoke_stands_against_the_same_request_of_the_same_automation_until_its_end() {
+fn a_revoke_blocks_the_same_request_of_a_service_account() {
     let pipeline = grant("pay-123").asked_by_pipeline().until("2026-12-01T18:00:00Z");
     let ended = Situation::of(pipeline.clone(), &policy())
         .pass()
@@ -745,7 +744,7 @@ fn a_revoke_stands_against_the_same_request_of_the_same_automation_until_its_end
 }
 
 #[test]
-fn a_revoke_of_a_persons_own_request_stands_against_nothing() {
+fn a_revoke_of_a_persons_request_blocks_nothing() {
     let ended = awaiting(&manual()).decided(Revoke, ALICE, "payments-devs").pass();
     assert_eq!(verdict(&ended, 1).stands_against, None);
 }
@@ -753,7 +752,7 @@ fn a_revoke_of_a_persons_own_request_stands_against_nothing() {
 // While nobody vouches.
 
 #[test]
-fn what_is_decided_while_the_guards_are_in_breach_never_counts_and_the_request_goes_on_after() {
+fn a_decision_made_in_a_breach_never_counts() {
     let breached = awaiting(&one_lead())
         .but(|it| it.guards = Standing::Breached("curfew-decider is absent".to_owned()))
         .decided(Approve, BOB, "leads")
@@ -767,7 +766,7 @@ fn what_is_decided_while_the_guards_are_in_breach_never_counts_and_the_request_g
 }
 
 #[test]
-fn what_waits_for_people_says_nothing_new_while_nobody_knows_of_the_guards() {
+fn a_waiting_request_stays_as_it_is_while_guards_are_unproven() {
     let unproven = awaiting(&one_lead())
         .but(|it| it.guards = Standing::unasked())
         .decided(Approve, BOB, "leads");
@@ -1041,7 +1040,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn access_is_given_only_to_what_enough_different_people_approved(steps in steps(), first in 0..3_usize) {
+    fn access_is_granted_only_with_enough_different_approvers(steps in steps(), first in 0..3_usize) {
         let mut it = Situation::of(grant("pay-123"), &policies()[first]);
         for step in steps {
             match step {

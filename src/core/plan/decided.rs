@@ -100,7 +100,7 @@ fn state(situation: &Situation) -> String {
 }
 
 #[test]
-fn an_approver_revokes_also_before_an_operator_has_judged_the_policy() {
+fn an_approver_can_revoke_before_the_policy_is_checked() {
     let active = approved();
     assert_eq!(state(&active), "Active");
     let over = unjudged(decided(active, DecisionKind::Revoke)).pass();
@@ -116,7 +116,7 @@ fn an_approver_revokes_also_before_an_operator_has_judged_the_policy() {
 
 /// Another operator had begun to end it, and died.
 #[test]
-fn what_was_half_revoked_is_revoked_by_who_revoked_it() {
+fn a_half_done_revocation_keeps_its_revoker() {
     let half = decided(approved(), DecisionKind::Revoke).but(|it| it.found.clear());
     let over = unjudged(half).pass();
     let revocation = over.grant.at_present().revocation.unwrap();
@@ -128,7 +128,7 @@ fn what_was_half_revoked_is_revoked_by_who_revoked_it() {
 }
 
 #[test]
-fn a_revoke_by_an_approver_waits_for_a_policy_that_is_being_replaced() {
+fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
     let waiting = unknown(decided(approved(), DecisionKind::Revoke)).pass();
     assert_eq!(state(&waiting), "Active");
     assert_eq!(
@@ -151,7 +151,7 @@ fn a_revoke_by_an_approver_waits_for_a_policy_that_is_being_replaced() {
 }
 
 #[test]
-fn a_revoke_that_waited_for_the_policy_comes_too_late_when_the_access_has_ended() {
+fn a_revoke_that_waited_for_its_policy_is_too_late_after_expiry() {
     let active = unknown(decided(approved(), DecisionKind::Revoke)).pass();
     let over = active.after(seconds(1800)).pass();
     assert_eq!(state(&over), "Expired");
@@ -166,7 +166,7 @@ fn a_revoke_that_waited_for_the_policy_comes_too_late_when_the_access_has_ended(
 
 /// Whoever wrote it down died before telling.
 #[test]
-fn an_approval_on_record_counts_also_when_it_is_told_after_the_end() {
+fn a_recorded_approval_counts_even_if_announced_after_the_end() {
     let untold = approved().but(|it| it.decisions[0].recorded = None);
     let unknown = unknown(untold.clone()).after(seconds(1800)).pass();
     let known = untold.clone().after(seconds(1800)).pass();

@@ -93,8 +93,7 @@ fn kinds(plan: &Plan) -> Vec<Vec<super::super::EffectKind>> {
 use super::super::EffectKind as Kind;
 
 #[test]
-fn in_the_usual_life_the_record_that_access_is_in_force_says_that_its_fuse_is_lit_and_nothing_more_is_written()
- {
+fn active_and_fused_are_written_in_one_update() {
     let active = asked(FuseDemand::Preferred)
         .but(|it| it.sweep_lives = true)
         .pass();
@@ -119,7 +118,7 @@ fn in_the_usual_life_the_record_that_access_is_in_force_says_that_its_fuse_is_li
 }
 
 #[test]
-fn where_a_fuse_is_required_nothing_gives_access_before_it_is_lit() {
+fn a_required_fuse_must_be_lit_before_access_is_given() {
     let asked = asked(FuseDemand::Required);
     let plan = asked.plan();
     assert_eq!(
@@ -144,7 +143,7 @@ fn where_a_fuse_is_required_nothing_gives_access_before_it_is_lit() {
 }
 
 #[test]
-fn a_required_fuse_that_nobody_lights_is_waited_for_and_said_once_and_then_an_alarm() {
+fn an_unlit_required_fuse_delays_access_and_alerts_after_30s() {
     let waiting = the_next_pass(in_the_dark(FuseDemand::Required).pass());
     let why = format!("Job prod/{LOOK} is not started by kube-controller-manager");
     assert_eq!(
@@ -185,7 +184,7 @@ fn a_required_fuse_that_is_never_lit_ends_the_grant_without_access() {
 }
 
 #[test]
-fn a_required_fuse_that_is_refused_is_tried_again_every_half_minute_in_the_api_servers_words() {
+fn a_refused_required_fuse_is_retried_every_30s() {
     let refused = without_fuse(FuseDemand::Required);
     let plan = refused.plan();
     assert_eq!(kinds(&plan), [vec![Kind::Announce], vec![Kind::RecordStatus]]);
@@ -212,7 +211,7 @@ fn a_required_fuse_that_is_refused_is_tried_again_every_half_minute_in_the_api_s
 }
 
 #[test]
-fn what_stays_refused_for_long_is_tried_ever_more_seldom() {
+fn retries_of_a_refused_fuse_become_rarer() {
     let waiting = without_fuse(FuseDemand::Required).pass();
     for (minutes, pause) in [(0, 30), (4, 30), (10, 60), (20, 120)] {
         let later = waiting.clone().after(seconds(minutes * 60));
@@ -222,7 +221,7 @@ fn what_stays_refused_for_long_is_tried_ever_more_seldom() {
 }
 
 #[test]
-fn a_preferred_fuse_that_is_refused_leaves_the_access_to_the_grant_with_an_alarm() {
+fn without_a_preferred_fuse_the_grant_owns_the_access_and_alerts() {
     let refused = without_fuse(FuseDemand::Preferred);
     let plan = refused.plan();
     assert_eq!(
@@ -248,7 +247,7 @@ fn a_preferred_fuse_that_is_refused_leaves_the_access_to_the_grant_with_an_alarm
 }
 
 #[test]
-fn what_the_grant_holds_is_handed_to_the_fuse_as_soon_as_that_can_be_made() {
+fn artifacts_are_handed_over_once_the_fuse_can_be_made() {
     let unfused = the_next_pass(without_fuse(FuseDemand::Preferred).pass()).after(seconds(30));
     let plan = unfused.plan();
     let handed = Effect::HandOver(Target::from(
@@ -278,7 +277,7 @@ fn what_the_grant_holds_is_handed_to_the_fuse_as_soon_as_that_can_be_made() {
 }
 
 #[test]
-fn wherever_the_handing_over_dies_the_next_pass_completes_it() {
+fn a_hand_over_is_completed_after_a_crash_anywhere() {
     let unfused = the_next_pass(without_fuse(FuseDemand::Preferred).pass()).after(seconds(30));
     let effects: Vec<Effect> = unfused.plan().stages.into_iter().flatten().collect();
     for done in 0..=effects.len() {
@@ -293,7 +292,7 @@ fn wherever_the_handing_over_dies_the_next_pass_completes_it() {
 }
 
 #[test]
-fn a_preferred_fuse_that_nobody_lights_keeps_nobody_waiting_and_is_said() {
+fn an_unlit_preferred_fuse_does_not_delay_access() {
     let active = in_the_dark(FuseDemand::Preferred).pass();
     assert!(active.grant.at_present().activated_at.is_some());
     assert_eq!(said(&active).unwrap().reason, "FuseNotLit");
@@ -311,7 +310,7 @@ fn a_preferred_fuse_that_nobody_lights_keeps_nobody_waiting_and_is_said() {
 }
 
 #[test]
-fn a_fuse_that_was_lit_and_is_no_more_is_an_alarm_at_once() {
+fn a_fuse_that_stops_being_lit_alerts_at_once() {
     for (flame, reason) in [
         (Flame::Suspended, "FuseSuspended"),
         (Flame::NotStarted, "FuseNotStarted"),
@@ -329,7 +328,7 @@ fn a_fuse_that_was_lit_and_is_no_more_is_an_alarm_at_once() {
 }
 
 #[test]
-fn a_required_fuse_that_was_lit_late_is_made_anew_with_the_time_that_is_left() {
+fn a_required_fuse_lit_late_is_made_again_with_the_time_left() {
     let waiting = the_next_pass(in_the_dark(FuseDemand::Required).pass()).after(seconds(120));
     let late = waiting
         .but(|it| it.nobody_lights = false)
@@ -355,7 +354,7 @@ fn a_required_fuse_that_was_lit_late_is_made_anew_with_the_time_that_is_left() {
 }
 
 #[test]
-fn where_no_fuse_is_wanted_the_grant_holds_what_is_made_for_it_and_nothing_is_said_of_fuses() {
+fn without_fuses_the_grant_owns_all_and_has_no_fused_condition() {
     let both = Situation::of(
         grant("pay-123").asking_for(&["look", "exec"]),
         &policy().with(|spec| spec.fuse = FuseDemand::None),
@@ -385,7 +384,7 @@ fn where_no_fuse_is_wanted_the_grant_holds_what_is_made_for_it_and_nothing_is_sa
 }
 
 #[test]
-fn a_policy_that_comes_to_require_fuses_ends_access_that_was_given_without() {
+fn requiring_fuses_ends_access_that_has_none() {
     let active = asked(FuseDemand::None).pass();
     let stricter = policy().with(|spec| spec.fuse = FuseDemand::Required);
     let over = active.but(|it| it.policy = stricter.ready()).pass();
@@ -398,7 +397,7 @@ fn a_policy_that_comes_to_require_fuses_ends_access_that_was_given_without() {
 }
 
 #[test]
-fn the_right_to_act_as_somebody_waits_for_a_fuse_that_is_refused_and_not_for_one_that_is_unlit() {
+fn act_as_waits_for_a_refused_fuse_but_not_for_an_unlit_one() {
     let offering = policy().with(|spec| spec.entitlements.push(act_as_entitlement("nodes", "node-reader")));
     let asked = Situation::of(grant("pay-123").asking_for(&["look", "nodes"]), &offering);
     let unlit = asked.clone().but(|it| it.nobody_lights = true).pass();

@@ -21,7 +21,7 @@ fn unguarded(situation: Situation) -> Situation {
 }
 
 #[test]
-fn a_request_is_held_told_and_recorded_once_for_as_long_as_it_takes() {
+fn a_request_is_held_during_a_breach_and_announced_once() {
     let plan = unguarded(asked()).plan();
     let message = || MESSAGE.to_owned();
     let wanted = AccessGrantStatus {
@@ -49,7 +49,7 @@ fn a_request_is_held_told_and_recorded_once_for_as_long_as_it_takes() {
 }
 
 #[test]
-fn another_breach_is_recorded_and_not_told_again() {
+fn another_breach_is_recorded_but_not_announced_again() {
     let held = unguarded(asked()).pass();
     let other = held.but(|it| it.guards = Standing::Breached("curfew-role is absent".to_owned()));
     let plan = other.plan();
@@ -60,7 +60,7 @@ fn another_breach_is_recorded_and_not_told_again() {
 }
 
 #[test]
-fn what_was_asked_in_a_breach_is_refused_when_the_guards_stand_for_nobody_knows_who_asked() {
+fn a_request_made_in_a_breach_is_denied_afterwards() {
     let held = unguarded(asked()).pass();
     let silent = held.but(|it| it.guards = Standing::Unproven("no answer".to_owned()));
     let back = silent.pass().but(|it| it.guards = Standing::InForce);
@@ -76,7 +76,7 @@ fn what_was_asked_in_a_breach_is_refused_when_the_guards_stand_for_nobody_knows_
 }
 
 #[test]
-fn without_an_answer_about_the_guards_a_request_is_held_and_then_granted_as_if_nothing_had_been() {
+fn a_request_held_for_unproven_guards_is_granted_afterwards() {
     let held = asked()
         .but(|it| it.guards = Standing::Unproven("no answer".to_owned()))
         .pass();
@@ -99,7 +99,7 @@ fn without_an_answer_about_the_guards_a_request_is_held_and_then_granted_as_if_n
 }
 
 #[test]
-fn nobody_is_refused_in_the_name_of_somebody_who_may_not_have_asked() {
+fn a_breach_holds_a_request_that_would_be_denied() {
     let too_long = Situation::of(grant("pay-123").lasting("9h"), &policy());
     let without_policy = asked().but(|it| {
         it.policy = PolicyFacts::Absent {
@@ -122,7 +122,7 @@ fn nobody_is_refused_in_the_name_of_somebody_who_may_not_have_asked() {
 }
 
 /// Whatever keeps access from being given keeps what is half made from being finished, and from nothing else.
-pub(super) fn what_is_half_made_only_ends(hindered: fn(Situation) -> Situation) {
+pub(super) fn half_made_access_only_ends(hindered: fn(Situation) -> Situation) {
     let mut half_made = asked();
     let first_stage = half_made.plan().stages[0].clone();
     for effect in &first_stage {
@@ -138,12 +138,12 @@ pub(super) fn what_is_half_made_only_ends(hindered: fn(Situation) -> Situation) 
 }
 
 #[test]
-fn of_what_is_half_made_nothing_more_is_made_and_it_ends_on_time() {
-    what_is_half_made_only_ends(unguarded);
+fn half_made_access_stays_unfinished_and_ends_on_time() {
+    half_made_access_only_ends(unguarded);
 }
 
 #[test]
-fn what_is_in_force_ends_and_is_watched_just_the_same() {
+fn active_access_is_checked_and_ended_during_a_breach() {
     let active = asked().pass();
     let changes: [Change; 5] = [
         |it| it,

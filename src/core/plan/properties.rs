@@ -1409,7 +1409,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
 
     #[test]
-    fn whatever_happens_to_any_request_the_invariants_hold_and_it_ends_without_a_trace(
+    fn invariants_hold_for_any_request_and_it_ends_without_a_trace(
         ask in asks(),
         offer in offers(),
         script in prop::collection::vec(steps(), 0..24),
@@ -1422,7 +1422,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_happens_to_access_that_was_admitted_the_invariants_hold_and_it_ends_without_a_trace(
+    fn invariants_hold_for_granted_access_and_it_ends_without_a_trace(
         (ask, offer) in admitted(),
         script in prop::collection::vec(steps(), 0..16),
     ) {
@@ -1434,7 +1434,7 @@ proptest! {
     }
 
     #[test]
-    fn a_request_is_granted_exactly_when_the_policy_read_by_eye_admits_it(
+    fn a_request_is_granted_exactly_when_the_model_accepts_it(
         ask in asks(),
         offer in offers(),
         rivals in 0_usize..3,
@@ -1463,7 +1463,7 @@ proptest! {
     }
 
     #[test]
-    fn wherever_an_activation_dies_the_next_pass_completes_it(
+    fn an_activation_is_completed_after_a_crash_anywhere(
         (ask, offer) in admitted(),
         view in prop::sample::select(vec![View::AsItWas, View::Lasting]),
         crashes in prop::collection::vec((0_usize..6, any::<u8>(), any::<bool>()), 0..6),
@@ -1488,7 +1488,7 @@ proptest! {
     }
 
     #[test]
-    fn wherever_a_revocation_dies_the_next_pass_completes_it(
+    fn a_revocation_is_completed_after_a_crash_anywhere(
         (ask, offer) in admitted(),
         view in prop::sample::select(vec![View::AsItWas, View::Lasting]),
         crashes in prop::collection::vec((0_usize..6, any::<u8>(), any::<bool>()), 0..6),

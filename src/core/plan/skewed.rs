@@ -1,6 +1,6 @@
 //! What is done, and what is not, while the clocks differ too much.
 
-use super::guarded::{asked, what_is_half_made_only_ends};
+use super::guarded::{asked, half_made_access_only_ends};
 use super::*;
 use crate::api::DecisionKind;
 use crate::core::fixtures::{Situation, condition, grant, now, policy, seconds};
@@ -17,7 +17,7 @@ fn agreeing(situation: Situation) -> Situation {
 }
 
 #[test]
-fn a_request_is_held_neither_granted_nor_refused_and_says_why() {
+fn a_request_is_held_while_the_clocks_differ() {
     let too_long = Situation::of(grant("pay-123").lasting("9h"), &policy());
     for request in [asked(), too_long] {
         let plan = skewed(request).plan();
@@ -42,7 +42,7 @@ fn a_request_is_held_neither_granted_nor_refused_and_says_why() {
 }
 
 #[test]
-fn when_the_clocks_agree_again_it_is_granted_as_if_it_had_just_been_asked() {
+fn a_held_request_gets_its_full_duration_once_clocks_agree() {
     let held = skewed(asked()).pass();
     let active = agreeing(held.clone()).after(seconds(300)).pass();
     let status = active.grant.at_present();
@@ -51,7 +51,7 @@ fn when_the_clocks_agree_again_it_is_granted_as_if_it_had_just_been_asked() {
 }
 
 #[test]
-fn a_breach_of_the_guards_counts_first_and_its_mark_stays() {
+fn a_breach_has_priority_over_clock_skew() {
     let breached =
         skewed(asked()).but(|it| it.guards = Standing::Breached("curfew-fuse is absent".to_owned()));
     let held = breached.pass();
@@ -72,12 +72,12 @@ fn a_breach_of_the_guards_counts_first_and_its_mark_stays() {
 }
 
 #[test]
-fn of_what_is_half_made_nothing_more_is_made_and_it_ends_on_time() {
-    what_is_half_made_only_ends(skewed);
+fn half_made_access_stays_unfinished_and_ends_on_time() {
+    half_made_access_only_ends(skewed);
 }
 
 #[test]
-fn what_people_were_asked_about_waits_as_it_is_and_a_revoke_counts() {
+fn an_accepted_request_stays_as_it_is_and_a_revoke_counts() {
     let policy = policy().approved_by(&[("team", 1, "leads")]);
     let waiting = Situation::of(grant("pay-123"), &policy).pass();
     assert_eq!(status::state(&waiting.grant), reasons::AWAITING_APPROVAL);
@@ -92,7 +92,7 @@ fn what_people_were_asked_about_waits_as_it_is_and_a_revoke_counts() {
 }
 
 #[test]
-fn what_is_in_force_ends_and_no_record_goes() {
+fn active_access_ends_and_no_record_is_deleted() {
     let active = asked().pass();
     let due = active.after(seconds(1800));
     assert_eq!(skewed(due.clone()).plan(), due.plan());

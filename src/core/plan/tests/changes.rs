@@ -23,7 +23,7 @@ fn bind(found: &mut Found, kind: RoleKind, name: &str) {
 }
 
 #[test]
-fn whatever_somebody_else_changes_of_what_was_made_ends_the_access() {
+fn any_change_to_an_artifact_by_someone_else_ends_the_access() {
     let cases: &[(&str, Change)] = &[
         ("RoleBinding {LOOK} was deleted by somebody else", |it| {
             it.lose(ArtifactKind::RoleBinding, LOOK);
@@ -98,7 +98,7 @@ fn whatever_somebody_else_changes_of_what_was_made_ends_the_access() {
 }
 
 #[test]
-fn what_was_replaced_is_removed_as_what_it_is_now() {
+fn a_replaced_artifact_is_deleted_by_its_new_uid() {
     let replaced = active().but(|it| of_binding(it, |found| found.uid = "another".to_owned()));
     assert_eq!(
         replaced.plan().stages[0],
@@ -110,7 +110,7 @@ fn what_was_replaced_is_removed_as_what_it_is_now() {
 }
 
 #[test]
-fn what_carries_the_label_and_is_not_recorded_is_removed_and_the_access_stays() {
+fn a_labelled_object_without_a_record_is_deleted_and_access_stays() {
     let planted = |it: &mut Situation| {
         for (name, kind_of) in [("planted", 3), ("planted", 4)] {
             let copy = Found {
@@ -153,7 +153,7 @@ fn what_carries_the_label_and_is_not_recorded_is_removed_and_the_access_stays() 
 }
 
 #[test]
-fn a_role_that_changes_ends_the_access_unless_the_policy_keeps_it() {
+fn a_changed_role_ends_the_access_unless_on_change_is_keep() {
     let keeping = policy().with(|spec| {
         spec.entitlements[0].role.as_mut().unwrap().on_change = OnChange::Keep;
     });
@@ -189,7 +189,7 @@ fn a_role_that_changes_ends_the_access_unless_the_policy_keeps_it() {
 }
 
 #[test]
-fn a_policy_that_would_refuse_the_grant_now_ends_it_unless_it_keeps_it() {
+fn a_policy_edit_that_denies_the_grant_ends_it_unless_it_says_keep() {
     type Edit = fn(&mut crate::api::AccessPolicySpec);
     let cases: &[(&str, Edit)] = &[
         (
@@ -251,7 +251,7 @@ fn a_policy_that_would_refuse_the_grant_now_ends_it_unless_it_keeps_it() {
 }
 
 #[test]
-fn a_policy_that_no_longer_hands_out_what_gains_more_ends_the_access() {
+fn forbidding_escalation_in_the_policy_ends_escalating_access() {
     let offering = |escalation| {
         let mut entitlement = role_entitlement("look", "maintain");
         entitlement.role.as_mut().unwrap().escalation = escalation;
@@ -272,7 +272,7 @@ fn a_policy_that_no_longer_hands_out_what_gains_more_ends_the_access() {
 }
 
 #[test]
-fn an_edit_that_still_admits_the_grant_changes_nothing() {
+fn a_policy_edit_that_still_accepts_the_grant_changes_nothing() {
     let edits: &[fn(&mut crate::api::AccessPolicySpec)] = &[
         |spec| spec.duration.default = Some(DurationText::from("5m")),
         |spec| spec.duration.max = DurationText::from("30m"),
@@ -296,7 +296,7 @@ fn an_edit_that_still_admits_the_grant_changes_nothing() {
 }
 
 #[test]
-fn conditions_are_judged_until_the_access_is_in_force_and_not_after_it() {
+fn conditions_are_evaluated_until_access_is_active_and_not_later() {
     let closed = policy().demanding("never", "false", "nobody may");
     assert_eq!(
         active().but(|it| it.policy = closed.ready()).plan(),
@@ -317,7 +317,7 @@ fn conditions_are_judged_until_the_access_is_in_force_and_not_after_it() {
 }
 
 #[test]
-fn windows_given_to_a_policy_end_live_access_when_they_close() {
+fn a_window_added_to_a_policy_ends_live_access_when_it_closes() {
     let closing = policy().open(&[], "08:00", "09:10");
     let edited = active().but(|it| it.policy = closing.ready());
     assert_eq!(edited.plan(), nothing_before(at("2026-12-01T09:10:00Z")));
@@ -337,7 +337,7 @@ fn windows_given_to_a_policy_end_live_access_when_they_close() {
 }
 
 #[test]
-fn a_policy_that_is_gone_or_unreadable_ends_access_after_a_minute_and_not_before() {
+fn a_missing_or_unreadable_policy_ends_access_after_60s() {
     for (facts, cause, message) in [
         (
             absent(),
@@ -366,7 +366,7 @@ fn a_policy_that_is_gone_or_unreadable_ends_access_after_a_minute_and_not_before
 }
 
 #[test]
-fn the_end_of_a_grant_is_not_put_off_by_the_absence_of_its_policy() {
+fn a_missing_policy_does_not_extend_the_access() {
     let late = active().after(seconds(1790)).but(|it| {
         it.policy = PolicyFacts::Absent {
             since: it.now,
@@ -397,7 +397,7 @@ fn a_deleted_grant_and_a_deleted_namespace_end_the_access() {
 }
 
 #[test]
-fn access_that_the_api_server_refuses_to_make_fails_and_what_was_made_goes() {
+fn a_refused_creation_fails_the_grant_and_deletes_its_artifacts() {
     let mut refused = recorded();
     for effect in refused.plan().stages.iter().take(2).flatten() {
         refused.apply(effect).unwrap();
@@ -435,7 +435,7 @@ fn access_that_the_api_server_refuses_to_make_fails_and_what_was_made_goes() {
 }
 
 #[test]
-fn the_first_cause_in_a_fixed_order_is_the_one_recorded() {
+fn the_first_cause_in_a_fixed_order_is_recorded() {
     let mut all = active().but(|it| {
         it.grant = it.grant.clone().being_deleted();
         *it = it

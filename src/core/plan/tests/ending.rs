@@ -5,7 +5,7 @@ use super::*;
 // Ending.
 
 #[test]
-fn at_its_end_access_is_revoked_bindings_first_and_proven_absent_before_it_is_recorded() {
+fn expired_access_is_deleted_and_proven_absent_before_the_record() {
     let just_before = active().after(SignedDuration::from_micros(1_799_999_999));
     assert_eq!(just_before.plan(), nothing_before(end()));
     let message = "the end was reached at 2026-12-01T09:30:00Z";
@@ -17,7 +17,7 @@ fn at_its_end_access_is_revoked_bindings_first_and_proven_absent_before_it_is_re
 }
 
 #[test]
-fn whoever_does_not_lead_ends_what_is_due_and_does_nothing_else() {
+fn a_follower_ends_expired_access_and_does_nothing_else() {
     let over = active().after(HALF_AN_HOUR);
     assert_eq!(over.plan_end(), over.plan());
     assert_eq!(active().plan_end(), nothing_before(end()));
@@ -44,7 +44,7 @@ fn whoever_does_not_lead_ends_what_is_due_and_does_nothing_else() {
 }
 
 #[test]
-fn lag_counts_from_the_recorded_end_however_late_anybody_looks() {
+fn lag_counts_from_the_recorded_expiry_time() {
     let over = active().after(seconds(1800 + 3600));
     assert_eq!(ending_of(&over.plan()).due, end());
     let revocation = over.pass().grant.at_present().revocation.unwrap();
@@ -52,7 +52,7 @@ fn lag_counts_from_the_recorded_end_however_late_anybody_looks() {
 }
 
 #[test]
-fn the_end_of_what_was_recorded_and_never_made_removes_it_by_name() {
+fn recorded_artifacts_without_a_uid_are_deleted_by_name() {
     let over = recorded().after(HALF_AN_HOUR);
     let by_name = |kind, name: &str| Target {
         kind,
@@ -100,7 +100,7 @@ fn the_end_of_what_was_recorded_and_never_made_removes_it_by_name() {
 // After the end.
 
 #[test]
-fn whatever_is_left_after_the_end_is_removed_bindings_first() {
+fn leftovers_after_the_end_are_deleted_bindings_first() {
     let over = active().after(HALF_AN_HOUR).pass();
     let left = over.clone().but(|it| it.found = active().found);
     let leftovers = [
@@ -123,7 +123,7 @@ fn whatever_is_left_after_the_end_is_removed_bindings_first() {
 }
 
 #[test]
-fn an_ended_grant_is_deleted_when_it_has_been_kept_long_enough_and_not_before() {
+fn an_ended_grant_is_deleted_after_its_retention_and_not_before() {
     let over = active().after(HALF_AN_HOUR).pass();
     let kept_until = at("2026-12-31T09:30:00Z");
     let almost = over.clone().but(|it| it.now = at("2026-12-31T09:29:59.999999Z"));
@@ -154,7 +154,7 @@ fn an_ended_grant_is_deleted_when_it_has_been_kept_long_enough_and_not_before() 
 }
 
 #[test]
-fn a_revoked_grant_is_kept_as_long_as_any_and_a_denied_one_for_a_day() {
+fn a_revoked_grant_is_kept_for_its_retention_and_a_denied_one_for_a_day() {
     let revoked = active().but(|it| it.found.clear()).pass();
     assert_eq!(revoked.plan(), nothing_before(at("2026-12-31T09:00:00Z")));
     let denied = Situation::of(grant("g").lasting("5h"), &policy()).pass();
@@ -162,7 +162,7 @@ fn a_revoked_grant_is_kept_as_long_as_any_and_a_denied_one_for_a_day() {
 }
 
 #[test]
-fn ending_access_goes_before_making_it_and_that_before_bookkeeping() {
+fn revoking_precedes_granting_and_granting_precedes_bookkeeping() {
     use crate::core::Precedence::{Begin, End, Record};
     let precedences = |plan: Plan| {
         let effects = plan.stages.into_iter().flatten();

@@ -5,7 +5,7 @@ use super::*;
 // Asking.
 
 #[test]
-fn a_role_is_given_by_an_intent_beside_a_fuse_then_a_binding() {
+fn a_role_is_granted_by_write_ahead_and_fuse_then_a_binding() {
     let plan = asked().plan();
     let status = intent(&plan);
     let access = status.resolved.clone().unwrap();
@@ -54,7 +54,7 @@ fn a_role_is_given_by_an_intent_beside_a_fuse_then_a_binding() {
 }
 
 #[test]
-fn rules_are_given_by_a_role_of_their_own_between_fuse_and_binding() {
+fn rules_get_a_role_of_their_own_between_fuse_and_binding() {
     let plan = asked_for_both().plan();
     let status = intent(&plan);
     assert_eq!(
@@ -109,7 +109,7 @@ fn marker(name: &str) -> Effect {
 }
 
 #[test]
-fn what_could_outlast_the_access_is_marked_before_there_is_access() {
+fn access_that_allows_persistence_is_marked_before_it_is_given() {
     let plan = asked_for_what_outlasts().plan();
     let status = intent(&plan);
     let marked = |name: &str, entitlement: &str| {
@@ -153,7 +153,7 @@ fn what_could_outlast_the_access_is_marked_before_there_is_access() {
 }
 
 #[test]
-fn the_mark_of_what_could_outlast_the_access_goes_after_it() {
+fn the_elevation_marker_is_deleted_after_the_binding() {
     let over = asked_for_what_outlasts().pass().after(HALF_AN_HOUR).plan();
     let of = |kind, name: &str, suffix: &str, uid: &str| target(kind, &format!("{name}{suffix}"), uid);
     let look = target(ArtifactKind::RoleBinding, LOOK, "uid-6");
@@ -185,7 +185,7 @@ fn the_mark_of_what_could_outlast_the_access_goes_after_it() {
 }
 
 #[test]
-fn access_whose_mark_somebody_else_takes_ends() {
+fn deleting_the_elevation_marker_ends_the_access() {
     let unmarked = asked_for_what_outlasts().pass().but(|it| {
         it.lose(ArtifactKind::RoleBinding, &format!("{LOOK}-elevated"));
     });
@@ -199,7 +199,7 @@ fn access_whose_mark_somebody_else_takes_ends() {
 }
 
 #[test]
-fn a_role_that_comes_to_allow_what_outlasts_the_access_ends_it_even_where_the_policy_keeps_it() {
+fn a_role_that_gains_persistence_ends_the_access_despite_keep() {
     let keeps = policy().with(|spec| {
         spec.entitlements[0].role.as_mut().unwrap().on_change = OnChange::Keep;
     });
@@ -236,7 +236,7 @@ fn a_narrowed_request_gets_only_the_objects_it_names() {
 }
 
 #[test]
-fn the_access_goes_to_the_subject_and_not_to_who_asks() {
+fn access_goes_to_the_subject_and_not_to_the_requester() {
     let robot = Subject::service_account("ci", "smoke-test");
     let situation = Situation::of(grant("pay-123").given_to(robot.clone()), &policy());
     let plan = situation.plan();
@@ -248,7 +248,7 @@ fn the_access_goes_to_the_subject_and_not_to_who_asks() {
 }
 
 #[test]
-fn the_end_is_the_earliest_of_duration_not_after_and_the_end_of_the_windows() {
+fn access_expires_at_the_earliest_of_duration_not_after_and_window() {
     let office = || policy().open(&[Day::Tue], "08:00", "11:00");
     let hours = |hours| now().checked_add(SignedDuration::from_hours(hours)).unwrap();
     for (case, grant, policy, expected) in [
@@ -290,7 +290,7 @@ fn the_end_is_the_earliest_of_duration_not_after_and_the_end_of_the_windows() {
 }
 
 #[test]
-fn an_end_is_recorded_in_whole_microseconds_and_never_later_than_asked() {
+fn expires_at_is_rounded_down_to_microseconds() {
     let situation = Situation::of(grant("g").until("2026-12-01T09:10:00.123456789Z"), &policy());
     assert_eq!(
         intent(&situation.plan()).expires_at,
@@ -299,14 +299,14 @@ fn an_end_is_recorded_in_whole_microseconds_and_never_later_than_asked() {
 }
 
 #[test]
-fn an_end_within_the_present_microsecond_has_passed() {
+fn a_not_after_within_this_microsecond_has_passed() {
     let situation = Situation::of(grant("g").until("2026-12-01T09:00:00.000000700Z"), &policy())
         .after(SignedDuration::from_nanos(500));
     assert_eq!(denial(&situation).0, reasons::NOT_AFTER_PASSED);
 }
 
 #[test]
-fn a_fuse_never_burns_before_the_end() {
+fn a_fuse_never_expires_before_the_access() {
     for (late, expected) in [(0, 1801), (1, 1801), (999, 1801), (1000, 1800), (1_799_999, 2)] {
         let situation = recorded().after(SignedDuration::from_millis(late));
         assert_eq!(
@@ -318,7 +318,7 @@ fn a_fuse_never_burns_before_the_end() {
 }
 
 #[test]
-fn names_are_new_with_each_pass() {
+fn artifact_names_differ_between_attempts() {
     let plan = asked().but(|it| it.entropy = 8).plan();
     assert_eq!(
         intent(&plan).artifacts[0].name,
@@ -329,7 +329,7 @@ fn names_are_new_with_each_pass() {
 // Refusing.
 
 #[test]
-fn what_is_not_admitted_is_told_then_recorded_and_nothing_else() {
+fn a_denial_is_announced_then_recorded_and_makes_nothing() {
     let message = "spec.duration: 5h asked, at most 4h allowed by policy prod-debug";
     let situation = Situation::of(grant("pay-123").lasting("5h"), &policy());
     let status = AccessGrantStatus {
@@ -361,7 +361,7 @@ fn what_is_not_admitted_is_told_then_recorded_and_nothing_else() {
 }
 
 #[test]
-fn refusals_beyond_the_request_itself_say_what_would_be_accepted() {
+fn refusals_say_what_would_be_accepted() {
     let offers = |entitlement| policy().with(|spec| spec.entitlements = vec![entitlement]);
     let mut own_role = role_entitlement("look", "debug");
     own_role.role.as_mut().unwrap().kind = RoleKind::Role;
@@ -443,7 +443,7 @@ fn refusals_beyond_the_request_itself_say_what_would_be_accepted() {
 }
 
 #[test]
-fn a_role_with_which_more_can_be_gained_is_given_when_the_policy_says_so() {
+fn an_escalating_role_is_granted_if_the_policy_allows_it() {
     let mut knowingly = role_entitlement("look", "maintain");
     knowingly.role.as_mut().unwrap().escalation = Escalation::Allow;
     let policy = policy().with(|spec| spec.entitlements = vec![knowingly]);
@@ -455,14 +455,14 @@ fn a_role_with_which_more_can_be_gained_is_given_when_the_policy_says_so() {
 }
 
 #[test]
-fn a_limit_counts_the_others_only() {
+fn the_limit_counts_other_grants_only() {
     let policy = policy().with(|spec| spec.limits.active_per_subject = 2);
     let situation = Situation::of(grant("pay-123"), &policy).but(|it| it.rivals = vec!["prod/a".to_owned()]);
     assert_eq!(situation.plan().stages.last(), Some(&vec![Effect::RecordActive]));
 }
 
 #[test]
-fn a_denied_request_is_over_and_stays_so() {
+fn a_denied_request_stays_denied() {
     let denied = Situation::of(grant("pay-123").lasting("5h"), &policy()).pass();
     let a_day_later = at("2026-12-02T09:00:00Z");
     assert_eq!(denied.plan(), nothing_before(a_day_later));
@@ -477,7 +477,7 @@ fn a_denied_request_is_over_and_stays_so() {
 // Crashes.
 
 #[test]
-fn after_a_crash_between_any_two_effects_exactly_the_rest_is_done() {
+fn after_a_crash_the_next_plan_is_exactly_the_rest() {
     let whole = asked_for_both().plan();
     let effects: Vec<Effect> = whole.stages.iter().flatten().cloned().collect();
     let telling = effects.len() - 3;
@@ -511,7 +511,7 @@ fn after_a_crash_between_any_two_effects_exactly_the_rest_is_done() {
 }
 
 #[test]
-fn a_fuse_that_was_made_without_its_record_is_removed_by_the_next_pass() {
+fn a_fuse_without_a_record_is_deleted_by_the_next_plan() {
     let mut crashed = asked();
     let fuse = crashed.plan().stages[0][1].clone();
     crashed.apply(&fuse).unwrap();
@@ -534,7 +534,7 @@ fn a_fuse_that_was_made_without_its_record_is_removed_by_the_next_pass() {
 }
 
 #[test]
-fn a_fuse_that_goes_before_everything_is_made_is_made_again() {
+fn a_fuse_lost_during_activation_is_made_again() {
     let mut crashed = recorded();
     for effect in crashed.plan().stages.iter().take(2).flatten() {
         crashed.apply(effect).unwrap();
@@ -544,7 +544,7 @@ fn a_fuse_that_goes_before_everything_is_made_is_made_again() {
 }
 
 #[test]
-fn a_plan_that_was_done_leaves_nothing_to_do() {
+fn an_applied_plan_leaves_nothing_to_do() {
     assert_eq!(active().plan(), nothing_before(end()));
     assert_eq!(
         active().after(seconds(1800)).pass().plan(),
@@ -553,7 +553,7 @@ fn a_plan_that_was_done_leaves_nothing_to_do() {
 }
 
 #[test]
-fn what_was_recorded_is_not_made_when_its_reasons_are_gone() {
+fn recorded_access_is_not_made_once_it_would_be_denied() {
     let unwanted = |situation: Situation| {
         let plan = situation.plan();
         let ending = ending_of(&plan);

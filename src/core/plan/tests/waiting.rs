@@ -50,7 +50,7 @@ fn a_request_waits_five_seconds_for_its_policy_and_says_so_once() {
 }
 
 #[test]
-fn a_request_older_than_the_absence_of_its_policy_waits_from_then_on() {
+fn the_wait_for_a_policy_starts_when_the_policy_disappeared() {
     let asked_at = at("2026-12-01T08:00:00Z");
     let waiting = asked().but(|it| {
         it.policy = absent();
@@ -60,7 +60,7 @@ fn a_request_older_than_the_absence_of_its_policy_waits_from_then_on() {
 }
 
 #[test]
-fn a_request_newer_than_the_absence_of_its_policy_waits_from_its_creation() {
+fn the_wait_for_a_policy_starts_at_the_creation_of_a_newer_request() {
     let waiting = asked().but(|it| {
         it.policy = PolicyFacts::Absent {
             since: at("2026-12-01T08:00:00Z"),
@@ -72,7 +72,7 @@ fn a_request_newer_than_the_absence_of_its_policy_waits_from_its_creation() {
 }
 
 #[test]
-fn a_request_that_waited_is_granted_as_any_other_once_the_policy_is_there() {
+fn a_held_request_is_granted_as_usual_once_its_policy_exists() {
     let granted = asked_for_both()
         .but(|it| it.policy = absent())
         .pass()
@@ -87,7 +87,7 @@ fn a_request_that_waited_is_granted_as_any_other_once_the_policy_is_there() {
 }
 
 #[test]
-fn a_request_that_is_deleted_before_it_is_decided_is_left_alone() {
+fn a_request_deleted_before_it_is_decided_has_an_empty_plan() {
     let situation = Situation::of(grant("pay-123").being_deleted(), &policy());
     assert_eq!(situation.plan(), Plan::default());
 }
