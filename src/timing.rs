@@ -1,4 +1,4 @@
-//! What must not take long, measured: `core` itself knows no clock.
+//! Time budgets of expressions. They are measured here, because `core` reads no clock.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::api::Subject;
 use crate::core::{Evidence, Expression, Failure, Identity, Request, Span};
 
-/// A request with this reason, by somebody of these groups.
+/// A request with this reason, by a user of these groups.
 fn request(reason: &str, groups: Vec<String>) -> Request {
     Request {
         name: "pay-123".to_owned(),
@@ -24,8 +24,8 @@ fn request(reason: &str, groups: Vec<String>) -> Request {
     }
 }
 
-/// How long it takes to judge so often, and the last answer.
-fn judge(text: &str, request: &Request, times: usize) -> (Duration, Option<Result<bool, Failure>>) {
+/// Time for so many evaluations, and the last result.
+fn evaluate(text: &str, request: &Request, times: usize) -> (Duration, Option<Result<bool, Failure>>) {
     let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
     let expression = Expression::parse(text).unwrap_or_else(|malformed| panic!("{text}: {malformed}"));
     let evidence = Evidence {
@@ -39,20 +39,20 @@ fn judge(text: &str, request: &Request, times: usize) -> (Duration, Option<Resul
         now: "2026-12-01T09:15:30Z".parse().unwrap(),
     };
     let begun = Instant::now();
-    let mut answer = None;
+    let mut result = None;
     for _ in 0..times {
-        answer = Some(expression.holds(&evidence));
+        result = Some(expression.holds(&evidence));
     }
-    (begun.elapsed(), answer)
+    (begun.elapsed(), result)
 }
 
-/// Each is the worst of its kind that is accepted, on the largest request there can be: 1,024 characters of four
-/// bytes, 1,024 groups of 253 such.
+/// Each expression is the worst accepted one of its kind. The request is the largest possible one: a reason of 1,024
+/// characters of four bytes, and 1,024 groups of 253 such characters.
 #[test]
 fn the_worst_expression_on_the_largest_request_ends_within_budget() {
     let largest = request(&"a".repeat(4096), vec!["a".repeat(1012); 1024]);
     let many = vec!["requester.groups.all(g, g == 'a')"; 50].join(" || ");
-    for (text, answer) in [
+    for (text, expected) in [
         (
             "requester.groups.all(a, requester.groups.all(b, a == b))",
             Err(Failure::Exhausted),
@@ -80,20 +80,20 @@ fn the_worst_expression_on_the_largest_request_ends_within_budget() {
         ),
         (&many, Ok(false)),
     ] {
-        let (taken, judged) = judge(text, &largest, 1);
+        let (taken, result) = evaluate(text, &largest, 1);
         println!(
-            "{taken:>12?} {judged:?} {}",
+            "{taken:>12?} {result:?} {}",
             text.chars().take(70).collect::<String>()
         );
-        assert_eq!(judged, Some(answer), "{text}");
-        // 1 s of it at most, without optimization; 12 ms with.
+        assert_eq!(result, Some(expected), "{text}");
+        // Measured: at most 1 s without optimization, 12 ms with.
         assert!(taken < Duration::from_secs(5), "{text}: {taken:?}");
     }
     let crowd = request("a", vec!["a".to_owned(); 1024]);
     let steps = "requester.groups.all(a, requester.groups.all(b, true && true && true && a == b))";
-    let (taken, judged) = judge(steps, &crowd, 1);
+    let (taken, result) = evaluate(steps, &crowd, 1);
     println!("{taken:>12?} for all steps");
-    assert_eq!(judged, Some(Err(Failure::Exhausted)));
+    assert_eq!(result, Some(Err(Failure::Exhausted)));
     assert!(taken < Duration::from_secs(1), "{taken:?}");
 }
 
@@ -123,14 +123,14 @@ fn the_deepest_nesting_is_refused_within_budget() {
 
 /// `cargo test --release --lib ten_thousand -- --ignored --nocapture`
 #[test]
-#[ignore = "the figure is for a build with optimization"]
+#[ignore = "the budget is for a build with optimization"]
 fn ten_thousand_evaluations_take_less_than_a_second() {
     let groups = vec!["payments-devs".to_owned(), "system:authenticated".to_owned()];
-    let asked = request("PAY-123 checkout returns 500", groups);
+    let request = request("PAY-123 checkout returns 500", groups);
     let text = "request.reason.matches('^[A-Z]+-[0-9]+') && request.duration <= duration('4h') && \
                 requester.groups.exists(g, g.startsWith('payments-')) && namespaceObject.labels['env'] in ['prod', 'stage']";
-    let (taken, answer) = judge(text, &asked, 10_000);
+    let (taken, result) = evaluate(text, &request, 10_000);
     println!("10,000 evaluations in {taken:?}");
-    assert_eq!(answer, Some(Ok(true)));
+    assert_eq!(result, Some(Ok(true)));
     assert!(taken < Duration::from_secs(1), "{taken:?}");
 }

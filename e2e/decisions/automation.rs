@@ -105,7 +105,7 @@ async fn a_revocation_stands_against_the_same_request_of_the_same_automation(
 
     place.remove(&grant).await?;
     let said = format!(
-        "bob revoked this very request ({}), which stands until ",
+        "bob revoked the same request ({}), which is blocked until ",
         decision.name_any()
     );
     let refused = robot.is_refused(&place, &spec, &said).await?;
@@ -142,7 +142,7 @@ async fn a_revocation_stands_against_a_request_that_was_never_given(suite: &Suit
         .await?;
     place.remove(&grant).await?;
     robot
-        .is_refused(&place, &spec, "bob revoked this very request")
+        .is_refused(&place, &spec, "bob revoked the same request")
         .await?;
     Ok(())
 }

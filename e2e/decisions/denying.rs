@@ -43,7 +43,7 @@ async fn a_request_that_nobody_approves_in_time_is_denied(suite: &Suite) -> anyh
     );
     let late = place.approve("bob", &grant).await?;
     place
-        .is_ignored(&late, "TooLate", "the grant had been decided before")
+        .is_ignored(&late, "TooLate", "the grant was already decided")
         .await?;
     place.in_state(&grant.name_any(), "Denied").await?;
     Ok(())
@@ -83,7 +83,7 @@ async fn one_approver_denies_whatever_others_approved(suite: &Suite) -> anyhow::
     place.counts(&decision, "denies the request").await?;
     let late = place.approve("erin", &grant).await?;
     place
-        .is_ignored(&late, "TooLate", "the grant had been decided before")
+        .is_ignored(&late, "TooLate", "the grant was already decided")
         .await?;
     let row = place.row("alice", "agrant", &grant.name_any()).await?;
     ensure!(row.contains("Denied") && row.contains(said), "{row}");
@@ -111,7 +111,7 @@ async fn an_approver_of_a_later_stage_denies_at_once(suite: &Suite) -> anyhow::R
     )?;
     place.counts(&decision, "denies the request").await?;
     place
-        .is_ignored(&waiting, "TooLate", "the grant had been decided before")
+        .is_ignored(&waiting, "TooLate", "the grant was already decided")
         .await
 }
 

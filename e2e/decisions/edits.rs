@@ -57,7 +57,7 @@ async fn a_policy_narrowed_while_people_are_asked_denies(suite: &Suite) -> anyho
     )?;
     let late = place.approve("bob", &grant).await?;
     place
-        .is_ignored(&late, "TooLate", "the grant had been decided before")
+        .is_ignored(&late, "TooLate", "the grant was already decided")
         .await
 }
 

@@ -89,14 +89,14 @@ async fn a_decision_after_the_grant_was_decided_or_is_over_comes_too_late(
     place.in_state(&grant.name_any(), "Active").await?;
     let late = place.approve("erin", &grant).await?;
     place
-        .is_ignored(&late, "TooLate", "the grant had been decided before")
+        .is_ignored(&late, "TooLate", "the grant was already decided")
         .await?;
     let late = place.deny("erin", &grant).await?;
     place
         .is_ignored(
             &late,
             "TooLate",
-            "the access had been given before; to end it, decide Revoke",
+            "the access was already granted; to end it, create a decision with Revoke",
         )
         .await?;
     let over = place.in_state(&grant.name_any(), "Expired").await?;
@@ -110,7 +110,7 @@ async fn a_decision_after_the_grant_was_decided_or_is_over_comes_too_late(
         }
         let late = place.decide("frank", &grant, spec).await?;
         place
-            .is_ignored(&late, "TooLate", "the grant had been decided before")
+            .is_ignored(&late, "TooLate", "the grant was already decided")
             .await?;
     }
     let still = place.grants().get(&grant.name_any()).await?;

@@ -117,7 +117,7 @@ async fn an_automatic_request_asks_nobody(suite: &Suite) -> anyhow::Result<()> {
     );
     let decision = place.approve("bob", &grant).await?;
     place
-        .is_ignored(&decision, "TooLate", "the grant had been decided before")
+        .is_ignored(&decision, "TooLate", "the grant was already decided")
         .await?;
     let decision = place.deny("dave", &grant).await?;
     place

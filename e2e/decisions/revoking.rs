@@ -104,7 +104,7 @@ async fn whoever_may_takes_back_what_awaits_approval(suite: &Suite) -> anyhow::R
             .with_context(|| person.to_owned())?;
         let late = place.approve("frank", &grant).await?;
         place
-            .is_ignored(&late, "TooLate", "the grant had been decided before")
+            .is_ignored(&late, "TooLate", "the grant was already decided")
             .await?;
     }
     ensure!(place.artifacts().await?.is_empty(), "something was made");

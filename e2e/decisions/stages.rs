@@ -71,7 +71,7 @@ async fn two_stages_are_asked_one_after_the_other_and_say_who_is_missing(
     says(&active, conditions::APPROVED, ("True", "Approved"), all)?;
     let late = place.approve("frank", &grant).await?;
     place
-        .is_ignored(&late, "TooLate", "the grant had been decided before")
+        .is_ignored(&late, "TooLate", "the grant was already decided")
         .await?;
     let active = place.in_state(&grant.name_any(), "Active").await?;
     ensure!(approvals(&active).len() == 3, "{:?}", approvers(&active));

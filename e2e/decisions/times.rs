@@ -69,7 +69,7 @@ async fn a_window_that_closes_ends_the_wait_and_the_access(suite: &Suite) -> any
     says(&denied, conditions::APPROVED, ("False", "OutsideWindows"), &said)?;
     let late = place.approve("bob", &waiting).await?;
     place
-        .is_ignored(&late, "TooLate", "the grant had been decided before")
+        .is_ignored(&late, "TooLate", "the grant was already decided")
         .await
 }
 

@@ -1,15 +1,15 @@
-//! Acting as a service account: which role allows it, and what that role must say.
+//! The role that allows people to act as a service account.
 
 use super::rules::canonical;
 use crate::api::{ACT_AS_PREFIX, Rule};
 
-/// Name of the `ClusterRole` that allows to act as a service account.
+/// Name of the `ClusterRole` that allows people to act as a service account.
 pub fn role_name(service_account: &str) -> String {
     format!("{ACT_AS_PREFIX}{service_account}")
 }
 
-/// The one rule of that role. Bound in the namespace of the service account it allows to act as that one and nobody
-/// else.
+/// The only rule of that role. A binding in the namespace of the service account allows to act as this account and as no
+/// other one.
 pub fn impersonation(service_account: &str) -> Rule {
     Rule {
         api_groups: vec![String::new()],
@@ -20,7 +20,7 @@ pub fn impersonation(service_account: &str) -> Rule {
     }
 }
 
-/// Whether rules allow exactly that: whoever may edit the role could otherwise hand out more under its name.
+/// Whether rules allow exactly that. A role that allows more would give more under the same name.
 pub fn allows_exactly(rules: &[Rule], service_account: &str) -> bool {
     canonical(rules) == [impersonation(service_account)]
 }

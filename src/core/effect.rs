@@ -1,4 +1,4 @@
-//! What a plan does to the world, as plain data.
+//! Effects and plans: what to change in the cluster, as plain data.
 
 use jiff::Timestamp;
 
@@ -9,61 +9,61 @@ use super::ending::Ending;
 use super::naming::{ArtifactKey, is_marker};
 use crate::api::{AccessGrantStatus, ArtifactKind};
 
-/// One thing to do. The edges do exactly this and decide nothing.
+/// One change in the cluster, or one read as proof. The layer `cluster` applies effects and decides nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Record what will be made and when it ends, before anything is made (the write-ahead). Carries the grant's
-    /// resourceVersion: of two operators only one gets past it.
+    /// Record the write-ahead: what will be made, and when it expires. Comes before anything that gives access. Carries
+    /// the resourceVersion of the grant, so of two operators only one succeeds.
     Intend(Box<AccessGrantStatus>),
-    /// Keep the grant until what it does not own is proven absent: put our finalizer on it. Carries the grant's
-    /// resourceVersion, so that finalizers of others stay.
+    /// Add our finalizer to the grant, until what the grant does not own is proven absent. Carries the resourceVersion of
+    /// the grant, so that finalizers of others stay.
     AddFinalizer,
-    /// Make one thing.
+    /// Create one artifact.
     Create(Artifact),
-    /// Give something that the grant holds to the fuse of its name, which has been made since.
+    /// Hand over an artifact that the grant owns to the fuse of the same name, which was made later.
     HandOver(Target),
-    /// Wait until these fuses are lit, for a moment: most are within 24 ms of their making. Where nothing is
-    /// recorded after it, what is to be done is decided anew then.
+    /// Wait a moment until these fuses are lit; most are, 24 ms after they were made. If nothing is recorded after the
+    /// wait, the grant is planned again.
     AwaitFuses(Vec<ArtifactKey>),
-    /// Record that the access is in force since its bindings stand, with the uids of what was made and how it stands with
-    /// the fuses.
+    /// Record that the access is in force since its bindings exist, with the uids of the artifacts and the state of the
+    /// fuses.
     RecordActive,
-    /// Record how it stands with the fuses now, with the uids of what was made.
+    /// Record the present state of the fuses, with the uids of the artifacts.
     RecordFuses,
-    /// Remove one thing. Absent already is as good.
+    /// Delete one artifact. It may be absent already.
     Delete(Target),
-    /// Read live that these are absent.
+    /// Prove by a read from the API server, not from a watch, that these are absent.
     ProveAbsent(Vec<Target>),
     /// Record that the grant is over since the proof of absence.
     RecordEnded(Ending),
-    /// Let the grant go: take our finalizer off it. Carries the grant's resourceVersion, too.
+    /// Take our finalizer off the grant. Carries the resourceVersion of the grant.
     RemoveFinalizer,
-    /// Record a state that involves no artifact.
+    /// Record a state without artifacts, such as held, waiting or denied.
     Record(Box<AccessGrantStatus>),
-    /// Record what was made of a decision. Of a decision that is gone nothing is recorded.
+    /// Record the verdict on a decision. If the decision was deleted, nothing is recorded.
     RecordVerdict(Box<Judged>),
-    /// Tell: a Kubernetes Event and an audit record. Comes before the status that says the same, so that a crash
-    /// between them repeats the telling (same Event name) and never loses it.
+    /// Announce a transition by a Kubernetes Event and an audit record. Comes before the status that says the same: a
+    /// crash between them repeats the announcement, under the same Event name, and never loses it.
     Announce(Announcement),
-    /// Delete the grant, whose record has been kept long enough.
+    /// Delete the grant after its retention.
     DeleteGrant,
 }
 
-/// One thing to remove.
+/// An artifact to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Its kind.
+    /// Kind of the artifact.
     pub kind: ArtifactKind,
-    /// Its namespace.
+    /// Namespace of the artifact, which differs from that of the grant where people act as a service account.
     pub namespace: String,
-    /// Its name.
+    /// Name of the artifact, from the record of the grant or from the object that was found.
     pub name: String,
-    /// Its uid, where known: nothing else of that name is removed.
+    /// Uid, if known: then nothing else of that name is deleted.
     pub uid: Option<String>,
 }
 
 impl Target {
-    /// What to remove, of that uid if one is known.
+    /// The artifact of that key. Without a uid, whatever has that name is deleted.
     pub fn new(key: ArtifactKey, uid: Option<String>) -> Self {
         let ArtifactKey {
             kind,
@@ -78,7 +78,7 @@ impl Target {
         }
     }
 
-    /// Its key.
+    /// Key of the artifact: kind, namespace and name.
     pub fn key(&self) -> ArtifactKey {
         ArtifactKey {
             kind: self.kind,
@@ -87,32 +87,32 @@ impl Target {
         }
     }
 
-    /// Whether access ends when it goes: it is a binding, and no elevation marker.
+    /// Whether deleting it ends access: a RoleBinding that is no elevation marker.
     pub fn gives_access(&self) -> bool {
         self.kind == ArtifactKind::RoleBinding && !is_marker(self.kind, &self.name)
     }
 }
 
-/// Removes these in their order: what gives access; then the rest, so that whoever is elevated is that as long as
-/// there is access.
+/// Deletes these in two stages: what gives access, then the rest. So an elevation marker lasts as long as the access that
+/// it marks.
 pub fn removal(targets: impl IntoIterator<Item = Target>) -> [Vec<Effect>; 2] {
     let (first, rest): (Vec<_>, Vec<_>) = targets.into_iter().partition(Target::gives_access);
     [first, rest].map(|targets| targets.into_iter().map(Effect::Delete).collect())
 }
 
-/// Which effects go first when many grants want the API server at once.
+/// Priority of an effect when many grants need the API server at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Precedence {
     /// Ends access.
     End,
-    /// Makes access.
+    /// Grants access.
     Begin,
-    /// Bookkeeping: goes when no access waits.
+    /// Bookkeeping: waits while an effect of another priority waits.
     Record,
 }
 
 impl Effect {
-    /// Its precedence across grants.
+    /// Priority among the effects of all grants.
     pub fn precedence(&self) -> Precedence {
         match self {
             Self::Delete(target) if target.gives_access() => Precedence::End,
@@ -133,7 +133,7 @@ impl Effect {
     }
 }
 
-/// Kinds of effects, for metrics and logs.
+/// Kind of an effect, for metrics and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each names its effect")]
 pub enum EffectKind {
@@ -155,7 +155,7 @@ pub enum EffectKind {
 }
 
 impl EffectKind {
-    /// All of them.
+    /// All kinds, so that each has a time series from the start.
     pub const ALL: [Self; 15] = [
         Self::RecordStatus,
         Self::RecordVerdict,
@@ -176,7 +176,7 @@ impl EffectKind {
 }
 
 impl Effect {
-    /// Its kind.
+    /// Kind of the effect. `Create` and `Delete` are told apart by the kind of artifact.
     pub fn kind(&self) -> EffectKind {
         match self {
             Self::Intend(_)
@@ -206,13 +206,15 @@ impl Effect {
     }
 }
 
-/// What to do about one grant: stages one after the other, the effects of a stage side by side. An effect that
-/// fails does not stop the others of its stage; the next stage does not begin.
+/// What to do about one grant now: stages in their order, the effects of a stage at the same time.
+///
+/// # Errors
+/// An effect that fails does not stop the others of its stage. The next stage does not begin.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The stages; none is empty.
     pub stages: Vec<Vec<Effect>>,
-    /// When to look again though nothing has changed.
+    /// When to plan again although nothing has changed. `None`: not before a change.
     pub wake: Option<Timestamp>,
 }
 
@@ -230,7 +232,7 @@ impl Plan {
         Self::new([], Some(wake))
     }
 
-    /// Whether what is to be done is decided anew when this is done: it waits for fuses, and records nothing of them.
+    /// Whether the grant is planned again after this plan: it waits for fuses, and does not record their state.
     pub fn is_to_be_continued(&self) -> bool {
         let any = |wanted: fn(&Effect) -> bool| self.stages.iter().flatten().any(wanted);
         any(|effect| matches!(effect, Effect::AwaitFuses(_)))

@@ -1,5 +1,5 @@
-//! What the tests of `core` are about: one request, one policy, one namespace and a clock that stands still, as the
-//! domain types themselves, and a cluster that does what a plan says.
+//! Fixtures of the tests of `core`: one request, one policy, one namespace, a clock that does not move, and a fake cluster
+//! that applies plans.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// A Tuesday morning, the moment at which every situation begins.
+/// The instant at which every situation begins, a Tuesday morning.
 pub(crate) fn now() -> Timestamp {
     at("2026-12-01T09:00:00Z")
 }
@@ -50,7 +50,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// A rule of the core group.
+/// A rule about resources of the core API group.
 pub(crate) fn rule(verbs: &[&str], resources: &[&str]) -> Rule {
     Rule {
         api_groups: strings(&[""]),
@@ -67,7 +67,7 @@ pub(crate) fn named(rule: Rule, names: &[&str]) -> Rule {
     }
 }
 
-/// Alice of payments-devs asks in namespace prod under policy prod-debug for what it gives by default.
+/// A request of Alice of payments-devs, in namespace prod under policy prod-debug, for its default entitlements.
 pub(crate) fn grant(name: &str) -> AccessGrant {
     let mut grant = AccessGrant::new(
         name,
@@ -194,8 +194,8 @@ pub(crate) fn principal(kind: PrincipalKind, name: &str) -> Principal {
     }
 }
 
-/// Payments-devs, carol and the pipeline may look (by default, `ClusterRole` view) and exec (when asked for,
-/// narrowed or not) in namespaces with env=prod, for 30 minutes or up to 4 hours.
+/// A policy for payments-devs, carol and the pipeline, in namespaces with env=prod, for 30 minutes or up to 4 hours. Its
+/// entitlements are look (default, `ClusterRole` view) and exec (on request, narrowed or not).
 pub(crate) fn policy() -> AccessPolicy {
     let mut policy = AccessPolicy::new(
         "prod-debug",
@@ -241,7 +241,7 @@ pub(crate) fn policy() -> AccessPolicy {
     policy
 }
 
-/// The `ClusterRole` of that name, given by default.
+/// A default entitlement to the `ClusterRole` of that name.
 pub(crate) fn role_entitlement(name: &str, role: &str) -> Entitlement {
     Entitlement {
         name: name.to_owned(),
@@ -257,7 +257,7 @@ pub(crate) fn role_entitlement(name: &str, role: &str) -> Entitlement {
     }
 }
 
-/// `create` on pods/exec, given when asked for.
+/// An entitlement on request: `create` on pods/exec.
 pub(crate) fn rules_entitlement(name: &str, narrowing: Narrowing) -> Entitlement {
     Entitlement {
         name: name.to_owned(),
@@ -276,7 +276,7 @@ pub(crate) fn rules_entitlement(name: &str, narrowing: Narrowing) -> Entitlement
     }
 }
 
-/// The right to act as the service account of that name, given when asked for.
+/// An entitlement on request: to act as the service account of that name.
 pub(crate) fn act_as_entitlement(name: &str, service_account: &str) -> Entitlement {
     Entitlement {
         name: name.to_owned(),
@@ -318,7 +318,7 @@ impl AccessPolicy {
         })
     }
 
-    /// People of these groups have to approve: name of the stage, how many, the group.
+    /// Requires approvals. Each stage: name, required approvals, group of the approvers.
     pub(crate) fn approved_by(self, stages: &[(&str, u8, &str)]) -> Self {
         self.with(|spec| {
             spec.path = Path::Manual;
@@ -337,7 +337,7 @@ impl AccessPolicy {
         })
     }
 
-    /// The same, but only when the expression says so.
+    /// Requires the approvals only if the expression is true.
     pub(crate) fn when(self, expression: &str) -> Self {
         self.with(|spec| {
             spec.path = Path::SelfServe;
@@ -356,7 +356,7 @@ impl AccessPolicy {
     }
 }
 
-/// The roles of the cluster: view, maintain with which more access can be gained, and author with which tokens are made.
+/// The roles of the cluster: view, maintain (escalating), author (makes tokens), and the role to act as node-reader.
 pub(crate) fn roles() -> Roles {
     let role = |name: &str, rules: &[Rule]| {
         let facts = RoleFacts::new(format!("uid-of-{name}"), rules);
@@ -376,12 +376,12 @@ pub(crate) fn roles() -> Roles {
     ])
 }
 
-/// The service accounts to act as: node-reader.
+/// The service accounts that people can act as: node-reader.
 pub(crate) fn identities() -> Identities {
     Identities::from([("node-reader".to_owned(), "uid-of-node-reader".to_owned())])
 }
 
-/// All parts of an [`Input`], the instant, and what has been told.
+/// All parts of an [`Input`], the present instant, and the announcements so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Situation {
     pub(crate) grant: AccessGrant,
@@ -397,23 +397,23 @@ pub(crate) struct Situation {
     pub(crate) guards: Standing,
     pub(crate) skewed: Option<String>,
     pub(crate) tried: Tried,
-    /// Whether nobody starts Jobs.
+    /// Whether no Job controller runs, so that fuses stay unlit.
     pub(crate) nobody_lights: bool,
     pub(crate) sweep_lives: bool,
     pub(crate) entropy: u128,
     pub(crate) settings: Settings,
     pub(crate) now: Timestamp,
     pub(crate) told: Vec<Announcement>,
-    /// Whether the grant was deleted for good.
+    /// Whether the grant object no longer exists.
     pub(crate) gone: bool,
-    /// How many things have been made, for their uids.
+    /// Number of artifacts made so far, for their uids.
     pub(crate) made: u32,
-    /// How many decisions have been made, for theirs.
+    /// Number of decisions made so far, for their uids.
     pub(crate) decided: usize,
 }
 
 impl Situation {
-    /// This grant in a namespace that the policy selects, nothing done yet.
+    /// This grant in a namespace that the policy selects, not planned yet.
     pub(crate) fn of(grant: AccessGrant, policy: &AccessPolicy) -> Self {
         Self {
             grant,
@@ -445,13 +445,13 @@ impl Situation {
         }
     }
 
-    /// The same with something changed.
+    /// The same situation after a change.
     pub(crate) fn but(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
     }
 
-    /// So much later.
+    /// The same situation, so much later.
     pub(crate) fn after(mut self, time: SignedDuration) -> Self {
         self.now = self.now.checked_add(time).unwrap();
         self
@@ -482,7 +482,7 @@ impl Situation {
         plan(&self.input(), self.now)
     }
 
-    /// Somebody of that group decides. An approval is of what is asked for now.
+    /// A decision by a user of that group. An approval is of the access that is resolved now.
     pub(crate) fn decided(mut self, kind: DecisionKind, username: &str, group: &str) -> Self {
         let hash = self.grant.at_present().resolved.map(|access| access.hash);
         self.decided += 1;
@@ -506,12 +506,12 @@ impl Situation {
         self
     }
 
-    /// What somebody would do who does not lead.
+    /// The plan of a follower.
     pub(crate) fn plan_end(&self) -> Plan {
         plan_end(&self.input(), self.now)
     }
 
-    /// One pass: everything planned is done, and what is planned when fuses were waited for.
+    /// One reconcile: applies the whole plan, and the plan after the wait for fuses.
     pub(crate) fn pass(mut self) -> Self {
         let plan = self.plan();
         for effect in plan.stages.iter().flatten() {
@@ -527,7 +527,7 @@ impl Situation {
         self
     }
 
-    /// The API server refuses to make that in this pass.
+    /// The API server refuses this creation in this reconcile.
     pub(crate) fn refused(mut self, kind: ArtifactKind, namespace: &str, name: &str, words: &str) -> Self {
         let key = ArtifactKey {
             kind,
@@ -538,7 +538,7 @@ impl Situation {
         self
     }
 
-    /// It stands so with every fuse that is there.
+    /// The same situation with all fuses in this state.
     pub(crate) fn burning(mut self, flame: Flame) -> Self {
         for found in &mut self.found {
             if let Content::Fuse(burning) = &mut found.content {
@@ -553,7 +553,7 @@ impl Situation {
         uids.map(|found| (found.key(), found.uid.clone())).collect()
     }
 
-    /// Does what the edges do for one effect, and says what the API server would answer if it refused.
+    /// Applies one effect as the layer `cluster` does. The error is the answer of the API server.
     pub(crate) fn apply(&mut self, effect: &Effect) -> Result<(), String> {
         match effect {
             Effect::Intend(status) | Effect::Record(status) => self.write(status.as_ref().clone()),
@@ -637,20 +637,20 @@ impl Situation {
         self.found.iter().find(|found| found.key() == *key)
     }
 
-    /// Puts our finalizer on the grant, as the API server lets one.
+    /// Adds our finalizer to the grant, by the rules of the API server.
     fn hold(&mut self) -> Result<(), String> {
         if self.grant.metadata.deletion_timestamp.is_some() {
             return Err("no new finalizers can be added if the object is being deleted".to_owned());
         }
         let finalizers = self.grant.metadata.finalizers.get_or_insert_default();
         if finalizers.iter().any(|finalizer| finalizer == REVOKE_FINALIZER) {
-            return Err("put on twice".to_owned());
+            return Err("the finalizer is there already".to_owned());
         }
         finalizers.push(REVOKE_FINALIZER.to_owned());
         Ok(())
     }
 
-    /// Somebody else deletes it.
+    /// Someone else deletes this artifact.
     pub(crate) fn lose(&mut self, kind: ArtifactKind, name: &str) {
         self.found
             .retain(|found| found.kind() != kind || found.name != name);
@@ -681,7 +681,7 @@ impl Situation {
         Ok(())
     }
 
-    /// Writes the status as the API server would: with the transition rules of the CRD.
+    /// Writes the status as the API server does, with the transition rules of the CRD.
     fn write(&mut self, new: AccessGrantStatus) -> Result<(), String> {
         let old = self.grant.at_present();
         let in_force = |status: &AccessGrantStatus| {
@@ -710,7 +710,7 @@ impl Situation {
     }
 }
 
-/// What stands in the cluster once an artifact is made.
+/// Content of an object in the cluster right after it was made.
 pub(crate) fn content(artifact: &Artifact) -> Content {
     match &artifact.body {
         Body::Fuse { .. } => Content::Fuse(Flame::NotStarted),
@@ -722,7 +722,7 @@ pub(crate) fn content(artifact: &Artifact) -> Content {
     }
 }
 
-/// A condition since [`now`], of generation 1.
+/// A condition of generation 1 whose last transition is [`now`].
 pub(crate) fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Condition {
     Condition {
         type_: type_.to_owned(),

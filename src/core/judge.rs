@@ -1,4 +1,4 @@
-//! What to answer to a grant that nobody has decided yet.
+//! Evaluation of a grant that is neither live nor over.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -93,13 +93,13 @@ impl<'a> From<Answer<'a>> for Judgement<'a> {
     }
 }
 
-/// Whether its policy admitted the request before: what access it would give is recorded.
+/// Whether the policy accepted the request before: then its status has the resolved access.
 pub(super) fn is_accepted(status: Option<&AccessGrantStatus>) -> bool {
     status.is_some_and(|status| status.resolved.is_some())
 }
 
-/// Whether the grant was seen while the guards were in breach. It may have been made then, by anybody, in any name: what
-/// is recorded outlasts this process and the breach.
+/// Whether the grant was seen while the guards were in breach. Anybody may have created it then, in any name. The mark is
+/// in the status, so it survives a restart and the end of the breach.
 pub(super) fn was_held_in_a_breach(status: Option<&AccessGrantStatus>) -> bool {
     status
         .iter()
@@ -165,8 +165,7 @@ fn held_for_guards<'a>(input: &Input<'a>) -> Option<Answer<'a>> {
             Refusal::new(
                 reasons::NOT_ATTESTED,
                 "spec.requester",
-                "the admission guards were not in force when this was asked, so nobody can vouch for who asked; ask \
-                 again",
+                "cannot verify the requester: the admission guards were not in force when this was asked; ask again",
             )
             .into(),
         )),
@@ -394,6 +393,7 @@ impl Case<'_> {
     }
 }
 
+/// Step 4: an earlier Revoke blocks the same request of the same service account.
 fn revoked_before(input: &Input<'_>, request: &Request, now: Timestamp) -> Result<(), Refusal> {
     let concerns = |objection: &&super::Objection| objection.concerns(input.grant, request, now);
     let Some(objection) = input.objections.iter().find(concerns) else {
@@ -403,14 +403,14 @@ fn revoked_before(input: &Input<'_>, request: &Request, now: Timestamp) -> Resul
         reasons::REVOKED_BEFORE,
         "metadata.name",
         format!(
-            "{} revoked this very request ({}), which stands until {}; ask for something else or under another name, \
-             or have that decision deleted",
+            "{} revoked the same request ({}), which is blocked until {}; change the request or its name, or delete that \
+             decision",
             objection.decider, objection.decision, objection.against.until.0
         ),
     ))
 }
 
-/// Until when people are asked: the policy's timeout, and no longer than the access could be.
+/// Until when approvers can decide: the timeout of the policy, `notAfter` or the end of the window, whichever comes first.
 fn awaited_until(input: &Input<'_>, request: &Request, demands: &Demands, resolved: &Resolved) -> Timestamp {
     [
         Some(demands.timeout.after(created(input))),
@@ -424,6 +424,7 @@ fn awaited_until(input: &Input<'_>, request: &Request, demands: &Demands, resolv
 }
 
 impl Missing {
+    /// Says which approvals are missing, then which are recorded, then which are void.
     fn message(&self, until: Timestamp, approvals: &[ApprovalRecord]) -> String {
         let Self {
             stage,
@@ -431,16 +432,17 @@ impl Missing {
             required,
         } = self;
         let asked = format!("{counted} of {required} from {stage}, until {until}");
-        let told = [describe_approvals(approvals), describe_void(approvals)];
+        let recorded = [describe_approvals(approvals), describe_void(approvals)];
         [Some(asked)]
             .into_iter()
-            .chain(told)
+            .chain(recorded)
             .flatten()
             .collect::<Vec<_>>()
             .join("; ")
     }
 }
 
+/// Denial of a request whose approvals did not come in time.
 fn timed_out(missing: &Missing, until: Timestamp, approvals: &[ApprovalRecord]) -> Refusal {
     let void = describe_void(approvals);
     let reason = if void.is_some() {
@@ -459,6 +461,7 @@ fn timed_out(missing: &Missing, until: Timestamp, approvals: &[ApprovalRecord]) 
     )
 }
 
+/// Limit of requests of one requester that wait under one policy. Checked when a request begins to wait.
 fn few_are_pending(
     input: &Input<'_>,
     policy: &Policy,
@@ -483,6 +486,7 @@ fn few_are_pending(
     ))
 }
 
+/// Limit of live grants of one subject under one policy.
 fn within_limits(policy: &Policy, resolved: &Resolved, rivals: &[String]) -> Result<(), Refusal> {
     if rivals.len() < usize::from(policy.active_per_subject) {
         return Ok(());
@@ -501,7 +505,7 @@ fn within_limits(policy: &Policy, resolved: &Resolved, rivals: &[String]) -> Res
     ))
 }
 
-/// `1 request`, `2 requests`.
+/// A number with its noun: `1 request`, `2 requests`.
 fn several(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
@@ -515,7 +519,7 @@ pub(super) fn was_denied(status: &AccessGrantStatus) -> bool {
 }
 
 impl Ending {
-    /// Somebody decided so.
+    /// Revocation by a Revoke decision. It is due at once.
     pub(super) fn decided(decision: &Decision, now: Timestamp, was_active: bool) -> Self {
         let username = &decision.decider.username;
         Self {

@@ -1,4 +1,4 @@
-//! What was made for a grant that is gone.
+//! The plan for artifacts whose grant no longer exists.
 
 use jiff::Timestamp;
 
@@ -9,8 +9,11 @@ use super::facts::Found;
 use super::live::Live;
 use crate::api::{AccessGrant, ArtifactKind, RevocationCause};
 
-/// Removes everything that carries the label of a grant that is gone, bindings first, and proves that nothing is
-/// left that gives access. `last` is the grant as it was last seen; if it was live then, its end is told.
+/// The plan for the orphans of one grant: everything that has the label of a grant that no longer exists.
+///
+/// # Guarantees
+/// Deletes RoleBindings first, then the rest, and then proves that no access is left. `last` is the grant as it was last
+/// seen. If it was live then, its end is announced after the proof.
 pub fn plan_orphan(last: Option<&AccessGrant>, found: &[Found], now: Timestamp) -> Plan {
     let recorded = last.and_then(|grant| grant.status.as_ref()).and_then(Live::of);
     let gives_access: Vec<Target> = recorded

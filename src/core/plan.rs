@@ -47,6 +47,7 @@ const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 /// How long to wait before the retention of a record is looked at again, while the clocks differ too much.
 const CLOCKS_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
+/// The instant `pause` after `now`; the last instant there is, if that is too far.
 fn later(now: Timestamp, pause: SignedDuration) -> Timestamp {
     now.saturating_add(pause).unwrap_or(Timestamp::MAX)
 }
@@ -78,8 +79,8 @@ fn plan_of(input: &Input<'_>, phase: Phase<'_>, counted: Counted, now: Timestamp
     let verdicts = verdict_stages(verdicts(input, &phase, counted));
     match phase {
         Phase::Deleted => Plan::new(remove_everything(input), None),
-        Phase::Undecided(answer) => decide(input, answer, verdicts, now),
-        Phase::Live(live) => carry_on(input, &live, verdicts, now),
+        Phase::Undecided(answer) => plan_undecided(input, answer, verdicts, now),
+        Phase::Live(live) => continue_access(input, &live, verdicts, now),
         Phase::Ending(live, ending) => revoke(input, &live, ending, verdicts),
         Phase::Over(ended_at) => after_the_end(input, ended_at, verdicts, now),
     }
@@ -104,9 +105,9 @@ fn verdict_stages(verdicts: Vec<Judged>) -> [Vec<Effect>; 2] {
         .into_iter()
         .filter(|judged| judged.decision.recorded != Some(judged.verdict.standing))
         .collect();
-    let tell = |judged: &Judged| Effect::Announce(Announcement::Judged(Box::new(judged.clone())));
+    let announcement = |judged: &Judged| Effect::Announce(Announcement::Judged(Box::new(judged.clone())));
     [
-        news.iter().map(tell).collect(),
+        news.iter().map(announcement).collect(),
         news.into_iter()
             .map(|judged| Effect::RecordVerdict(Box::new(judged)))
             .collect(),
@@ -114,7 +115,7 @@ fn verdict_stages(verdicts: Vec<Judged>) -> [Vec<Effect>; 2] {
 }
 
 /// Plan for a grant that is neither live nor over.
-fn decide(input: &Input<'_>, answer: Answer<'_>, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
+fn plan_undecided(input: &Input<'_>, answer: Answer<'_>, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
     let Plan { stages, wake } = match answer {
         Answer::Deny(refusals) => return deny(input, &refusals, verdicts, now),
         Answer::Withdraw(ending) => return withdraw(input, ending, verdicts),
@@ -207,7 +208,7 @@ fn hold(input: &Input<'_>, reason: &'static str, message: &str, now: Timestamp) 
 
 /// Holds a request until the guards are in force. The self-test of the guards has all held grants planned again then.
 fn hold_for_guards(input: &Input<'_>, reason: &'static str, why: &str, now: Timestamp) -> Plan {
-    let message = format!("nothing is given until the admission guards stand: {why}");
+    let message = format!("no access is granted until the admission guards are in force: {why}");
     let announces =
         reason == reasons::GUARDS_NOT_IN_FORCE && !was_held_in_a_breach(input.grant.status.as_ref());
     let record = hold(input, reason, &message, now);
@@ -215,6 +216,7 @@ fn hold_for_guards(input: &Input<'_>, reason: &'static str, why: &str, now: Time
     Plan::new([Vec::from_iter(announcement), record], None)
 }
 
+/// Denies the request, for good.
 fn deny(input: &Input<'_>, refusals: &Refusals, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
     let subject = Request::parse(input.grant).ok().map(|request| request.subject);
     let status = status::denied(input.grant, subject, refusals, now);
@@ -256,7 +258,7 @@ fn grant_access(input: &Input<'_>, accepted: Accepted, now: Timestamp) -> Plan {
 }
 
 /// Live, and nothing ends it.
-fn carry_on(input: &Input<'_>, live: &Live<'_>, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
+fn continue_access(input: &Input<'_>, live: &Live<'_>, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
     let policy_is_known = matches!(
         input.policy,
         PolicyFacts::Ready(_) | PolicyFacts::Unready { policy: Some(_), .. }
@@ -275,7 +277,7 @@ fn carry_on(input: &Input<'_>, live: &Live<'_>, verdicts: [Vec<Effect>; 2], now:
 }
 
 /// Whether our finalizer is on the grant.
-fn is_held(grant: &AccessGrant) -> bool {
+fn has_finalizer(grant: &AccessGrant) -> bool {
     grant
         .metadata
         .finalizers
@@ -286,7 +288,7 @@ fn is_held(grant: &AccessGrant) -> bool {
 
 /// Takes our finalizer off the grant, if it is there.
 fn release(input: &Input<'_>) -> Option<Effect> {
-    is_held(input.grant).then_some(Effect::RemoveFinalizer)
+    has_finalizer(input.grant).then_some(Effect::RemoveFinalizer)
 }
 
 /// Proves that these are absent, without the fuses: a fuse gives no access, and marks no one as elevated.

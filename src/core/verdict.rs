@@ -84,12 +84,12 @@ fn without_right_to_deny(
         Some(demands) => Some(decision.not_listed(demands)),
         None => Some(Verdict::ignored(
             reasons::NOT_ASKED,
-            "nobody is asked under this policy",
+            "this policy never asks for approvals",
         )),
     })
 }
 
-/// The decision that ends a live grant, if there is one.
+/// The Revoke that ends a live grant, if there is one.
 pub(super) fn revoking<'a>(input: &Input<'a>) -> Option<&'a Decision> {
     if input.decisions.is_empty() {
         return None;

@@ -24,7 +24,7 @@ fn offering() -> AccessPolicy {
     policy().with(|spec| spec.entitlements.push(act_as_entitlement("nodes", "node-reader")))
 }
 
-/// Alice asks to act as node-reader.
+/// A request of Alice to act as node-reader.
 fn asked() -> Situation {
     Situation::of(grant("pay-123").asking_for(&["nodes"]), &offering())
 }
@@ -37,7 +37,7 @@ fn alice() -> Subject {
     Subject::user("alice@example.com")
 }
 
-fn made(body: Body) -> Effect {
+fn creation(body: Body) -> Effect {
     Effect::Create(Artifact {
         grant: GrantIdentity {
             namespace: "prod".to_owned(),
@@ -89,7 +89,7 @@ fn ending(situation: &Situation) -> (RevocationCause, String) {
         Effect::RecordEnded(ending) => Some((ending.cause, ending.message.clone())),
         _ => None,
     });
-    ending.unwrap_or_else(|| panic!("it does not end the grant: {plan:?}"))
+    ending.unwrap_or_else(|| panic!("the plan does not end the grant: {plan:?}"))
 }
 
 #[test]
@@ -111,14 +111,14 @@ fn act_as_is_bound_after_the_grant_has_a_finalizer() {
         [record(ArtifactKind::Job), record(ArtifactKind::RoleBinding)]
     );
     assert_eq!(status.resolved.as_ref().unwrap().entitlements, [resolved()]);
-    assert_eq!(*fuse, made(Body::Fuse { seconds: 1801 }));
+    assert_eq!(*fuse, creation(Body::Fuse { seconds: 1801 }));
     let role = (RoleKind::ClusterRole, ROLE.to_owned());
     let subject = alice();
     assert_eq!(
         plan.stages[1..],
         [
             vec![Effect::AddFinalizer],
-            vec![made(Body::Binding { role, subject })],
+            vec![creation(Body::Binding { role, subject })],
             vec![Effect::Announce(Announcement::Activated {
                 subject: Some(alice()),
                 access: vec![GivenAccess::of(resolved(), &roles())],
@@ -160,7 +160,7 @@ fn a_finalizer_is_added_once() {
     let rest = crashed.plan();
     let role = (RoleKind::ClusterRole, ROLE.to_owned());
     let subject = alice();
-    assert_eq!(rest.stages[0], [made(Body::Binding { role, subject })]);
+    assert_eq!(rest.stages[0], [creation(Body::Binding { role, subject })]);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_finalizer_left_by_a_crash_is_removed() {
         .but(|it| it.grant.metadata.finalizers = Some(vec![REVOKE_FINALIZER.to_owned()]));
     assert_eq!(died.plan().stages, [[Effect::RemoveFinalizer]]);
 
-    // What stands by then goes first, and is proven gone.
+    // Leftovers are deleted first, and proven absent.
     let left = died.but(|it| it.found = asked().pass().found);
     let binding = target(ArtifactKind::RoleBinding, "uid-2");
     assert_eq!(
@@ -355,7 +355,7 @@ fn offering_the_act_as_role_itself_is_another_entitlement() {
     );
 }
 
-/// Why a request is denied, and what it says.
+/// Reason and message of a denial.
 fn denial(situation: &Situation) -> (&'static str, String) {
     match situation.plan().stages.first().map(Vec::as_slice) {
         Some([Effect::Announce(Announcement::Denied { reason, message })]) => (reason, message.clone()),
@@ -415,15 +415,15 @@ fn act_as_is_not_narrowed_and_its_account_is_no_subject() {
 #[test]
 fn event_and_audit_name_subject_and_act_as_account() {
     let active = asked().pass();
-    let [told] = active.told.as_slice() else {
+    let [announcement] = active.told.as_slice() else {
         panic!("{:?}", active.told);
     };
     assert_eq!(
-        told.event(&active.grant, active.now).note,
+        announcement.event(&active.grant, active.now).note,
         "user alice@example.com has nodes (acting as service account curfew-identities/node-reader) until \
          2026-12-01T09:30:00Z"
     );
-    let audit = told.audit(&active.grant, active.now);
+    let audit = announcement.audit(&active.grant, active.now);
     assert_eq!(
         audit.artifacts,
         [
@@ -441,7 +441,7 @@ fn only() -> AccessPolicy {
     policy().with(|spec| spec.entitlements = vec![act_as_entitlement("nodes", "node-reader")])
 }
 
-fn judged(roles: &Roles, identities: &Identities, may_bind: bool) -> Result<(), Verdict> {
+fn readiness(roles: &Roles, identities: &Identities, may_bind: bool) -> Result<(), Verdict> {
     let bindable = may_bind.then(|| (RoleKind::ClusterRole, ROLE.to_owned()));
     let rights = Rights {
         bindable: BTreeSet::from_iter(bindable),
@@ -452,12 +452,12 @@ fn judged(roles: &Roles, identities: &Identities, may_bind: bool) -> Result<(), 
 
 #[test]
 fn an_act_as_policy_with_all_objects_is_ready() {
-    assert_eq!(judged(&roles(), &identities(), true), Ok(()));
+    assert_eq!(readiness(&roles(), &identities(), true), Ok(()));
 }
 
 #[test]
 fn an_act_as_policy_lists_missing_objects_as_yaml() {
-    let verdict = judged(&Roles::new(), &Identities::new(), false).unwrap_err();
+    let verdict = readiness(&Roles::new(), &Identities::new(), false).unwrap_err();
     assert_eq!(verdict.reason, reasons::IDENTITY_NOT_FOUND);
     let (_, yaml) = verdict.message.split_once("to allow it, apply:\n").unwrap();
     let objects: Vec<serde_json::Value> = serde_yaml::Deserializer::from_str(yaml)
@@ -489,7 +489,7 @@ fn an_act_as_policy_lists_missing_objects_as_yaml() {
 
 #[test]
 fn the_yaml_has_missing_objects_only() {
-    let verdict = judged(&roles(), &identities(), false).unwrap_err();
+    let verdict = readiness(&roles(), &identities(), false).unwrap_err();
     assert_eq!(verdict.reason, reasons::RIGHTS_MISSING);
     assert!(
         !verdict.message.contains("kind: ServiceAccount"),
@@ -516,9 +516,9 @@ fn an_act_as_role_must_allow_exactly_one_account() {
     for rules in others {
         let role = Arc::new(RoleFacts::new("uid", rules));
         let roles = Roles::from([((RoleKind::ClusterRole, ROLE.to_owned()), role)]);
-        let verdict = judged(&roles, &identities(), true).unwrap_err();
+        let verdict = readiness(&roles, &identities(), true).unwrap_err();
         assert_eq!(verdict.reason, reasons::ROLE_FORBIDDEN, "{rules:?}");
     }
-    // Written twice it is the same.
+    // The same rule twice is the same role.
     assert!(allows_exactly(&[exactly.clone(), exactly], "node-reader"));
 }

@@ -1,4 +1,4 @@
-//! What people read while they wait.
+//! Texts about missing approvals.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -41,7 +41,7 @@ fn missing_approvals_come_first_then_counted_then_void_ones() {
         Some("the access is not the one that was approved"),
     );
     let of_erin = "erin's approval is void: the access is not the one that was approved";
-    for (approvals, told) in [
+    for (approvals, expected) in [
         (vec![], asked.clone()),
         (
             vec![bob.clone(), dave.clone()],
@@ -58,7 +58,7 @@ fn missing_approvals_come_first_then_counted_then_void_ones() {
             format!("{asked}; approved by erin (security)"),
         ),
     ] {
-        assert_eq!(missing.message(at(UNTIL), &approvals), told);
+        assert_eq!(missing.message(at(UNTIL), &approvals), expected);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Requests that people decide: what waits, what counts, what is void, and what ends it.
+//! Tests of plans for requests that need approvals.
 
 use std::collections::BTreeSet;
 
@@ -16,23 +16,23 @@ const BOB: &str = "bob@example.com";
 const DAVE: &str = "dave@example.com";
 const ERIN: &str = "erin@example.com";
 
-/// One of the team, then two of security.
+/// Requires one approval of the team, then two of security.
 fn manual() -> AccessPolicy {
     policy().approved_by(&[("team", 1, "leads"), ("security", 2, "security")])
 }
 
-/// One lead suffices.
+/// Requires one approval of a lead.
 fn one_lead() -> AccessPolicy {
     policy().approved_by(&[("team", 1, "leads")])
 }
 
-/// Asked, looked at, and waiting for people.
+/// A request after its first reconcile: it waits for approvals.
 fn awaiting(policy: &AccessPolicy) -> Situation {
     Situation::of(grant("pay-123"), policy).pass()
 }
 
-/// The state, and who is still missing or has approved.
-fn stands(situation: &Situation) -> (&'static str, String) {
+/// The state, and the message of the condition `Approved`.
+fn state_and_approval(situation: &Situation) -> (&'static str, String) {
     let approved = situation
         .grant
         .at_present()
@@ -43,14 +43,18 @@ fn stands(situation: &Situation) -> (&'static str, String) {
     (status::state(&situation.grant), approved)
 }
 
-/// What was made of the decision of that number.
+/// The last announced verdict on the decision of that number.
 fn verdict(situation: &Situation, number: usize) -> Verdict {
     let uid = format!("uid-of-decision-{number}");
-    let told = situation.told.iter().rev().find_map(|told| match told {
-        Announcement::Judged(judged) if judged.decision.uid == uid => Some(judged.verdict.clone()),
-        _ => None,
-    });
-    told.unwrap_or_else(|| panic!("nothing was told of {uid} in {:#?}", situation.told))
+    let verdict = situation
+        .told
+        .iter()
+        .rev()
+        .find_map(|announcement| match announcement {
+            Announcement::Judged(judged) if judged.decision.uid == uid => Some(judged.verdict.clone()),
+            _ => None,
+        });
+    verdict.unwrap_or_else(|| panic!("no verdict on {uid} in {:#?}", situation.told))
 }
 
 fn reason(situation: &Situation) -> String {
@@ -71,7 +75,7 @@ fn with_role_changed(mut situation: Situation) -> Situation {
     situation
 }
 
-fn under(mut situation: Situation, policy: &AccessPolicy) -> Situation {
+fn with_policy(mut situation: Situation, policy: &AccessPolicy) -> Situation {
     let mut edited = policy.clone();
     edited.metadata.generation = Some(4);
     situation.policy = edited.ready();
@@ -84,7 +88,7 @@ fn under(mut situation: Situation, policy: &AccessPolicy) -> Situation {
 fn a_request_waits_for_its_first_stage_and_makes_nothing() {
     let waiting = awaiting(&manual());
     assert_eq!(
-        stands(&waiting),
+        state_and_approval(&waiting),
         (
             "AwaitingApproval",
             "0 of 1 from team, until 2026-12-01T09:30:00Z".to_owned()
@@ -99,7 +103,7 @@ fn a_request_waits_for_its_first_stage_and_makes_nothing() {
 fn the_last_approval_of_the_last_stage_grants_the_access() {
     let first = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     assert_eq!(
-        stands(&first),
+        state_and_approval(&first),
         (
             "AwaitingApproval",
             format!("0 of 2 from security, until 2026-12-01T09:30:00Z; approved by {BOB} (team)")
@@ -111,7 +115,7 @@ fn the_last_approval_of_the_last_stage_grants_the_access() {
     );
     let second = first.decided(Approve, DAVE, "security").pass();
     assert_eq!(
-        stands(&second),
+        state_and_approval(&second),
         (
             "AwaitingApproval",
             format!(
@@ -122,7 +126,7 @@ fn the_last_approval_of_the_last_stage_grants_the_access() {
     assert!(second.found.is_empty());
     let active = second.decided(Approve, ERIN, "security").pass();
     assert_eq!(
-        stands(&active),
+        state_and_approval(&active),
         (
             "Active",
             format!("approved by {BOB} (team), {DAVE} (security), {ERIN} (security)")
@@ -171,10 +175,10 @@ fn an_approval_for_a_later_stage_waits_and_then_counts() {
         verdict(&early, 1),
         Verdict::waiting("counts when stage security is asked")
     );
-    assert!(early.plan().stages.is_empty(), "told twice");
+    assert!(early.plan().stages.is_empty(), "announced twice");
     let later = early.decided(Approve, BOB, "leads").pass();
     assert_eq!(
-        stands(&later).1,
+        state_and_approval(&later).1,
         format!(
             "1 of 2 from security, until 2026-12-01T09:30:00Z; approved by {BOB} (team), {DAVE} (security)"
         )
@@ -189,7 +193,7 @@ fn simultaneous_approvals_count_in_any_order() {
         .decided(Approve, DAVE, "security")
         .decided(Approve, BOB, "leads")
         .pass();
-    assert_eq!(stands(&all).0, "Active");
+    assert_eq!(state_and_approval(&all).0, "Active");
 }
 
 #[test]
@@ -208,7 +212,7 @@ fn an_ignored_approval_changes_nothing_and_says_why() {
             "mallory@example.com is no approver of this policy: stage team lists group leads; stage security lists \
              group security",
         ),
-        // One of the group, and yet nobody accountable.
+        // A service account in the group is not a person.
         (
             "system:serviceaccount:prod:robot",
             "leads",
@@ -247,13 +251,13 @@ fn each_person_counts_once_and_extra_approvals_are_ignored() {
         .decided(Approve, BOB, "leads")
         .decided(Approve, BOB, "leads")
         .pass();
-    assert_eq!(stands(&twice).0, "AwaitingApproval");
+    assert_eq!(state_and_approval(&twice).0, "AwaitingApproval");
     assert_eq!(verdict(&twice, 2).reason, "AlreadyApproved");
     let enough = twice
         .decided(Approve, DAVE, "leads")
         .decided(Approve, ERIN, "leads")
         .pass();
-    assert_eq!(stands(&enough).0, "Active");
+    assert_eq!(state_and_approval(&enough).0, "Active");
     assert_eq!(verdict(&enough, 4).reason, "NotAsked");
 }
 
@@ -271,12 +275,12 @@ fn a_deleted_approval_still_counts() {
     let mut first = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     first.decisions.clear();
     assert_eq!(
-        stands(&first.pass()).1,
+        state_and_approval(&first.pass()).1,
         format!("0 of 2 from security, until 2026-12-01T09:30:00Z; approved by {BOB} (team)")
     );
 }
 
-// No.
+// Deny.
 
 #[test]
 fn one_deny_of_an_approver_denies_despite_approvals() {
@@ -286,7 +290,7 @@ fn one_deny_of_an_approver_denies_despite_approvals() {
         .decided(Approve, DAVE, "security")
         .decided(Deny, ERIN, "security")
         .pass();
-    assert_eq!(stands(&denied).0, "Denied");
+    assert_eq!(state_and_approval(&denied).0, "Denied");
     assert_eq!(
         reason(&denied),
         format!("DeniedByApprover: {ERIN} denied it: so says {ERIN}")
@@ -302,7 +306,7 @@ fn a_deny_by_no_approver_is_ignored() {
         ("mallory@example.com", "devs", "DeciderNotListed"),
     ] {
         let after = awaiting(&manual()).decided(Deny, username, group).pass();
-        assert_eq!(stands(&after).0, "AwaitingApproval");
+        assert_eq!(state_and_approval(&after).0, "AwaitingApproval");
         assert_eq!(verdict(&after, 1).reason, reason);
     }
 }
@@ -328,13 +332,13 @@ fn an_unanswered_request_is_denied_at_its_timeout_and_not_before() {
 fn an_approval_made_before_the_timeout_counts_even_if_read_later() {
     let waiting = awaiting(&one_lead()).after(seconds(1799));
     let in_time = waiting.clone().decided(Approve, BOB, "leads").after(seconds(900));
-    assert_eq!(stands(&in_time.pass()).0, "Active");
+    assert_eq!(state_and_approval(&in_time.pass()).0, "Active");
     let late = waiting
         .after(seconds(1))
         .decided(Approve, BOB, "leads")
         .after(seconds(900))
         .pass();
-    assert_eq!(stands(&late).0, "Denied");
+    assert_eq!(state_and_approval(&late).0, "Denied");
     assert_eq!(
         verdict(&late, 1),
         Verdict::ignored("TooLate", "people were asked until 2026-12-01T09:30:00Z")
@@ -352,15 +356,15 @@ fn approvals_are_kept_while_none_are_required() {
         .decided(Approve, BOB, "leads")
         .pass();
     let unasked = one.after(seconds(360)).pass();
-    assert_eq!(stands(&unasked).0, "Scheduled");
+    assert_eq!(state_and_approval(&unasked).0, "Scheduled");
     let again = unasked.after(seconds(300)).decided(Approve, DAVE, "leads").pass();
-    assert_eq!(stands(&again).0, "Scheduled");
+    assert_eq!(state_and_approval(&again).0, "Scheduled");
     assert_eq!(again.grant.at_present().approvals.len(), 2);
 }
 
 #[test]
 fn approvers_have_until_not_after_or_the_end_of_the_window() {
-    let until = |situation: Situation| stands(&situation.pass()).1;
+    let until = |situation: Situation| state_and_approval(&situation.pass()).1;
     let asked = grant("pay-123").until("2026-12-01T09:10:00Z");
     assert_eq!(
         until(Situation::of(asked, &one_lead())),
@@ -381,7 +385,7 @@ fn an_approval_of_other_access_is_void_and_can_be_repeated() {
     let void = with_role_changed(approved).pass();
     let why = format!("{BOB}'s approval is void: the access is not the one that was approved");
     assert_eq!(
-        stands(&void).1,
+        state_and_approval(&void).1,
         format!("0 of 1 from team, until 2026-12-01T09:30:00Z; {why}")
     );
     let conditions = void.grant.at_present().conditions;
@@ -390,14 +394,14 @@ fn an_approval_of_other_access_is_void_and_can_be_repeated() {
             .iter()
             .any(|condition| condition.reason == "ApprovalVoid")
     );
-    assert!(void.plan().stages.is_empty(), "told twice");
+    assert!(void.plan().stages.is_empty(), "announced twice");
     let late = void.clone().after(seconds(1800)).pass();
     assert!(reason(&late).starts_with("ApprovalVoid: "), "{}", reason(&late));
     let again = void.decided(Approve, BOB, "leads").pass();
     assert!(
-        stands(&again).1.starts_with("0 of 2 from security"),
+        state_and_approval(&again).1.starts_with("0 of 2 from security"),
         "{:?}",
-        stands(&again)
+        state_and_approval(&again)
     );
     let late = again.after(seconds(1800)).pass();
     assert!(
@@ -411,13 +415,13 @@ fn an_approval_of_other_access_is_void_and_can_be_repeated() {
 fn an_approval_by_a_removed_approver_is_void() {
     let approved = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     let others = policy().approved_by(&[("team", 1, "owners"), ("security", 2, "security")]);
-    let void = under(approved, &others).pass();
-    let said = stands(&void).1;
+    let void = with_policy(approved, &others).pass();
+    let message = state_and_approval(&void).1;
     assert!(
-        said.ends_with(&format!(
+        message.ends_with(&format!(
             "{BOB}'s approval is void: stage team does not list group leads any more"
         )),
-        "{said}"
+        "{message}"
     );
 }
 
@@ -426,17 +430,23 @@ fn an_edited_policy_decides_how_many_approvals_are_missing() {
     let approved = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     let more = policy().approved_by(&[("team", 2, "leads"), ("security", 2, "security")]);
     assert_eq!(
-        stands(&under(approved.clone(), &more).pass()).1,
+        state_and_approval(&with_policy(approved.clone(), &more).pass()).1,
         format!("1 of 2 from team, until 2026-12-01T09:30:00Z; approved by {BOB} (team)")
     );
-    assert_eq!(stands(&under(approved.clone(), &one_lead()).pass()).0, "Active");
-    assert_eq!(stands(&under(approved, &policy()).pass()).0, "Active");
+    assert_eq!(
+        state_and_approval(&with_policy(approved.clone(), &one_lead()).pass()).0,
+        "Active"
+    );
+    assert_eq!(
+        state_and_approval(&with_policy(approved, &policy()).pass()).0,
+        "Active"
+    );
 }
 
 #[test]
 fn a_policy_edit_can_deny_a_waiting_request() {
     let narrowed = manual().with(|spec| spec.requesters = vec![principal(PrincipalKind::Group, "others")]);
-    let denied = under(awaiting(&manual()), &narrowed).pass();
+    let denied = with_policy(awaiting(&manual()), &narrowed).pass();
     assert!(
         reason(&denied).starts_with("RequesterNotListed"),
         "{}",
@@ -447,15 +457,18 @@ fn a_policy_edit_can_deny_a_waiting_request() {
 #[test]
 fn access_ends_if_an_edit_requires_more_approvals_unless_keep() {
     let active = awaiting(&one_lead()).decided(Approve, BOB, "leads").pass();
-    let ended = under(active.clone(), &manual()).pass();
-    assert_eq!(stands(&ended).0, "Revoked");
+    let ended = with_policy(active.clone(), &manual()).pass();
+    assert_eq!(state_and_approval(&ended).0, "Revoked");
     let revocation = ended.grant.at_present().revocation.unwrap();
     assert_eq!(
         revocation.message,
         "policy prod-debug would refuse it now: it asks for 2 approvals from security now, of which this has 0"
     );
     let keeping = manual().with(|spec| spec.on_policy_change = OnChange::Keep);
-    assert_eq!(stands(&under(active, &keeping).pass()).0, "Active");
+    assert_eq!(
+        state_and_approval(&with_policy(active, &keeping).pass()).0,
+        "Active"
+    );
 }
 
 #[test]
@@ -473,14 +486,14 @@ fn a_waiting_request_survives_a_missing_policy_for_60s() {
         Plan::wait_until(since.checked_add(seconds(5)).unwrap())
     );
     let held = absent.after(seconds(5)).pass();
-    assert_eq!(stands(&held).0, "Pending");
+    assert_eq!(state_and_approval(&held).0, "Pending");
     let back = held
         .clone()
         .after(seconds(54))
         .but(|it| it.policy = manual().ready())
         .pass();
-    assert_eq!(stands(&back).0, "AwaitingApproval");
-    assert_eq!(stands(&held.after(seconds(55)).pass()).0, "Denied");
+    assert_eq!(state_and_approval(&back).0, "AwaitingApproval");
+    assert_eq!(state_and_approval(&held.after(seconds(55)).pass()).0, "Denied");
 }
 
 // SelfServe.
@@ -489,16 +502,19 @@ fn a_waiting_request_survives_a_missing_policy_for_60s() {
 fn a_self_serve_request_waits_only_if_its_expression_says_so() {
     let policy = one_lead().when("request.duration > duration('1h')");
     let short = Situation::of(grant("pay-123").lasting("1h"), &policy).pass();
-    assert_eq!(stands(&short), ("Active", String::new()));
+    assert_eq!(state_and_approval(&short), ("Active", String::new()));
     let long = Situation::of(grant("pay-123").lasting("2h"), &policy).pass();
-    assert_eq!(stands(&long).0, "AwaitingApproval");
-    assert_eq!(stands(&long.decided(Approve, BOB, "leads").pass()).0, "Active");
+    assert_eq!(state_and_approval(&long).0, "AwaitingApproval");
+    assert_eq!(
+        state_and_approval(&long.decided(Approve, BOB, "leads").pass()).0,
+        "Active"
+    );
 }
 
 #[test]
 fn an_expression_that_fails_requires_approval() {
     let policy = one_lead().when("namespaceObject.labels['tier'] == 'high'");
-    assert_eq!(stands(&awaiting(&policy)).0, "AwaitingApproval");
+    assert_eq!(state_and_approval(&awaiting(&policy)).0, "AwaitingApproval");
 }
 
 #[test]
@@ -513,7 +529,7 @@ fn an_approval_that_is_not_required_is_ignored() {
     );
 }
 
-// Later.
+// Start later.
 
 #[test]
 fn approved_access_starts_at_not_before() {
@@ -523,17 +539,17 @@ fn approved_access_starts_at_not_before() {
         .decided(Approve, BOB, "leads")
         .pass();
     assert_eq!(
-        stands(&approved),
+        state_and_approval(&approved),
         ("Scheduled", format!("approved by {BOB} (team)"))
     );
     assert!(approved.found.is_empty());
     assert_eq!(approved.plan(), Plan::wait_until(at("2026-12-01T09:20:00Z")));
     let started = approved.after(seconds(1200)).pass();
-    assert_eq!(stands(&started).0, "Active");
+    assert_eq!(state_and_approval(&started).0, "Active");
     assert_eq!(
         started.grant.at_present().expires_at.unwrap().0,
         at("2026-12-01T09:50:00Z"),
-        "its length runs from its start"
+        "the duration runs from the start"
     );
 }
 
@@ -545,7 +561,7 @@ fn a_change_before_the_start_voids_approvals() {
         .decided(Approve, BOB, "leads")
         .pass();
     let void = with_role_changed(approved.after(seconds(1200))).pass();
-    assert_eq!(stands(&void).0, "AwaitingApproval");
+    assert_eq!(state_and_approval(&void).0, "AwaitingApproval");
     assert!(void.found.is_empty());
 }
 
@@ -555,7 +571,7 @@ fn conditions_are_evaluated_at_request_and_at_start_only() {
     let asked = grant("pay-123").starting("2026-12-01T09:20:00Z");
     let waiting = Situation::of(asked, &policy).pass();
     let approved = waiting.after(seconds(900)).decided(Approve, BOB, "leads").pass();
-    assert_eq!(stands(&approved).0, "Scheduled");
+    assert_eq!(state_and_approval(&approved).0, "Scheduled");
     let denied = approved.after(seconds(300)).pass();
     assert!(
         reason(&denied).starts_with("ConditionNotMet"),
@@ -568,7 +584,7 @@ fn conditions_are_evaluated_at_request_and_at_start_only() {
 fn a_window_must_be_open_at_the_start_only() {
     let policy = policy().open(&[], "10:00", "11:00");
     let ask = |start| Situation::of(grant("pay-123").starting(start), &policy).pass();
-    assert_eq!(stands(&ask("2026-12-01T10:30:00Z")).0, "Scheduled");
+    assert_eq!(state_and_approval(&ask("2026-12-01T10:30:00Z")).0, "Scheduled");
     let denied = ask("2026-12-01T12:00:00Z");
     assert!(
         reason(&denied).starts_with("OutsideWindows: spec.notBefore"),
@@ -603,16 +619,20 @@ fn pending_requests_of_one_requester_are_limited() {
         "{}",
         reason(&denied)
     );
-    assert_eq!(stands(&crowded(&policy()).pass()).0, "Active", "does not wait");
+    assert_eq!(
+        state_and_approval(&crowded(&policy()).pass()).0,
+        "Active",
+        "it does not wait"
+    );
     let waiting = awaiting(&manual()).but(|it| it.pending = full.clone());
-    assert!(waiting.plan().stages.is_empty(), "was there before");
+    assert!(waiting.plan().stages.is_empty(), "it waited before");
 }
 
 #[test]
 fn the_live_limit_is_checked_when_a_scheduled_request_starts() {
     let busy = |grant| Situation::of(grant, &policy()).but(|it| it.rivals = vec!["prod/other".to_owned()]);
     let later = busy(grant("pay-123").starting("2026-12-01T10:00:00Z")).pass();
-    assert_eq!(stands(&later).0, "Scheduled");
+    assert_eq!(state_and_approval(&later).0, "Scheduled");
     assert!(reason(&later.after(seconds(3600)).pass()).starts_with("LimitReached"));
     assert!(reason(&busy(grant("pay-123")).pass()).starts_with("LimitReached"));
 }
@@ -633,7 +653,7 @@ fn a_revoke_withdraws_a_request_whatever_it_waits_for() {
     };
     for situation in [awaiting(&manual()), later(), held().pass()] {
         let ended = situation.decided(Revoke, ALICE, "payments-devs").pass();
-        assert_eq!(stands(&ended).0, "Revoked");
+        assert_eq!(state_and_approval(&ended).0, "Revoked");
         let revocation = ended.grant.at_present().revocation.unwrap();
         assert_eq!(revocation.by.as_deref(), Some(ALICE));
         assert_eq!(revocation.message, format!("{ALICE} revoked it: so says {ALICE}"));
@@ -652,7 +672,7 @@ fn requester_subject_approver_and_holder_of_the_verb_may_revoke() {
         .pass()
         .decided(Approve, BOB, "leads")
         .pass();
-    assert_eq!(stands(&active).0, "Active");
+    assert_eq!(state_and_approval(&active).0, "Active");
     let table = [
         (ALICE, "payments-devs", Authority::NotHeld),
         (DAVE, "nobody", Authority::NotHeld),
@@ -663,7 +683,7 @@ fn requester_subject_approver_and_holder_of_the_verb_may_revoke() {
         let mut revoked = active.clone().decided(Revoke, username, group);
         revoked.decisions[1].authority = authority;
         let ended = revoked.pass();
-        assert_eq!(stands(&ended).0, "Revoked", "{username}");
+        assert_eq!(state_and_approval(&ended).0, "Revoked", "{username}");
         assert!(ended.found.is_empty());
         assert_eq!(ended.decisions[1].recorded, Some(DecisionStanding::Counted));
     }
@@ -671,14 +691,14 @@ fn requester_subject_approver_and_holder_of_the_verb_may_revoke() {
         .clone()
         .decided(Revoke, "mallory@example.com", "devs")
         .pass();
-    assert_eq!(stands(&stranger).0, "Active");
+    assert_eq!(state_and_approval(&stranger).0, "Active");
     assert_eq!(verdict(&stranger, 2).reason, "MayNotRevoke");
-    // A robot of an approving group is no approver.
+    // A service account in the group of the approvers is no approver.
     stranger = active
         .clone()
         .decided(Revoke, "system:serviceaccount:prod:robot", "leads")
         .pass();
-    assert_eq!(stands(&stranger).0, "Active");
+    assert_eq!(state_and_approval(&stranger).0, "Active");
     let mut unclear = active.decided(Revoke, "mallory@example.com", "devs");
     unclear.decisions[1].authority = Authority::Unclear;
     let plan = unclear.plan();
@@ -727,7 +747,7 @@ fn a_revoke_blocks_the_same_request_of_a_service_account() {
                 against: against.clone(),
             });
         }
-        stands(&situation.pass()).0
+        state_and_approval(&situation.pass()).0
     };
     assert_eq!(again(pipeline.clone(), true), "Denied");
     assert_eq!(again(pipeline.clone(), false), "Active");
@@ -749,7 +769,7 @@ fn a_revoke_of_a_persons_request_blocks_nothing() {
     assert_eq!(verdict(&ended, 1).stands_against, None);
 }
 
-// While nobody vouches.
+// Guards not in force.
 
 #[test]
 fn a_decision_made_in_a_breach_never_counts() {
@@ -760,9 +780,9 @@ fn a_decision_made_in_a_breach_never_counts() {
     assert_eq!(verdict(&breached, 1).reason, "NotAttested");
     assert!(breached.found.is_empty());
     let after = breached.but(|it| it.guards = Standing::InForce).pass();
-    assert_eq!(stands(&after).0, "AwaitingApproval");
+    assert_eq!(state_and_approval(&after).0, "AwaitingApproval");
     let active = after.decided(Approve, BOB, "leads").pass();
-    assert_eq!(stands(&active).0, "Active");
+    assert_eq!(state_and_approval(&active).0, "Active");
 }
 
 #[test]
@@ -772,7 +792,7 @@ fn a_waiting_request_stays_as_it_is_while_guards_are_unproven() {
         .decided(Approve, BOB, "leads");
     assert!(unproven.plan().stages.is_empty());
     assert_eq!(
-        stands(&unproven.but(|it| it.guards = Standing::InForce).pass()).0,
+        state_and_approval(&unproven.but(|it| it.guards = Standing::InForce).pass()).0,
         "Active"
     );
 }
@@ -958,7 +978,7 @@ fn a_decision_stays_open_only_while_its_grant_is_held_or_unproven() {
     );
 }
 
-// Whatever happens.
+// Any sequence of steps.
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -1006,8 +1026,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-/// S3: access implies the approvals that its policy asks for now, by different people, none of whom asked for it or gets
-/// it, each of exactly this access.
+/// S3: access implies all approvals that its policy requires now. They are by different people, none of them requester
+/// or subject, and each is of exactly this access.
 fn approved(situation: &Situation, status: &AccessGrantStatus) {
     let PolicyFacts::Ready(policy) = &situation.policy else {
         panic!("no policy")
@@ -1019,7 +1039,11 @@ fn approved(situation: &Situation, status: &AccessGrantStatus) {
         .filter(|record| record.void.is_none())
         .collect();
     let people: BTreeSet<_> = counted.iter().map(|record| &record.username).collect();
-    assert_eq!(people.len(), counted.len(), "somebody counts twice: {counted:?}");
+    assert_eq!(
+        people.len(),
+        counted.len(),
+        "one person counts twice: {counted:?}"
+    );
     for record in &counted {
         assert_eq!(&record.access_hash, hash);
         assert_ne!(record.username, ALICE);
@@ -1089,7 +1113,7 @@ proptest! {
                 }
             }
         }
-        // L1: with nobody doing anything more, it is over in the end.
+        // L1: the grant ends if nobody does anything more.
         it = it.after(seconds(4 * 3600 + 1800)).pass().after(seconds(4 * 3600)).pass();
         prop_assert!(it.grant.at_present().ended_at.is_some(), "{}", status::state(&it.grant));
         prop_assert!(it.found.is_empty());

@@ -1,4 +1,4 @@
-//! What is made of decisions while not everything is known, or when they come too late.
+//! Tests of verdicts while the policy is unknown, and of verdicts after the end.
 
 use super::*;
 use crate::api::{
@@ -9,7 +9,7 @@ use crate::core::fixtures::{Situation, grant, now, policy, principal, seconds};
 use crate::core::{Authority, Identity};
 use std::sync::Arc;
 
-/// Leads approve, one of them.
+/// Requires one approval of a lead.
 fn asking() -> AccessPolicy {
     policy().with(|spec| {
         spec.path = Path::Manual;
@@ -47,7 +47,7 @@ fn by_bob(situation: &Situation, kind: DecisionKind) -> Decision {
     }
 }
 
-/// Bob decides as well.
+/// The same situation with a decision of Bob.
 fn decided(situation: Situation, kind: DecisionKind) -> Situation {
     let decision = by_bob(&situation, kind);
     situation.but(|it| it.decisions.push(decision))
@@ -61,8 +61,8 @@ fn approved() -> Situation {
     .pass()
 }
 
-/// An operator that has just started has judged no policy yet.
-fn unjudged(situation: Situation) -> Situation {
+/// The policy is not checked yet: the operator has just started.
+fn before_the_policy_check(situation: Situation) -> Situation {
     situation.but(|it| {
         it.policy = PolicyFacts::Absent {
             since: it.now,
@@ -72,8 +72,8 @@ fn unjudged(situation: Situation) -> Situation {
     })
 }
 
-/// The policy is being replaced.
-fn unknown(situation: Situation) -> Situation {
+/// The policy is being replaced: its text is unknown.
+fn without_policy(situation: Situation) -> Situation {
     situation.but(|it| {
         it.policy = PolicyFacts::Absent {
             since: it.now,
@@ -103,7 +103,7 @@ fn state(situation: &Situation) -> String {
 fn an_approver_can_revoke_before_the_policy_is_checked() {
     let active = approved();
     assert_eq!(state(&active), "Active");
-    let over = unjudged(decided(active, DecisionKind::Revoke)).pass();
+    let over = before_the_policy_check(decided(active, DecisionKind::Revoke)).pass();
     assert_eq!(state(&over), "Revoked");
     assert_eq!(
         verdicts(&over),
@@ -114,11 +114,11 @@ fn an_approver_can_revoke_before_the_policy_is_checked() {
     );
 }
 
-/// Another operator had begun to end it, and died.
+/// Another operator died while it revoked the access.
 #[test]
 fn a_half_done_revocation_keeps_its_revoker() {
     let half = decided(approved(), DecisionKind::Revoke).but(|it| it.found.clear());
-    let over = unjudged(half).pass();
+    let over = before_the_policy_check(half).pass();
     let revocation = over.grant.at_present().revocation.unwrap();
     assert_eq!(
         revocation.by.as_deref(),
@@ -129,7 +129,7 @@ fn a_half_done_revocation_keeps_its_revoker() {
 
 #[test]
 fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
-    let waiting = unknown(decided(approved(), DecisionKind::Revoke)).pass();
+    let waiting = without_policy(decided(approved(), DecisionKind::Revoke)).pass();
     assert_eq!(state(&waiting), "Active");
     assert_eq!(
         verdicts(&waiting),
@@ -137,7 +137,7 @@ fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
             (DecisionKind::Approve, Some(Counts::Counted)),
             (DecisionKind::Revoke, None)
         ],
-        "nobody knows yet whether the policy lists bob"
+        "it is unknown if the policy lists bob"
     );
     let over = waiting.but(|it| it.policy = asking().ready()).pass();
     assert_eq!(state(&over), "Revoked");
@@ -152,7 +152,7 @@ fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
 
 #[test]
 fn a_revoke_that_waited_for_its_policy_is_too_late_after_expiry() {
-    let active = unknown(decided(approved(), DecisionKind::Revoke)).pass();
+    let active = without_policy(decided(approved(), DecisionKind::Revoke)).pass();
     let over = active.after(seconds(1800)).pass();
     assert_eq!(state(&over), "Expired");
     assert_eq!(
@@ -164,11 +164,11 @@ fn a_revoke_that_waited_for_its_policy_is_too_late_after_expiry() {
     );
 }
 
-/// Whoever wrote it down died before telling.
+/// A crash came between the record of the approval and its verdict.
 #[test]
 fn a_recorded_approval_counts_even_if_announced_after_the_end() {
     let untold = approved().but(|it| it.decisions[0].recorded = None);
-    let unknown = unknown(untold.clone()).after(seconds(1800)).pass();
+    let unknown = without_policy(untold.clone()).after(seconds(1800)).pass();
     let known = untold.clone().after(seconds(1800)).pass();
     let after = untold.but(|it| it.decisions.clear()).after(seconds(1800)).pass();
     let after = decided(after, DecisionKind::Approve).pass();

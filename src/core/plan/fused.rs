@@ -1,4 +1,4 @@
-//! Whole plans where fuses are demanded, refused, not lit, or not wanted.
+//! Tests of plans where fuses are required, refused, unlit, or not wanted.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -18,17 +18,17 @@ fn end() -> Timestamp {
     at("2026-12-01T09:30:00Z")
 }
 
-/// Asks for the role view under a policy with this demand.
+/// A request for the role view under a policy with this `fuse`.
 fn asked(demand: FuseDemand) -> Situation {
     Situation::of(grant("pay-123"), &policy().with(|spec| spec.fuse = demand))
 }
 
-/// The same, while nobody starts Jobs.
-fn in_the_dark(demand: FuseDemand) -> Situation {
+/// The same request, while no Job controller runs.
+fn without_job_controller(demand: FuseDemand) -> Situation {
     asked(demand).but(|it| it.nobody_lights = true)
 }
 
-/// The same, where the API server refuses to make the fuse: what the first plan could do, and what was refused.
+/// The same request after a first plan whose fuse the API server refused.
 fn without_fuse(demand: FuseDemand) -> Situation {
     let mut situation = asked(demand);
     let intent = situation.plan().stages[0][0].clone();
@@ -36,8 +36,8 @@ fn without_fuse(demand: FuseDemand) -> Situation {
     situation.refused(ArtifactKind::Job, "prod", LOOK, QUOTA)
 }
 
-/// A pass later, in which nothing has been tried yet.
-fn the_next_pass(situation: Situation) -> Situation {
+/// The next reconcile, which has tried nothing yet.
+fn next_reconcile(situation: Situation) -> Situation {
     situation.but(|it| it.tried = crate::core::Tried::default())
 }
 
@@ -67,7 +67,7 @@ fn binding(situation: &Situation, holder: Holder) -> Effect {
     })
 }
 
-fn said(situation: &Situation) -> Option<Condition> {
+fn fused_condition(situation: &Situation) -> Option<Condition> {
     let status = situation.grant.at_present();
     let mut conditions = status.conditions.into_iter();
     conditions.find(|condition| condition.type_ == conditions::FUSED)
@@ -98,7 +98,7 @@ fn active_and_fused_are_written_in_one_update() {
         .but(|it| it.sweep_lives = true)
         .pass();
     assert_eq!(
-        said(&active),
+        fused_condition(&active),
         Some(condition(
             "Fused",
             "True",
@@ -112,7 +112,7 @@ fn active_and_fused_are_written_in_one_update() {
     assert!(status.artifacts.iter().all(enforced), "{:?}", status.artifacts);
     assert_eq!(status.enforced_by, "Controller, Fuse, Sweep");
     assert_eq!(active.plan(), Plan::wait_until(end()));
-    // A sweep that falls silent is an alert of its own, and no write for each grant.
+    // A sweep that stops raises an alert of its own; grants are not written.
     let silent = active.but(|it| it.sweep_lives = false);
     assert_eq!(silent.plan(), Plan::wait_until(end()));
 }
@@ -144,15 +144,19 @@ fn a_required_fuse_must_be_lit_before_access_is_given() {
 
 #[test]
 fn an_unlit_required_fuse_delays_access_and_alerts_after_30s() {
-    let waiting = the_next_pass(in_the_dark(FuseDemand::Required).pass());
+    let waiting = next_reconcile(without_job_controller(FuseDemand::Required).pass());
     let why = format!("Job prod/{LOOK} is not started by kube-controller-manager");
     assert_eq!(
-        said(&waiting),
+        fused_condition(&waiting),
         Some(condition("Fused", "False", "FuseNotLit", &why))
     );
     let status = waiting.grant.at_present();
     assert_eq!(status.activated_at, None);
-    let active = status.conditions.iter().find(|it| it.type_ == "Active").unwrap();
+    let active = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Active")
+        .unwrap();
     assert_eq!(
         (&*active.status, &*active.reason, &*active.message),
         ("False", "Activating", &*format!("waits for its fuse: {why}"))
@@ -163,19 +167,21 @@ fn an_unlit_required_fuse_delays_access_and_alerts_after_30s() {
 
     let late = waiting.clone().after(seconds(30));
     assert_eq!(unfused(&late.plan()), [("FuseNotStarted", false)]);
-    let told = late.pass();
-    assert_eq!(said(&told).unwrap().reason, "FuseNotStarted");
-    assert_eq!(told.plan(), Plan::wait_until(end()), "told twice");
+    let announced = late.pass();
+    assert_eq!(fused_condition(&announced).unwrap().reason, "FuseNotStarted");
+    assert_eq!(announced.plan(), Plan::wait_until(end()), "announced twice");
 
-    // It goes on by itself as soon as the fuse is lit.
-    let lit = told.burning(Flame::Lit).pass();
+    // The access follows once the fuse is lit.
+    let lit = announced.burning(Flame::Lit).pass();
     assert!(lit.grant.at_present().activated_at.is_some());
-    assert_eq!(said(&lit).unwrap().status, "True");
+    assert_eq!(fused_condition(&lit).unwrap().status, "True");
 }
 
 #[test]
 fn a_required_fuse_that_is_never_lit_ends_the_grant_without_access() {
-    let over = in_the_dark(FuseDemand::Required).pass().after(seconds(1800));
+    let over = without_job_controller(FuseDemand::Required)
+        .pass()
+        .after(seconds(1800));
     let ended = over.pass();
     assert_eq!(ended.found, []);
     let status = ended.grant.at_present();
@@ -192,21 +198,21 @@ fn a_refused_required_fuse_is_retried_every_30s() {
     assert_eq!(plan.wake, Some(at("2026-12-01T09:00:30Z")));
     let waiting = refused.pass();
     assert_eq!(
-        said(&waiting),
+        fused_condition(&waiting),
         Some(condition("Fused", "False", "FuseRefused", QUOTA))
     );
     assert!(
         waiting.plan().stages.is_empty(),
-        "told twice: {:?}",
+        "announced twice: {:?}",
         waiting.plan()
     );
 
-    let again = the_next_pass(waiting).after(seconds(30));
+    let again = next_reconcile(waiting).after(seconds(30));
     assert_eq!(
         kinds(&again.plan()),
         [vec![Kind::CreateFuse], vec![Kind::AwaitFuses]]
     );
-    let active = the_next_pass(again.pass()).pass();
+    let active = next_reconcile(again.pass()).pass();
     assert!(active.grant.at_present().activated_at.is_some());
 }
 
@@ -236,19 +242,23 @@ fn without_a_preferred_fuse_the_grant_owns_the_access_and_alerts() {
     assert_eq!(unfused(&plan), [("FuseRefused", true)]);
     let active = refused.pass();
     assert_eq!(
-        said(&active),
+        fused_condition(&active),
         Some(condition("Fused", "False", "FuseRefused", QUOTA))
     );
     assert_eq!(active.grant.at_present().enforced_by, "Controller");
     assert!(crate::core::is_unfused(&active.grant.at_present()));
     let owner = &active.find(ArtifactKind::RoleBinding, LOOK).unwrap().owner;
     assert_eq!(owner.as_deref(), Some("uid-of-pay-123"));
-    assert!(active.plan().stages.is_empty(), "told twice: {:?}", active.plan());
+    assert!(
+        active.plan().stages.is_empty(),
+        "announced twice: {:?}",
+        active.plan()
+    );
 }
 
 #[test]
 fn artifacts_are_handed_over_once_the_fuse_can_be_made() {
-    let unfused = the_next_pass(without_fuse(FuseDemand::Preferred).pass()).after(seconds(30));
+    let unfused = next_reconcile(without_fuse(FuseDemand::Preferred).pass()).after(seconds(30));
     let plan = unfused.plan();
     let handed = Effect::HandOver(Target::from(
         unfused.find(ArtifactKind::RoleBinding, LOOK).unwrap(),
@@ -259,7 +269,7 @@ fn artifacts_are_handed_over_once_the_fuse_can_be_made() {
     );
     assert_eq!(kinds(&plan)[0], [Kind::CreateFuse]);
     let fused = unfused.pass();
-    assert_eq!(said(&fused).unwrap().status, "True");
+    assert_eq!(fused_condition(&fused).unwrap().status, "True");
     let status = fused.grant.at_present();
     assert_eq!(status.enforced_by, "Controller, Fuse");
     let fuse = fused.find(ArtifactKind::Job, LOOK).unwrap();
@@ -267,7 +277,7 @@ fn artifacts_are_handed_over_once_the_fuse_can_be_made() {
     let held = fused.find(ArtifactKind::RoleBinding, LOOK).unwrap();
     assert_eq!(held.owner.as_ref(), Some(&fuse.uid));
     assert_eq!(fused.plan(), Plan::wait_until(end()));
-    // From then on nothing but that fuse may hold it.
+    // From then on only that fuse may own it.
     let taken_back = fused.but(|it| it.found[0].owner = Some("uid-of-pay-123".to_owned()));
     let ending = taken_back.plan();
     let taken = ending.stages.iter().flatten().any(|effect| {
@@ -278,7 +288,7 @@ fn artifacts_are_handed_over_once_the_fuse_can_be_made() {
 
 #[test]
 fn a_hand_over_is_completed_after_a_crash_anywhere() {
-    let unfused = the_next_pass(without_fuse(FuseDemand::Preferred).pass()).after(seconds(30));
+    let unfused = next_reconcile(without_fuse(FuseDemand::Preferred).pass()).after(seconds(30));
     let effects: Vec<Effect> = unfused.plan().stages.into_iter().flatten().collect();
     for done in 0..=effects.len() {
         let mut died = unfused.clone();
@@ -287,25 +297,29 @@ fn a_hand_over_is_completed_after_a_crash_anywhere() {
         }
         let completed = died.burning(Flame::Lit).pass();
         assert_eq!(completed.plan(), Plan::wait_until(end()), "after {done} effects");
-        assert_eq!(said(&completed).unwrap().status, "True", "after {done} effects");
+        assert_eq!(
+            fused_condition(&completed).unwrap().status,
+            "True",
+            "after {done} effects"
+        );
     }
 }
 
 #[test]
 fn an_unlit_preferred_fuse_does_not_delay_access() {
-    let active = in_the_dark(FuseDemand::Preferred).pass();
+    let active = without_job_controller(FuseDemand::Preferred).pass();
     assert!(active.grant.at_present().activated_at.is_some());
-    assert_eq!(said(&active).unwrap().reason, "FuseNotLit");
+    assert_eq!(fused_condition(&active).unwrap().reason, "FuseNotLit");
     assert_eq!(active.grant.at_present().enforced_by, "Controller");
     let half_a_minute_later = at("2026-12-01T09:00:30Z");
     assert_eq!(active.plan(), Plan::wait_until(half_a_minute_later));
     let late = active.clone().after(seconds(30));
     assert_eq!(unfused(&late.plan()), [("FuseNotStarted", true)]);
-    // One more write, when it is lit.
+    // One more write once the fuse is lit.
     let lit = active.burning(Flame::Lit);
     assert_eq!(lit.plan().stages, [[Effect::RecordFuses]]);
     let lit = lit.pass();
-    assert_eq!(said(&lit).unwrap().status, "True");
+    assert_eq!(fused_condition(&lit).unwrap().status, "True");
     assert_eq!(lit.grant.at_present().enforced_by, "Controller, Fuse");
 }
 
@@ -321,15 +335,15 @@ fn a_fuse_that_stops_being_lit_alerts_at_once() {
         assert_eq!(kinds(&plan), [vec![Kind::Announce], vec![Kind::RecordStatus]]);
         assert_eq!(unfused(&plan), [(reason, true)]);
         let said_so = out.pass();
-        assert_eq!(said(&said_so).unwrap().reason, reason);
-        assert!(said_so.plan().stages.is_empty(), "told twice");
+        assert_eq!(fused_condition(&said_so).unwrap().reason, reason);
+        assert!(said_so.plan().stages.is_empty(), "announced twice");
         assert!(crate::core::is_unfused(&said_so.grant.at_present()));
     }
 }
 
 #[test]
 fn a_required_fuse_lit_late_is_made_again_with_the_time_left() {
-    let waiting = the_next_pass(in_the_dark(FuseDemand::Required).pass()).after(seconds(120));
+    let waiting = next_reconcile(without_job_controller(FuseDemand::Required).pass()).after(seconds(120));
     let late = waiting
         .but(|it| it.nobody_lights = false)
         .burning(Flame::Late { made: now() });
@@ -345,8 +359,8 @@ fn a_required_fuse_lit_late_is_made_again_with_the_time_left() {
         panic!("{stage:?}");
     };
     assert_eq!(fuse.body, Body::Fuse { seconds: 1681 });
-    // One that has just been made is left a minute: two clocks that disagree would make one after the other.
-    let young = in_the_dark(FuseDemand::Required)
+    // A new fuse is left alone for a minute. Otherwise two clocks that differ would make one fuse after another.
+    let young = without_job_controller(FuseDemand::Required)
         .pass()
         .burning(Flame::Late { made: now() });
     assert_eq!(unfused(&young.plan()), [("FuseLate", false)]);
@@ -373,7 +387,7 @@ fn without_fuses_the_grant_owns_all_and_has_no_fused_condition() {
     assert!(active.find(ArtifactKind::Job, EXEC).is_none());
     let owners: Vec<_> = active.found.iter().map(|found| found.owner.as_deref()).collect();
     assert_eq!(owners, [Some("uid-of-pay-123"); 3]);
-    assert_eq!(said(&active), None);
+    assert_eq!(fused_condition(&active), None);
     assert!(!crate::core::is_unfused(&active.grant.at_present()));
     assert_eq!(active.plan(), Plan::wait_until(end()));
     let disowned = active.but(|it| it.found[0].owner = None).pass();
@@ -409,12 +423,12 @@ fn act_as_waits_for_a_refused_fuse_but_not_for_an_unlit_one() {
     }
     let refused = refused.refused(ArtifactKind::Job, "curfew-identities", NODES, QUOTA);
     assert_eq!(unfused(&refused.plan()), [("FuseRefused", false)]);
-    let waiting = the_next_pass(refused.pass());
+    let waiting = next_reconcile(refused.pass());
     assert!(
         waiting.find(ArtifactKind::RoleBinding, LOOK).is_none(),
-        "half given"
+        "only part of the access was given"
     );
     assert_eq!(waiting.grant.metadata.finalizers, None);
-    let active = the_next_pass(waiting.pass()).pass();
+    let active = next_reconcile(waiting.pass()).pass();
     assert!(active.grant.at_present().activated_at.is_some());
 }

@@ -1,4 +1,4 @@
-//! What is done, and what is not, while the admission guards are not in force.
+//! Tests of plans while the admission guards are not in force.
 
 use super::*;
 use crate::core::fixtures::{Situation, condition, grant, now, policy, seconds};
@@ -6,7 +6,7 @@ use crate::core::self_test::Standing;
 
 type Change = fn(Situation) -> Situation;
 
-const MESSAGE: &str = "nothing is given until the admission guards stand: curfew-fuse is absent";
+const MESSAGE: &str = "no access is granted until the admission guards are in force: curfew-fuse is absent";
 
 fn breached() -> Standing {
     Standing::Breached("curfew-fuse is absent".to_owned())
@@ -16,13 +16,13 @@ pub(super) fn asked() -> Situation {
     Situation::of(grant("pay-123"), &policy())
 }
 
-fn unguarded(situation: Situation) -> Situation {
+fn in_breach(situation: Situation) -> Situation {
     situation.but(|it| it.guards = breached())
 }
 
 #[test]
 fn a_request_is_held_during_a_breach_and_announced_once() {
-    let plan = unguarded(asked()).plan();
+    let plan = in_breach(asked()).plan();
     let message = || MESSAGE.to_owned();
     let wanted = AccessGrantStatus {
         observed_generation: Some(1),
@@ -42,15 +42,19 @@ fn a_request_is_held_during_a_breach_and_announced_once() {
         wake: None,
     };
     assert_eq!(plan, expected);
-    let held = unguarded(asked()).pass();
+    let held = in_breach(asked()).pass();
     assert_eq!(held.plan(), Plan::default());
     let a_day_later = held.after(seconds(86_400));
-    assert_eq!(a_day_later.plan(), Plan::default(), "given up");
+    assert_eq!(
+        a_day_later.plan(),
+        Plan::default(),
+        "the request is held for as long as it takes"
+    );
 }
 
 #[test]
 fn another_breach_is_recorded_but_not_announced_again() {
-    let held = unguarded(asked()).pass();
+    let held = in_breach(asked()).pass();
     let other = held.but(|it| it.guards = Standing::Breached("curfew-role is absent".to_owned()));
     let plan = other.plan();
     assert!(
@@ -61,7 +65,7 @@ fn another_breach_is_recorded_but_not_announced_again() {
 
 #[test]
 fn a_request_made_in_a_breach_is_denied_afterwards() {
-    let held = unguarded(asked()).pass();
+    let held = in_breach(asked()).pass();
     let silent = held.but(|it| it.guards = Standing::Unproven("no answer".to_owned()));
     let back = silent.pass().but(|it| it.guards = Standing::InForce);
     let denied = back.pass();
@@ -94,7 +98,7 @@ fn a_request_held_for_unproven_guards_is_granted_afterwards() {
     assert_eq!(
         status.expires_at.unwrap().0,
         half_an_hour,
-        "the clock ran before it"
+        "the duration runs from the start of the access"
     );
 }
 
@@ -113,7 +117,7 @@ fn a_breach_holds_a_request_that_would_be_denied() {
             refused.plan().stages[0][0],
             Effect::Announce(Announcement::Denied { .. })
         ));
-        let plan = unguarded(refused).plan();
+        let plan = in_breach(refused).plan();
         assert!(
             matches!(plan.stages[0][0], Effect::Announce(Announcement::Held { .. })),
             "{plan:#?}"
@@ -121,7 +125,7 @@ fn a_breach_holds_a_request_that_would_be_denied() {
     }
 }
 
-/// Whatever keeps access from being given keeps what is half made from being finished, and from nothing else.
+/// A hindrance (breach, clock skew) stops half-made access from being finished, and stops nothing else.
 pub(super) fn half_made_access_only_ends(hindered: fn(Situation) -> Situation) {
     let mut half_made = asked();
     let first_stage = half_made.plan().stages[0].clone();
@@ -139,7 +143,7 @@ pub(super) fn half_made_access_only_ends(hindered: fn(Situation) -> Situation) {
 
 #[test]
 fn half_made_access_stays_unfinished_and_ends_on_time() {
-    half_made_access_only_ends(unguarded);
+    half_made_access_only_ends(in_breach);
 }
 
 #[test]
@@ -156,8 +160,8 @@ fn active_access_is_checked_and_ended_during_a_breach() {
         let guarded = change(active.clone());
         let expected = guarded.plan();
         assert_eq!(expected.stages.is_empty(), number == 0, "{number}");
-        assert_eq!(unguarded(guarded).plan(), expected, "{number}");
+        assert_eq!(in_breach(guarded).plan(), expected, "{number}");
     }
     let ended = active.after(seconds(1800)).pass();
-    assert_eq!(unguarded(ended.clone()).plan(), ended.plan());
+    assert_eq!(in_breach(ended.clone()).plan(), ended.plan());
 }

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{is_held, later};
+use super::{has_finalizer, later};
 use crate::api::{ArtifactKind, FuseDemand};
 use crate::core::announce::{Announcement, GivenAccess};
 use crate::core::artifact::{GrantIdentity, artifacts, reaches_beyond};
@@ -23,15 +23,15 @@ pub(super) fn make(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Tim
     if making.waits_for_fuses() {
         return making.wait_for_fuses();
     }
-    making.give()
+    making.make_access()
 }
 
 /// Looks after the fuses of access that is in force: makes those that were refused before, hands over to them the
 /// artifacts that the grant owns instead, and records their state.
 pub(super) fn keep_fused(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Plan {
     let making = Making::of(input, live, input.found, now);
-    let fuses = making.fuses();
-    let handed_over = making.handed_over(&fuses);
+    let fuses = making.create_fuses();
+    let handed_over = making.hand_over(&fuses);
     let stages = if fuses.is_empty() && handed_over.is_empty() {
         let news = making.fused.as_ref().filter(|fused| !fused.is_said(live.status));
         let record = news.map(|_| Effect::RecordFuses);
@@ -40,11 +40,11 @@ pub(super) fn keep_fused(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> 
         vec![
             fuses,
             handed_over,
-            Vec::from_iter(making.awaited()),
+            Vec::from_iter(making.await_unlit_fuses()),
             vec![Effect::RecordFuses],
         ]
     };
-    Plan::new(stages, making.look_again())
+    Plan::new(stages, making.next_check())
 }
 
 /// The artifacts that a reconcile makes, and the facts it goes by.
@@ -81,7 +81,7 @@ impl<'a> Making<'a> {
     }
 
     /// Makes the missing fuses, except those that the API server refused in this reconcile.
-    fn fuses(&self) -> Vec<Effect> {
+    fn create_fuses(&self) -> Vec<Effect> {
         self.of_step(Step::Fuse)
             .filter(|wanted| !self.is_refused(&wanted.key()))
             .cloned()
@@ -94,7 +94,7 @@ impl<'a> Making<'a> {
     }
 
     /// Makes the missing artifacts of a step. The grant owns them where their fuse was refused.
-    fn pieces(&self, step: Step) -> impl Iterator<Item = Effect> {
+    fn creations(&self, step: Step) -> impl Iterator<Item = Effect> {
         self.of_step(step).map(|wanted| {
             let holder = if self.is_refused(&wanted.key().of_fuse()) {
                 Holder::Grant
@@ -128,13 +128,13 @@ impl<'a> Making<'a> {
     /// Makes the fuses and nothing else, waits for a moment, and then says what is missing. A fuse that was lit too late
     /// is made again with the time that is left: nobody has access yet.
     fn wait_for_fuses(&self) -> Plan {
-        let (late, missing) = (self.lit_late(), self.fuses());
+        let (late, missing) = (self.delete_late_fuses(), self.create_fuses());
         let makes_any = !late.is_empty() || !missing.is_empty();
         let unheard = said(self.live.status).is_none();
         let patient = !self.input.tried.awaited_fuses && self.backstops.refused.is_empty();
         let mut stages = vec![missing, late];
         if makes_any || (unheard && patient) {
-            stages.push(Vec::from_iter(self.awaited()));
+            stages.push(Vec::from_iter(self.await_unlit_fuses()));
         } else {
             let news = self
                 .fused
@@ -146,11 +146,11 @@ impl<'a> Making<'a> {
             });
             stages.extend([Vec::from_iter(self.alarm(false)), Vec::from_iter(record)]);
         }
-        Plan::new(stages, self.look_again())
+        Plan::new(stages, self.next_check())
     }
 
     /// Deletes the fuses that were lit so late that they would expire too late.
-    fn lit_late(&self) -> Vec<Effect> {
+    fn delete_late_fuses(&self) -> Vec<Effect> {
         let late = |found: &&Found| match self.backstops.flames.get(&found.key()) {
             Some(Flame::Late { made }) => self.now.duration_since(*made) > LATE,
             _ => false,
@@ -160,7 +160,7 @@ impl<'a> Making<'a> {
     }
 
     /// Makes everything that is missing, then announces and records that the access is in force.
-    fn give(&self) -> Plan {
+    fn make_access(&self) -> Plan {
         let (input, live) = (self.input, self.live);
         let entitlements = live.status.resolved.clone().unwrap_or_default().entitlements;
         let announcement = Announcement::Activated {
@@ -172,25 +172,27 @@ impl<'a> Making<'a> {
             expires_at: live.expires_at,
         };
         let beyond = reaches_beyond(&GrantIdentity::from(input.grant), &live.status.artifacts);
-        let hold = (beyond && !is_held(input.grant)).then_some(Effect::AddFinalizer);
-        let fuses = self.fuses();
-        let handed_over = self.handed_over(&fuses);
+        let hold = (beyond && !has_finalizer(input.grant)).then_some(Effect::AddFinalizer);
+        let fuses = self.create_fuses();
+        let handed_over = self.hand_over(&fuses);
         let announcement = std::iter::once(Effect::Announce(announcement));
         let stages = [
             fuses,
-            hold.into_iter().chain(self.pieces(Step::Preparation)).collect(),
-            self.pieces(Step::Access).collect(),
+            hold.into_iter()
+                .chain(self.creations(Step::Preparation))
+                .collect(),
+            self.creations(Step::Access).collect(),
             handed_over,
             announcement.chain(self.alarm(true)).collect(),
-            Vec::from_iter(self.awaited()),
+            Vec::from_iter(self.await_unlit_fuses()),
             vec![Effect::RecordActive],
         ];
-        Plan::new(stages, self.look_again())
+        Plan::new(stages, self.next_check())
     }
 
     /// Hands over to fuses the artifacts that the grant owns instead of them. The fuses exist, or are among the effects
     /// `creations`.
-    fn handed_over(&self, creations: &[Effect]) -> Vec<Effect> {
+    fn hand_over(&self, creations: &[Effect]) -> Vec<Effect> {
         let exists = |fuse: &ArtifactKey| {
             let creates =
                 |effect: &Effect| matches!(effect, Effect::Create(artifact) if artifact.key() == *fuse);
@@ -210,7 +212,7 @@ impl<'a> Making<'a> {
     }
 
     /// Waits for the fuses that are not known to be lit, once in a reconcile.
-    fn awaited(&self) -> Option<Effect> {
+    fn await_unlit_fuses(&self) -> Option<Effect> {
         let keys = self.live.status.artifacts.iter().map(ArtifactKey::from);
         let unlit: Vec<_> = keys
             .filter(|key| key.kind == ArtifactKind::Job && !self.is_refused(key))
@@ -223,7 +225,7 @@ impl<'a> Making<'a> {
     /// Announces, once, that fuses are not lit. Says nothing while this reconcile still makes fuses.
     fn alarm(&self, given: bool) -> Option<Effect> {
         let fused = self.fused.as_ref()?;
-        let tried = self.fuses().is_empty();
+        let tried = self.create_fuses().is_empty();
         (tried && fused.is_alarming(self.live.status)).then(|| {
             Effect::Announce(Announcement::Unfused {
                 reason: fused.reason,
@@ -234,7 +236,7 @@ impl<'a> Making<'a> {
     }
 
     /// When to check the fuses again.
-    fn look_again(&self) -> Option<Timestamp> {
+    fn next_check(&self) -> Option<Timestamp> {
         self.fused
             .as_ref()?
             .look_again(self.live.status, &self.backstops, self.now)

@@ -1,9 +1,9 @@
-//! What holds whatever happens, in whatever order, wherever a pass dies.
+//! Invariants of plans: any events, in any order, with a crash anywhere.
 //!
-//! A [`World`] plays the API server, the garbage collector, the Job controller and everybody else. What it does not
-//! model: two operators at work at once (the `resourceVersion` of the write-ahead), observations older than the last
-//! write, time that passes within a pass, refusals of anything but `Create`, windows other than one in UTC, and
-//! grants whose spec is edited (the CRD forbids it).
+//! A [`World`] plays the API server, the garbage collector, the Job controller and everyone else. It does not model: two
+//! operators at the same time (the `resourceVersion` of the write-ahead), observations older than the last write, time
+//! that passes within a reconcile, refusals of anything but `Create`, windows other than one in UTC, and grants whose spec
+//! is edited (the CRD forbids it).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,10 +23,10 @@ use crate::core::fixtures::{
 use crate::core::flame::{Flame, LATE};
 use crate::core::{Announcement, Artifact, ArtifactKey, Body, Effect, Holder, Plan, Policy, canonical};
 
-/// After so many passes at most there is nothing left to do, if nobody else does anything.
-const PASSES: usize = 6;
+/// Number of reconciles after which nothing is left to do, if nobody else does anything.
+const RECONCILES: usize = 6;
 
-/// A policy, as far as it varies.
+/// The varying parts of a policy.
 #[allow(clippy::struct_excessive_bools, reason = "each varies by itself")]
 #[derive(Clone, Debug)]
 struct Offer {
@@ -37,13 +37,13 @@ struct Offer {
     lists_dave: bool,
     look: Option<RoleOffer>,
     exec: Option<(Narrowing, Option<&'static str>)>,
-    /// Whether people may act as node-reader, and keep that when it changes.
+    /// Whether people may act as node-reader; `Some(true)`: they keep that when the account changes.
     nodes: Option<bool>,
     /// From 09:00 to 10:00 UTC only.
     in_the_morning: bool,
     keep: bool,
     limit: u16,
-    /// What it demands of fuses; without any nobody can act as node-reader.
+    /// Demand for fuses. Without fuses nobody can act as node-reader.
     fuse: FuseDemand,
 }
 
@@ -54,16 +54,16 @@ struct RoleOffer {
     knowingly: bool,
 }
 
-/// A request, as far as it varies.
+/// The varying parts of a request.
 #[derive(Clone, Debug)]
 struct Ask {
     pipeline: bool,
     receiver: Receiver,
     items: Items,
-    /// Besides, to act as node-reader.
+    /// Also asks to act as node-reader.
     acts: bool,
     minutes: Option<u32>,
-    /// Seconds from the beginning.
+    /// In seconds from the start.
     not_after: Option<i64>,
 }
 
@@ -83,22 +83,22 @@ enum Items {
     Both,
 }
 
-/// How the one role stands that matters.
+/// State of the role view.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum View {
     AsItWas,
     Wider,
     Escalating,
-    /// What it allows could make something that outlasts it.
+    /// The role allows persistence.
     Lasting,
     Absent,
 }
 
-/// How the service account stands that people act as, and the role that allows it.
+/// State of the service account to act as, and of the role that allows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Account {
     AsItWas,
-    /// The role allows to act as others as well.
+    /// The role allows to act as other accounts too.
     Wider,
     NoRole,
     Absent,
@@ -107,26 +107,26 @@ enum Account {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum PolicyState {
     Ready,
-    /// Sound, but the cluster lacks something.
+    /// Valid, but a role or a right is missing in the cluster.
     Lacking,
     Broken,
     Gone,
 }
 
-/// One thing that happens.
+/// One event.
 #[derive(Clone, Debug)]
 enum Step {
     Pass,
-    /// A pass that dies in that stage, of which only some effects were done.
+    /// A reconcile that dies in that stage, after some of its effects.
     Crash {
         stage: usize,
         done: u8,
         backwards: bool,
     },
     Later(i64),
-    /// To so many seconds after the recorded end.
+    /// Time goes on to so many seconds after the recorded expiry time.
     ToTheEnd(i64),
-    /// A pass of somebody who does not lead.
+    /// A reconcile of a follower.
     Follow,
     CollectGarbage,
     Tamper(Tampering, usize),
@@ -139,12 +139,12 @@ enum Step {
     DeleteGrant,
     TerminateNamespace,
     Refuse(Option<ArtifactKind>),
-    /// The Job controller comes, or goes.
+    /// The Job controller starts or stops.
     JobController(bool),
     Rivals(usize),
 }
 
-/// What somebody does to one of the things that carry the label.
+/// Change by someone else to an object that has our label.
 #[derive(Clone, Copy, Debug)]
 enum Tampering {
     Delete,
@@ -152,7 +152,7 @@ enum Tampering {
     BindAdmin,
     Disown,
     Replace,
-    /// A foreign finalizer: it stays after it is deleted.
+    /// Adds a foreign finalizer: the object stays after its deletion.
     Hold,
     Release,
     Plant,
@@ -164,22 +164,22 @@ struct World {
     offer: Offer,
     view: View,
     account: Account,
-    /// How often the service account was made.
+    /// Number of times that the service account was made again.
     accounts: u32,
     policy: PolicyState,
-    /// Kind that the API server refuses to make.
+    /// Kind whose creation the API server refuses.
     refuses: Option<ArtifactKind>,
-    /// When the fuses were made, and how many seconds they burn, by uid.
+    /// Creation time and deadline in seconds of each fuse, by uid.
     fuses: BTreeMap<String, (Timestamp, i64)>,
-    /// When those that are lit burn, by uid.
+    /// Expiry time of each lit fuse, by uid.
     burns: BTreeMap<String, Timestamp>,
-    /// Whether the Job controller has ever been away.
+    /// Whether the Job controller was ever stopped.
     was_dark: bool,
-    /// Uids of what somebody else made or took from its owner.
+    /// Uids of objects that someone else made, or took from their owner.
     foreign: BTreeSet<String>,
-    /// Uids of what outlasts its deletion.
+    /// Uids of objects with a foreign finalizer.
     held: BTreeSet<String>,
-    /// Whether anybody but the operator touched what was made.
+    /// Whether anyone but the operator changed an artifact.
     tampered: bool,
     /// Policy, role and service account as they were when the access was recorded.
     granted: Option<(Offer, View, u32)>,
@@ -313,7 +313,7 @@ impl Ask {
     }
 }
 
-/// The rules of the role view.
+/// Rules of the role view.
 fn view_rules(view: View) -> Vec<Rule> {
     canonical(&match view {
         View::AsItWas => vec![rule(&["get"], &["pods"])],
@@ -370,21 +370,21 @@ impl World {
         }
     }
 
-    /// Whether people may act as the service account, if that was asked for.
+    /// Whether people may act as the service account, if the request asks for that.
     fn account_is_fine(&self) -> bool {
         !self.ask.acts || self.account == Account::AsItWas
     }
 
-    /// Whether the service account is as it was granted, or the policy does not mind.
+    /// Whether the service account is unchanged since it was granted, or the policy keeps access despite the change.
     fn account_is_as_granted(&self) -> bool {
         let (_, _, accounts) = self.granted.as_ref().expect("never granted");
         let same = self.account == Account::AsItWas && self.accounts == *accounts;
-        // That others could be acted as is never kept.
+        // A role that allows to act as others is never kept.
         let kept = self.offer.nodes == Some(true) && self.account != Account::Wider;
         !self.ask.acts || same || kept
     }
 
-    fn is_kept(&self) -> bool {
+    fn has_finalizer(&self) -> bool {
         let finalizers = &self.it.grant.metadata.finalizers;
         finalizers
             .iter()
@@ -430,7 +430,7 @@ impl World {
         }
     }
 
-    /// Whether the policy, read by eye, admits the request now: with that duration, if one was granted already.
+    /// Whether the policy accepts the request now, by a simple model. `granted`: the duration in minutes, if it was granted.
     fn admits(&self, granted: Option<u32>) -> bool {
         let (ask, offer) = (&self.ask, &self.offer);
         let listed = if ask.pipeline {
@@ -471,13 +471,13 @@ impl World {
         listed && end && receives && asked <= offer.max_minutes && looks && execs && acts && open && alive
     }
 
-    /// Whether the role to be bound, if any, exists and may be handed out.
+    /// Whether the role to bind, if any, exists and may be granted.
     fn role_is_fine(&self) -> bool {
         let offered = self.offer.look.as_ref().filter(|_| self.ask.looks());
         offered.is_none_or(|look| match (look.role, self.view) {
             ("view", View::AsItWas | View::Wider | View::Lasting) => true,
             ("view", View::Absent) => false,
-            // view has become escalating, or it is maintain, which always was.
+            // view has become escalating, or the role is maintain, which always is.
             _ => look.knowingly,
         })
     }
@@ -539,7 +539,7 @@ impl World {
         self.invariants();
     }
 
-    /// The Job controller, if it is there, starts what has not been started.
+    /// The Job controller, if it runs, starts fuses that are not started.
     fn light(&mut self) {
         if self.it.nobody_lights {
             return;
@@ -558,7 +558,7 @@ impl World {
         }
     }
 
-    /// One pass that lives; says whether there was anything to do but to try again what is refused.
+    /// A reconcile without a crash. Returns whether anything was to do, except to retry refused creations.
     fn pass(&mut self) -> bool {
         let idle = self.to_do().stages.is_empty();
         while let Some((refused, continued)) = self.run(usize::MAX, 0, false) {
@@ -573,7 +573,7 @@ impl World {
         !idle
     }
 
-    /// What there is to do but to try again what is refused.
+    /// The plan, except for retries of refused creations.
     fn to_do(&self) -> Plan {
         let mut it = self.it.clone();
         loop {
@@ -600,8 +600,8 @@ impl World {
         self.run(stage, done, backwards);
     }
 
-    /// Does the stages before that one, and of that one the effects whose bit is set. Gives what the API server
-    /// refused, and whether it is to be continued; nothing if it failed otherwise, or died.
+    /// Applies the stages before `last`, and the effects of that stage whose bit in `done` is set. Returns the refused
+    /// creations, and whether the plan is to be continued; `None` after any other failure or a crash.
     fn run(
         &mut self,
         last: usize,
@@ -617,7 +617,7 @@ impl World {
         Some((refused, plan.is_to_be_continued()))
     }
 
-    /// The same of any plan.
+    /// The same for any plan.
     fn follow(
         &mut self,
         plan: &Plan,
@@ -658,7 +658,7 @@ impl World {
         Some(BTreeMap::new())
     }
 
-    /// One effect; what fails says so, and what it was if it was refused.
+    /// Applies one effect. The error is the key of a refused creation, or `None` for any other failure.
     fn effect(&mut self, effect: &Effect) -> Result<(), Option<ArtifactKey>> {
         match effect {
             Effect::Intend(status) => {
@@ -684,7 +684,7 @@ impl World {
                 assert!(access.is_empty(), "recorded as ended with {access:?}");
                 assert!(
                     matches!(self.it.told.last(), Some(Announcement::Ended(_))),
-                    "not told"
+                    "not announced"
                 );
             }
             Effect::RecordActive => {
@@ -693,7 +693,7 @@ impl World {
                         self.it.told.last(),
                         Some(Announcement::Activated { .. } | Announcement::Unfused { .. })
                     ),
-                    "not told"
+                    "not announced"
                 );
             }
             Effect::AwaitFuses(_) => {
@@ -702,7 +702,7 @@ impl World {
             }
             Effect::Record(status) => {
                 let told = matches!(self.it.told.last(), Some(Announcement::Denied { .. }));
-                assert!(status.ended_at.is_none() || told, "not told");
+                assert!(status.ended_at.is_none() || told, "not announced");
                 let waits = status
                     .conditions
                     .iter()
@@ -715,12 +715,15 @@ impl World {
                     .found
                     .iter()
                     .filter(|found| !self.held.contains(&found.uid));
-                assert_eq!(access.count(), 0, "the record goes before what it records");
+                assert_eq!(access.count(), 0, "the grant is deleted before its artifacts");
             }
-            Effect::AddFinalizer => assert!(self.ask.acts, "kept though it owns all that is made for it"),
+            Effect::AddFinalizer => assert!(
+                self.ask.acts,
+                "a finalizer, although the grant owns all artifacts"
+            ),
             Effect::RemoveFinalizer => {
                 let access: Vec<&Found> = self.it.found.iter().filter(|found| gives_access(found)).collect();
-                assert!(access.is_empty(), "S5: let go with {access:?}");
+                assert!(access.is_empty(), "S5: finalizer removed with {access:?}");
                 let status = self.it.grant.at_present();
                 assert!(status.ended_at.is_some() || status.expires_at.is_none());
             }
@@ -732,7 +735,7 @@ impl World {
         }
         match self.it.apply(effect) {
             Ok(()) => {}
-            // Something is held by a foreign finalizer.
+            // A foreign finalizer blocks a deletion.
             Err(_) if matches!(effect, Effect::ProveAbsent(_)) && !self.held.is_empty() => return Err(None),
             Err(refusal) => panic!("{effect:?}: {refusal}"),
         }
@@ -740,9 +743,9 @@ impl World {
             && let Body::Fuse { seconds: burns_after } = artifact.body
         {
             let burns = self.it.now.checked_add(seconds(burns_after)).unwrap();
-            assert!(burns >= artifact.not_after, "a fuse burns before the end");
+            assert!(burns >= artifact.not_after, "a fuse expires before the access");
             let late = burns.duration_since(artifact.not_after);
-            assert!(late <= seconds(2), "a fuse burns {late} late");
+            assert!(late <= seconds(2), "a fuse expires {late} late");
             let fuse = self.it.found.last().unwrap();
             self.fuses.insert(fuse.uid.clone(), (self.it.now, burns_after));
         }
@@ -750,10 +753,13 @@ impl World {
     }
 
     fn may_be_intended(&self, status: &AccessGrantStatus) {
-        assert!(self.it.grant.at_present().expires_at.is_none(), "intended twice");
+        assert!(
+            self.it.grant.at_present().expires_at.is_none(),
+            "two write-aheads"
+        );
         let end = status.expires_at.as_ref().unwrap().0;
         let longest = seconds(i64::from(self.offer.max_minutes) * 60);
-        assert!(self.it.now < end, "over before it began");
+        assert!(self.it.now < end, "expired before it began");
         assert!(
             end <= self.it.now.checked_add(longest).unwrap(),
             "longer than the policy allows"
@@ -771,7 +777,7 @@ impl World {
         assert!(self.it.rivals.len() < usize::from(self.offer.limit));
     }
 
-    /// S1, S3, S4, S8: what is made is recorded, live, and within what the policy offers at this instant.
+    /// S1, S3, S4, S8: an artifact that is made is recorded, its grant is live, and the policy offers it at this instant.
     fn may_be_made(&self, artifact: &Artifact) {
         if artifact.kind() == ArtifactKind::Job {
             return;
@@ -809,9 +815,9 @@ impl World {
         let granted = granted_minutes(&status.resolved.unwrap().duration);
         assert!(
             self.admits(Some(granted)),
-            "made though the policy does not admit it"
+            "made, although the policy does not accept the request"
         );
-        assert!(self.lies_within(), "made though the policy does not offer it");
+        assert!(self.lies_within(), "made, although the policy does not offer it");
         match (&artifact.body, record.entitlement.as_str()) {
             (Body::Role(rules), "exec") => assert_eq!(*rules, self.exec_rules()),
             (Body::Binding { role, subject }, "exec") => {
@@ -824,7 +830,7 @@ impl World {
                 assert_eq!(bound.content, Content::Role(self.exec_rules()));
             }
             (Body::Binding { role, subject }, "look") if artifact.name.ends_with("-elevated") => {
-                assert!(self.is_elevated(), "marked though nothing outlasts it");
+                assert!(self.is_elevated(), "marked, although it allows no persistence");
                 assert_eq!(*subject, self.ask.subject());
                 assert_eq!(*role, (RoleKind::ClusterRole, "curfew-elevated".to_owned()));
             }
@@ -845,8 +851,8 @@ impl World {
                 );
                 assert_eq!(artifact.namespace, "curfew-identities");
                 assert!(
-                    self.is_kept(),
-                    "bound where ownership does not reach, and not kept"
+                    self.has_finalizer(),
+                    "bound in another namespace without a finalizer"
                 );
                 assert!(self.account_is_as_granted() && self.account != Account::NoRole);
             }
@@ -854,19 +860,19 @@ impl World {
         }
     }
 
-    /// What was demanded of fuses when it was granted.
+    /// Demand for fuses at the time of the grant.
     fn demand(&self) -> FuseDemand {
         let resolved = self.it.grant.at_present().resolved;
         resolved.map_or(self.offer.fuse, |access| access.fuse)
     }
 
-    /// Whether what was granted of look could make something that outlasts it.
+    /// Whether the granted look allows persistence.
     fn is_elevated(&self) -> bool {
         let (offer, view, _) = self.granted.as_ref().expect("never granted");
         *view == View::Lasting && offer.look.as_ref().is_some_and(|look| look.role == "view")
     }
 
-    /// The one object of exec that was granted; `None` means every object.
+    /// The object for which exec was granted; `None`: every object.
     fn exec_object(&self) -> Option<&'static str> {
         let (offer, _, _) = self.granted.as_ref().expect("never granted");
         self.ask.object().or(offer.exec.expect("not offered").1)
@@ -880,7 +886,7 @@ impl World {
         }]
     }
 
-    /// S4: whether what was granted is still a part of what the policy offers.
+    /// S4: whether the policy still offers the granted access.
     fn lies_within(&self) -> bool {
         let (granted, view, _) = self.granted.as_ref().expect("never granted");
         let looks = !self.ask.looks()
@@ -900,7 +906,7 @@ impl World {
         looks && execs && fused && (!self.ask.acts || self.offer.nodes.is_some())
     }
 
-    /// Whether the role is as it was granted, or the policy does not mind.
+    /// Whether the role is unchanged since it was granted, or the policy keeps access despite the change.
     fn role_is_as_granted(&self) -> bool {
         let (granted, view, _) = self.granted.as_ref().expect("never granted");
         let bound = granted
@@ -925,7 +931,7 @@ impl World {
         self.it.gone || self.it.grant.at_present().ended_at.is_some()
     }
 
-    /// Removes what is owned by something that is no more, and fuses that have burnt.
+    /// Removes objects whose owner is gone, and expired fuses.
     fn collect_garbage(&mut self) {
         let burnt = |found: &Found| self.burns.get(&found.uid).is_some_and(|at| *at <= self.it.now);
         let before = self.it.found.len();
@@ -936,7 +942,7 @@ impl World {
             .filter(|found| !burnt(found))
             .cloned()
             .collect();
-        // What held is removed first: dependants go in the same step.
+        // Twice, since dependants of dependants go in the same step.
         for _ in 0..2 {
             let mut uids: BTreeSet<String> = kept.iter().map(|found| found.uid.clone()).collect();
             if !self.it.gone {
@@ -960,7 +966,7 @@ impl World {
             return;
         }
         if self.it.gone {
-            // Whatever is planted for a grant that is no more is an orphan: no business of a grant's plan.
+            // An object planted for a deleted grant is an orphan, which is not part of the plan of a grant.
             return;
         }
         self.tampered = true;
@@ -998,7 +1004,7 @@ impl World {
             (Tampering::BindAdmin, Content::Binding { role, .. }) => {
                 *role = (RoleKind::ClusterRole, "admin".to_owned());
             }
-            // A fuse that its grant cannot own has none to lose.
+            // A fuse in another namespace has no owner.
             (Tampering::Disown, _) if found.owner.is_some() => {
                 found.owner = None;
                 self.foreign.insert(found.uid.clone());
@@ -1020,7 +1026,7 @@ impl World {
         }
     }
 
-    /// What holds at every instant, also in the middle of a pass.
+    /// Invariants at every instant, also in the middle of a reconcile.
     fn invariants(&self) {
         let status = self.it.grant.at_present();
         for found in self.it.found.iter().filter(|found| gives_access(found)) {
@@ -1030,7 +1036,10 @@ impl World {
                 .iter()
                 .any(|record| ArtifactKey::from(record) == found.key());
             let owned = found.namespace == "prod";
-            assert!(owned || self.is_kept() || !ours, "not kept with {found:?}");
+            assert!(
+                owned || self.has_finalizer() || !ours,
+                "no finalizer with {found:?}"
+            );
             assert!(recorded || !ours, "S1: {found:?} is not recorded");
             assert!(!(self.is_ended() && ours), "S8: ended with {found:?}");
         }
@@ -1045,14 +1054,14 @@ impl World {
             let binding = marker.trim_end_matches("-elevated");
             assert!(
                 self.tampered || !there(binding) || there(marker),
-                "elevated without its mark"
+                "elevated without a marker"
             );
         }
         self.fuses_hold();
         self.followers_only_end_what_is_due();
     }
 
-    /// Whoever does not lead does just what a leader does about access that is due, and nothing else.
+    /// A follower plans the same as a leader for expired access, and nothing else.
     fn followers_only_end_what_is_due(&self) {
         if self.it.gone {
             return;
@@ -1064,8 +1073,8 @@ impl World {
         }
     }
 
-    /// With everybody dead but Kubernetes itself, nothing outlives its end by more than the grace of its fuse, and what
-    /// it was lit late; but for what stands without a lit fuse where the policy puts up with that.
+    /// With only Kubernetes itself alive, no access outlives its expiry time by more than the grace of its fuse, plus the
+    /// time by which the fuse was lit late. Exception: access without a lit fuse, where the policy tolerates that.
     fn fuses_hold(&self) {
         let Some(end) = self.expires_at() else {
             return;
@@ -1098,13 +1107,13 @@ impl World {
             .map(|found| found.uid.clone())
             .collect();
         let demand = self.demand();
-        let put_up_with = |found: &Found| {
+        let tolerated = |found: &Found| {
             demand != FuseDemand::Required && found.owner.as_ref().is_none_or(|owner| !lit.contains(owner))
         };
         alone.it.now = latest;
         alone.collect_garbage();
         let disowned = |found: &Found| {
-            // It, or the fuse that holds it, was taken out of the chain by somebody else.
+            // Someone else took this object, or the fuse that owns it, out of the chain of owners.
             let chain = [Some(&found.uid), found.owner.as_ref()];
             chain
                 .into_iter()
@@ -1115,12 +1124,12 @@ impl World {
             .it
             .found
             .iter()
-            .filter(|found| gives_access(found) && !disowned(found) && !put_up_with(found))
+            .filter(|found| gives_access(found) && !disowned(found) && !tolerated(found))
             .collect();
         assert!(left.is_empty(), "with the operator dead, {left:?} outlives {end}");
     }
 
-    /// What holds when a pass has lived to its end.
+    /// Invariants after a complete reconcile.
     fn settled(&mut self) {
         if self.held.is_empty() && !self.it.gone {
             if !self.tampered {
@@ -1134,13 +1143,16 @@ impl World {
         }
         let status = self.it.grant.at_present();
         if self.it.found.iter().any(gives_access) {
-            // S2 with a live replica, S3, S4: everything that stands is owed to a policy that stands behind it.
+            // S2 with a live replica, S3, S4: a policy backs all access that exists.
             let end = self.expires_at().expect("S1");
             assert!(self.it.now < end && status.ended_at.is_none());
             let active = status.activated_at.is_some();
             assert!(self.it.grant.metadata.deletion_timestamp.is_none());
             for found in &self.it.found {
-                assert!(!self.foreign.contains(&found.uid), "it stands: {found:?}");
+                assert!(
+                    !self.foreign.contains(&found.uid),
+                    "a foreign object is left: {found:?}"
+                );
             }
             let subject = self.ask.subject();
             for found in &self.it.found {
@@ -1154,34 +1166,34 @@ impl World {
                 }
             }
             let resolved = status.resolved.unwrap();
-            let behind = match &self.it.policy {
+            let backed = match &self.it.policy {
                 PolicyFacts::Absent { since, .. }
                 | PolicyFacts::Unready {
                     since, policy: None, ..
                 } => {
-                    // What is not all made yet waits for its policy as long as a request does.
+                    // Half-made access waits for its policy as long as a request does.
                     let grace = if active { 60 } else { 5 };
                     self.it.now.duration_since(*since) < SignedDuration::from_secs(grace)
                 }
                 PolicyFacts::Ready(_) | PolicyFacts::Unready { .. } => {
                     let mut said = status.conditions.iter();
                     let waits = said.any(|said| said.type_ == "Fused" && said.status == "False");
-                    assert!(active || waits, "half made though nothing is waited for");
+                    assert!(active || waits, "half made, although it waits for no fuse");
                     let granted = granted_minutes(&resolved.duration);
-                    assert!(self.role_is_as_granted(), "in force though its role changed");
+                    assert!(self.role_is_as_granted(), "in force, although its role changed");
                     assert!(
                         self.account_is_as_granted(),
-                        "in force though its identity changed"
+                        "in force, although its service account changed"
                     );
                     self.offer.keep || (self.admits(Some(granted)) && self.lies_within())
                 }
             };
-            assert!(behind, "in force though no policy stands behind it");
+            assert!(backed, "in force, although no policy backs it");
         }
     }
 
     fn until_nothing_is_left_to_do(&mut self) {
-        for _ in 0..PASSES {
+        for _ in 0..RECONCILES {
             if self.it.gone || !self.pass() {
                 return;
             }
@@ -1190,27 +1202,27 @@ impl World {
         let plan = self.to_do();
         assert!(
             plan.stages.is_empty(),
-            "after {PASSES} passes there is still {plan:?}"
+            "after {RECONCILES} reconciles there is still {plan:?}"
         );
     }
 
-    /// L1: all faults stop, the end comes, and passes go on.
+    /// L1: after all faults stop, the access expires and reconciles go on.
     fn finish(&mut self) {
         self.refuses = None;
         self.it.nobody_lights = false;
         self.light();
         self.tamper(Tampering::Release, 0);
-        // A request that nobody has decided yet may still be granted, and ends then.
+        // An undecided request may still be granted, and ends later.
         for _ in 0..2 {
             self.it.now = self.it.now.checked_add(seconds(6)).unwrap();
             self.it.now = self.expires_at().map_or(self.it.now, |end| self.it.now.max(end));
             self.until_nothing_is_left_to_do();
         }
-        assert_eq!(self.it.found, [], "something is left");
+        assert_eq!(self.it.found, [], "artifacts are left");
         let deleted_undecided =
             self.it.grant.metadata.deletion_timestamp.is_some() && self.expires_at().is_none();
-        assert!(self.is_ended() || deleted_undecided, "it never ended");
-        assert!(!self.is_kept(), "nothing is left, and the grant is kept");
+        assert!(self.is_ended() || deleted_undecided, "the grant never ended");
+        assert!(!self.has_finalizer(), "the finalizer is left without artifacts");
     }
 }
 
@@ -1315,7 +1327,7 @@ fn asks() -> impl Strategy<Value = Ask> {
         })
 }
 
-/// A request that the policy admits.
+/// A request that the policy accepts.
 fn admitted() -> impl Strategy<Value = (Ask, Offer)> {
     (asks(), offers()).prop_map(|(mut ask, mut offer)| {
         offer.lists_people = true;
@@ -1476,7 +1488,7 @@ proptest! {
         world.step(&Step::Pass);
         let status = world.it.grant.at_present();
         prop_assert!(status.activated_at.is_some());
-        // What stands is what is recorded: no more, no less, and the same things.
+        // The objects in the cluster are exactly the recorded ones.
         let mut found: Vec<_> =
             world.it.found.iter().map(|it| (it.key(), Some(it.uid.clone()))).collect();
         let mut recorded: Vec<_> =

@@ -1,4 +1,4 @@
-//! What is done, and what is not, while the clocks differ too much.
+//! Tests of plans while the clocks differ too much.
 
 use super::guarded::{asked, half_made_access_only_ends};
 use super::*;
@@ -38,7 +38,7 @@ fn a_request_is_held_while_the_clocks_differ() {
         assert_eq!(plan, expected);
     }
     let held = skewed(asked()).pass();
-    assert_eq!(held.plan(), Plan::default(), "told twice");
+    assert_eq!(held.plan(), Plan::default(), "announced twice");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_breach_has_priority_over_clock_skew() {
         .but(|it| it.guards = Standing::InForce)
         .pass();
     assert_eq!(status::state(&denied.grant), reasons::DENIED);
-    // The guards stand again, and the clocks differ yet.
+    // The guards are in force again, and the clocks still differ.
     let waits = held.but(|it| it.guards = Standing::InForce).pass();
     assert_eq!(status::state(&waits.grant), reasons::DENIED, "asked in a breach");
 }
@@ -101,5 +101,5 @@ fn active_access_ends_and_no_record_is_deleted() {
     assert_eq!(kept_long_enough.plan().stages, [[Effect::DeleteGrant]]);
     let kept = skewed(kept_long_enough).plan();
     assert_eq!(kept.stages, [[]; 0]);
-    assert!(kept.wake.is_some(), "nobody looks again");
+    assert!(kept.wake.is_some(), "retention is never checked again");
 }

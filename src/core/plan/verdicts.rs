@@ -74,7 +74,7 @@ pub(super) fn verdicts(input: &Input<'_>, phase: &Phase<'_>, counted: Counted) -
 /// came between that record and the verdict.
 fn too_late(input: &Input<'_>, decision: &Decision) -> Verdict {
     on_record(input, decision)
-        .unwrap_or_else(|| Verdict::ignored(reasons::TOO_LATE, "the grant had been decided before"))
+        .unwrap_or_else(|| Verdict::ignored(reasons::TOO_LATE, "the grant was already decided"))
 }
 
 /// Verdict on an approval that the grant has on record: it counts.
@@ -91,8 +91,7 @@ fn on_record(input: &Input<'_>, decision: &Decision) -> Option<Verdict> {
 fn unattested(decision: &Decision) -> Option<Verdict> {
     let verdict = Verdict::ignored(
         reasons::NOT_ATTESTED,
-        "the admission guards were not in force when this was decided, so nobody can vouch for who decided; decide \
-         again",
+        "cannot verify the decider: the admission guards were not in force when this was decided; decide again",
     );
     (decision.kind != DecisionKind::Revoke).then_some(verdict)
 }
@@ -102,10 +101,9 @@ fn unattested(decision: &Decision) -> Option<Verdict> {
 fn without_effect(decision: &Decision) -> Option<Verdict> {
     match decision.kind {
         DecisionKind::Revoke => decision.may_not_revoke(),
-        DecisionKind::Approve | DecisionKind::Deny => Some(Verdict::ignored(
-            reasons::NOT_ASKED,
-            "nobody's approval is asked for",
-        )),
+        DecisionKind::Approve | DecisionKind::Deny => {
+            Some(Verdict::ignored(reasons::NOT_ASKED, "no approval is required"))
+        }
     }
 }
 
@@ -117,7 +115,7 @@ fn of_live(input: &Input<'_>, decision: &Decision) -> Option<Verdict> {
     match decision.kind {
         DecisionKind::Approve => match on_record(input, decision) {
             Some(counted) => policy.map(|_| counted),
-            None => Some(too_late("the grant had been decided before")),
+            None => Some(too_late("the grant was already decided")),
         },
         DecisionKind::Revoke => match Request::parse(input.grant) {
             Ok(request) if decision.revokes(&request, known_demands(input)) => {
@@ -126,7 +124,7 @@ fn of_live(input: &Input<'_>, decision: &Decision) -> Option<Verdict> {
             Ok(_) | Err(_) => policy.and_then(|_| decision.may_not_revoke()),
         },
         DecisionKind::Deny => Some(too_late(
-            "the access had been given before; to end it, decide Revoke",
+            "the access was already granted; to end it, create a decision with Revoke",
         )),
     }
 }

@@ -89,7 +89,7 @@ fn any_change_to_an_artifact_by_someone_else_ends_the_access() {
             .at_present()
             .conditions
             .into_iter()
-            .find(|it| it.type_ == "Drifted");
+            .find(|condition| condition.type_ == "Drifted");
         assert_eq!(
             drifted,
             Some(condition("Drifted", "True", "ArtifactChanged", &message))
@@ -137,7 +137,7 @@ fn a_labelled_object_without_a_record_is_deleted_and_access_stays() {
         }
     );
     assert_eq!(situation.pass().found, active().found);
-    // At the end it goes with the rest, and its absence is proven too.
+    // At the end it is deleted with the rest, and proven absent.
     let over = active().but(planted).after(HALF_AN_HOUR).plan();
     assert_eq!(over.stages[0].len(), 3);
     assert_eq!(
@@ -241,7 +241,7 @@ fn a_policy_edit_that_denies_the_grant_ends_it_unless_it_says_keep() {
         let whole = format!("policy prod-debug would refuse it now: {message}");
         let expected = revocation(ended_as(RevocationCause::PolicyChanged, &whole, now()));
         assert_eq!(active().but(|it| it.policy = edited.ready()).plan(), expected);
-        // A policy that also lacks something in the cluster says the same.
+        // The same for a policy that is not ready.
         let lacking = unready(Some(edited.parsed()));
         assert_eq!(active().but(|it| it.policy = lacking).plan(), expected);
         let keeping = edited.with(|spec| spec.on_policy_change = OnChange::Keep);
@@ -302,11 +302,11 @@ fn conditions_are_evaluated_until_access_is_active_and_not_later() {
         active().but(|it| it.policy = closed.ready()).plan(),
         nothing_before(end())
     );
-    let brief = policy().demanding("early", "now < timestamp('2026-12-01T09:00:01Z')", "come earlier");
-    let begun = Situation::of(grant("pay-123"), &brief).pass();
+    let early = policy().demanding("early", "now < timestamp('2026-12-01T09:00:01Z')", "come earlier");
+    let begun = Situation::of(grant("pay-123"), &early).pass();
     assert_eq!(begun.clone().after(seconds(600)).plan(), nothing_before(end()));
-    // Recorded, but not made: the pass that was to make it died.
-    let mut recorded = Situation::of(grant("pay-123"), &brief);
+    // Recorded, but not made: a crash came after the write-ahead.
+    let mut recorded = Situation::of(grant("pay-123"), &early);
     let intent = recorded.plan().stages[0][0].clone();
     recorded.apply(&intent).unwrap();
     let ending = recorded.after(seconds(1)).plan();
@@ -427,7 +427,7 @@ fn a_refused_creation_fails_the_grant_and_deletes_its_artifacts() {
             condition("Stalled", "True", "RefusedByApiServer", answer),
         ]
     );
-    // What the API server said is over once it is recorded.
+    // The refusal has no effect after it is recorded.
     assert_eq!(
         failed.but(|it| it.tried.refused.clear()).plan().stages,
         Vec::<Vec<Effect>>::new()

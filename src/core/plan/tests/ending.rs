@@ -32,7 +32,7 @@ fn a_follower_ends_expired_access_and_does_nothing_else() {
         ("it was deleted", orphaned, nothing_before(end())),
         ("what was made is gone", drifted, nothing_before(end())),
         (
-            "its record was kept long enough",
+            "its retention has passed",
             ended.after(seconds(10_000 * 3600)),
             Plan::default(),
         ),
@@ -131,7 +131,7 @@ fn an_ended_grant_is_deleted_after_its_retention_and_not_before() {
     let then = over.clone().but(|it| it.now = kept_until);
     assert_eq!(then.plan(), Plan::new([vec![Effect::DeleteGrant]], None));
 
-    // Not twice, and never before what it left is gone.
+    // Not twice, and not before its leftovers are gone.
     let deleted = then.clone().but(|it| it.grant = it.grant.clone().being_deleted());
     assert_eq!(deleted.plan(), Plan::default());
     let left = then.clone().but(|it| it.found.push(active().found[3].clone()));

@@ -2,21 +2,21 @@
 
 use super::*;
 
-// Asking.
+// Requests.
 
 #[test]
 fn a_role_is_granted_by_write_ahead_and_fuse_then_a_binding() {
     let plan = asked().plan();
     let status = intent(&plan);
     let access = status.resolved.clone().unwrap();
-    let making = "the access is being made";
+    let message = "the access is being made";
     assert_eq!(
         status,
         AccessGrantStatus {
             observed_generation: Some(1),
             conditions: vec![
-                condition("Active", "False", "Activating", making),
-                condition("Reconciling", "True", "Activating", making),
+                condition("Active", "False", "Activating", message),
+                condition("Reconciling", "True", "Activating", message),
             ],
             subject: Some(alice()),
             resolved: Some(ResolvedAccess {
@@ -90,8 +90,8 @@ fn rules_get_a_role_of_their_own_between_fuse_and_binding() {
     );
 }
 
-/// Alice asks for the role author, with which tokens are made, and for rules with which Secrets are written.
-fn asked_for_what_outlasts() -> Situation {
+/// A request for access that allows persistence: the role author makes tokens, and the rules write Secrets.
+fn asked_for_persistence() -> Situation {
     let lasting = policy().with(|spec| {
         spec.entitlements[0] = role_entitlement("look", "author");
         let rules = spec.entitlements[1].rules.as_mut().unwrap();
@@ -110,7 +110,7 @@ fn marker(name: &str) -> Effect {
 
 #[test]
 fn access_that_allows_persistence_is_marked_before_it_is_given() {
-    let plan = asked_for_what_outlasts().plan();
+    let plan = asked_for_persistence().plan();
     let status = intent(&plan);
     let marked = |name: &str, entitlement: &str| {
         record(
@@ -154,7 +154,7 @@ fn access_that_allows_persistence_is_marked_before_it_is_given() {
 
 #[test]
 fn the_elevation_marker_is_deleted_after_the_binding() {
-    let over = asked_for_what_outlasts().pass().after(HALF_AN_HOUR).plan();
+    let over = asked_for_persistence().pass().after(HALF_AN_HOUR).plan();
     let of = |kind, name: &str, suffix: &str, uid: &str| target(kind, &format!("{name}{suffix}"), uid);
     let look = target(ArtifactKind::RoleBinding, LOOK, "uid-6");
     let exec = target(ArtifactKind::RoleBinding, EXEC, "uid-7");
@@ -180,13 +180,13 @@ fn the_elevation_marker_is_deleted_after_the_binding() {
     assert_eq!(
         over.stages[1][1].precedence(),
         crate::core::Precedence::Record,
-        "its going ends no access"
+        "deleting a marker ends no access"
     );
 }
 
 #[test]
 fn deleting_the_elevation_marker_ends_the_access() {
-    let unmarked = asked_for_what_outlasts().pass().but(|it| {
+    let unmarked = asked_for_persistence().pass().but(|it| {
         it.lose(ArtifactKind::RoleBinding, &format!("{LOOK}-elevated"));
     });
     let plan = unmarked.plan();
@@ -215,7 +215,7 @@ fn a_role_that_gains_persistence_ends_the_access_despite_keep() {
         "the rules of role view now allow to make what outlasts the access"
     );
 
-    // Where it was marked from its beginning nothing is unguarded.
+    // Access that was marked from its beginning is guarded already.
     let marked = Situation::of(grant("pay-123"), &keeps)
         .but(|it| set_view(it, "uid-of-view", std::slice::from_ref(&tokens)))
         .pass()
@@ -326,7 +326,7 @@ fn artifact_names_differ_between_attempts() {
     );
 }
 
-// Refusing.
+// Denials.
 
 #[test]
 fn a_denial_is_announced_then_recorded_and_makes_nothing() {
@@ -371,13 +371,13 @@ fn refusals_say_what_would_be_accepted() {
     };
     let cases: &[(&str, Situation, &str, &[&str])] = &[
         (
-            "role missing",
+            "the role does not exist",
             Situation::of(grant("g"), &offers(role_entitlement("look", "absent"))),
             reasons::ROLE_NOT_FOUND,
             &["spec.entitlements[look]: ", "ClusterRole absent does not exist"],
         ),
         (
-            "role missing in the namespace",
+            "the role does not exist in the namespace",
             Situation::of(grant("g"), &offers(own_role)),
             reasons::ROLE_NOT_FOUND,
             &[
@@ -386,7 +386,7 @@ fn refusals_say_what_would_be_accepted() {
             ],
         ),
         (
-            "role with which more can be gained",
+            "the role is escalating",
             Situation::of(grant("g"), &offers(role_entitlement("look", "maintain"))),
             reasons::ROLE_FORBIDDEN,
             &[
@@ -418,13 +418,13 @@ fn refusals_say_what_would_be_accepted() {
             ],
         ),
         (
-            "duration that is none",
+            "not a duration",
             Situation::of(grant("g").lasting("1d"), &policy()),
             reasons::DURATION_INVALID,
             &["spec.duration: ", "\"1d\" is not a duration", "8h, 1h30m or 90s"],
         ),
         (
-            "namespace gone",
+            "the namespace does not exist",
             asked().but(|it| it.namespace = None),
             reasons::NAMESPACE_TERMINATING,
             &["metadata.namespace: ", "namespace prod is being deleted"],
@@ -466,7 +466,7 @@ fn a_denied_request_stays_denied() {
     let denied = Situation::of(grant("pay-123").lasting("5h"), &policy()).pass();
     let a_day_later = at("2026-12-02T09:00:00Z");
     assert_eq!(denied.plan(), nothing_before(a_day_later));
-    // Also when it would be admitted now.
+    // The policy would accept it now.
     let edited = policy().with(|spec| spec.duration.max = DurationText::from("8h"));
     assert_eq!(
         denied.but(|it| it.policy = edited.ready()).plan(),
@@ -480,26 +480,26 @@ fn a_denied_request_stays_denied() {
 fn after_a_crash_the_next_plan_is_exactly_the_rest() {
     let whole = asked_for_both().plan();
     let effects: Vec<Effect> = whole.stages.iter().flatten().cloned().collect();
-    let telling = effects.len() - 3;
+    let announcement = effects.len() - 3;
     for done in 1..=effects.len() {
         let mut crashed = asked_for_both();
         for effect in &effects[..done] {
             crashed.apply(effect).unwrap();
         }
         crashed.entropy = 8;
-        // What was told and not recorded is told again, under the same Event name.
+        // An announcement without its record is repeated, under the same Event name.
         let mut skipped = if done == effects.len() {
             done
         } else {
-            done.min(telling)
+            done.min(announcement)
         };
         let rest = whole.stages.iter().map(|stage| {
             let here = skipped.min(stage.len());
             skipped -= here;
             stage[here..].to_vec()
         });
-        // Fuses that are lit are not waited for.
-        let lit = done > telling + 1;
+        // The plan does not wait for lit fuses.
+        let lit = done > announcement + 1;
         let rest = rest.filter(|stage| !lit || !matches!(stage.as_slice(), [Effect::AwaitFuses(_)]));
         let wake = if lit { end() } else { soon() };
         assert_eq!(
@@ -518,7 +518,7 @@ fn a_fuse_without_a_record_is_deleted_by_the_next_plan() {
     crashed.entropy = 8;
     let fresh = asked().but(|it| it.entropy = 8).plan();
     let removal = Effect::Delete(target(ArtifactKind::Job, LOOK, "uid-1"));
-    // Not side by side this time: a write-ahead that always fails must not leave a fuse each time.
+    // Not at the same time: a write-ahead that always fails must not leave a fuse each time.
     let [intend, fuse] = fresh.stages[0].as_slice() else {
         panic!("{fresh:?}")
     };
@@ -570,7 +570,7 @@ fn recorded_access_is_not_made_once_it_would_be_denied() {
         unwanted(recorded().but(|it| it.policy = edited.ready())),
         RevocationCause::PolicyChanged
     );
-    // An operator that takes over has judged no policy when it looks first: that is waited for, and nothing made.
+    // A new leader has not checked the policies yet. Until then nothing is made.
     for (policy, cause) in [
         (absent(), RevocationCause::PolicyDeleted),
         (unready(None), RevocationCause::PolicyChanged),

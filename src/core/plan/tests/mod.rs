@@ -1,4 +1,4 @@
-//! Plans for grants without approvals; what their tests share.
+//! Tests of plans for grants that need no approval, and their fixtures.
 
 use jiff::SignedDuration;
 
@@ -24,7 +24,7 @@ mod waiting;
 const LOOK: &str = "curfew-49dba82a029a4e89ad94f585403ddf58";
 const EXEC: &str = "curfew-35afead27ce01937e44201d4c93e8640";
 
-/// Half an hour, what the policy gives to a request that says nothing.
+/// Default duration of the policy.
 const HALF_AN_HOUR: SignedDuration = SignedDuration::from_secs(1800);
 
 fn end() -> Timestamp {
@@ -35,22 +35,22 @@ fn alice() -> Subject {
     Subject::user("alice@example.com")
 }
 
-/// Asks for what the policy gives by default: the role view.
+/// A request for the default entitlement: the role view.
 fn asked() -> Situation {
     Situation::of(grant("pay-123"), &policy())
 }
 
-/// Asks for the role and for the rules.
+/// A request for the role and for the rules.
 fn asked_for_both() -> Situation {
     Situation::of(grant("pay-123").asking_for(&["look", "exec"]), &policy())
 }
 
-/// Both are in force.
+/// The role and the rules are in force.
 fn active() -> Situation {
     asked_for_both().pass()
 }
 
-/// Recorded, and nothing made of it.
+/// The write-ahead is recorded, and no artifact is made.
 fn recorded() -> Situation {
     let mut situation = asked_for_both();
     let intent = situation.plan().stages[0][0].clone();
@@ -76,7 +76,7 @@ fn artifact(name: &str, body: Body) -> Artifact {
     }
 }
 
-/// What waits until these fuses are lit.
+/// The wait for these fuses.
 fn awaited(names: &[&str]) -> Effect {
     let key = |name: &&str| ArtifactKey {
         kind: ArtifactKind::Job,
@@ -86,7 +86,7 @@ fn awaited(names: &[&str]) -> Effect {
     Effect::AwaitFuses(names.iter().map(key).collect())
 }
 
-/// When to look again for a fuse that is not known to be lit.
+/// When a fuse that is not known to be lit is checked again.
 fn soon() -> Timestamp {
     at("2026-12-01T09:00:30Z")
 }
@@ -166,11 +166,11 @@ fn activated(entitlements: &[ResolvedEntitlement]) -> Effect {
     })
 }
 
-/// The status that a plan records first.
+/// The write-ahead of a plan.
 fn intent(plan: &Plan) -> AccessGrantStatus {
     match &plan.stages[0][0] {
         Effect::Intend(status) => status.as_ref().clone(),
-        other => panic!("{other:?} comes before the intent"),
+        other => panic!("{other:?} comes before the write-ahead"),
     }
 }
 
@@ -195,7 +195,7 @@ fn tell_and_record(ending: Ending) -> [Vec<Effect>; 2] {
     ]
 }
 
-/// The end of [`active`] while everything stands as it was made.
+/// The plan that ends [`active`] while no artifact has changed.
 fn revocation(ending: Ending) -> Plan {
     let look = target(ArtifactKind::RoleBinding, LOOK, "uid-4");
     let exec = target(ArtifactKind::RoleBinding, EXEC, "uid-5");
@@ -217,26 +217,26 @@ fn revocation(ending: Ending) -> Plan {
     }
 }
 
-/// How a plan ends the grant.
+/// The ending that a plan records.
 fn ending_of(plan: &Plan) -> &Ending {
     match plan.stages.last().map(Vec::as_slice) {
         Some([Effect::RecordEnded(ending)]) => ending,
-        other => panic!("it does not end the grant but: {other:?}"),
+        other => panic!("the plan does not end the grant: {other:?}"),
     }
 }
 
-/// Why a plan denies the grant; it must do nothing else.
+/// Reason and message of a plan that denies the grant and does nothing else.
 fn denial(situation: &Situation) -> (&'static str, String) {
     let plan = situation.plan();
     let [tell, record] = plan.stages.as_slice() else {
-        panic!("it does not deny: {plan:?}");
+        panic!("the plan does not deny: {plan:?}");
     };
     assert_eq!(plan.wake, None);
     let [Effect::Announce(Announcement::Denied { reason, message })] = tell.as_slice() else {
-        panic!("it does not tell of a denial: {plan:?}");
+        panic!("the plan does not announce a denial: {plan:?}");
     };
     let [Effect::Record(status)] = record.as_slice() else {
-        panic!("it does not record a denial: {plan:?}");
+        panic!("the plan does not record a denial: {plan:?}");
     };
     let accepted = &status.conditions[0];
     assert_eq!(
