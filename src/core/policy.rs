@@ -8,10 +8,10 @@ use regex::{Regex, RegexBuilder};
 use super::act_as;
 use super::rules::{NotNarrowable, canonical, escalating, narrow};
 use super::window::Window;
-use super::{Approval, Condition, Identity, Problem, Settings, Span, SpanError};
+use super::{Approval, Condition, Identity, Problem, Settings, Span};
 use crate::api::{
-    self, AccessPolicy, Escalation, FuseDemand, Narrowing, OnChange, Principal, PrincipalKind, RoleKind,
-    Rule, Selection, SelectorOperator, Subject, SubjectKind,
+    self, AccessPolicy, AccessPolicySpec, Escalation, FuseDemand, Narrowing, OnChange, Principal,
+    PrincipalKind, RoleKind, Rule, Selection, SelectorOperator, Subject, SubjectKind,
 };
 
 /// Bytes a compiled `reason.pattern` may take: some thousand times what patterns in use need, and small enough
@@ -117,78 +117,13 @@ impl Policy {
     pub fn parse(policy: &AccessPolicy, settings: &Settings) -> Result<Self, Vec<Problem>> {
         let spec = &policy.spec;
         let mut problems = Vec::new();
-        let mut span = |field: &str, text: &api::DurationText| match Span::try_from(text) {
-            Ok(span) => Some(span),
-            Err(error) => {
-                problems.push(span_problem(field, &error));
-                None
-            }
-        };
-        let max_duration = span("spec.duration.max", &spec.duration.max);
-        let default_duration = match &spec.duration.default {
-            Some(text) => span("spec.duration.default", text),
-            None => max_duration,
-        };
-        let retention = span("spec.retention", &spec.retention);
-        if let Some(max_duration) = max_duration.filter(|max| *max > settings.cap) {
-            problems.push(Problem::new(
-                "spec.duration.max",
-                format!(
-                    "{max_duration} exceeds the cluster's cap: at most {} (set by the operator's --max-duration)",
-                    settings.cap
-                ),
-            ));
-        }
-        if let (Some(default_duration), Some(max_duration)) = (default_duration, max_duration)
-            && default_duration > max_duration
-        {
-            problems.push(Problem::new(
-                "spec.duration.default",
-                format!("{default_duration} exceeds spec.duration.max: at most {max_duration}"),
-            ));
-        }
-        let mut windows = Vec::new();
-        for (position, window) in spec.windows.iter().enumerate() {
-            match Window::parse(window) {
-                Ok(window) => windows.push(window),
-                Err(error) => {
-                    problems.push(Problem::new(
-                        format!("spec.windows[{position}]"),
-                        error.to_string(),
-                    ));
-                }
-            }
-        }
-        let mut conditions = Vec::new();
-        for condition in &spec.conditions {
-            match Condition::parse(condition) {
-                Ok(condition) => conditions.push(condition),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        let approval = Approval::parse(spec.approval.as_ref(), spec.path).unwrap_or_else(|wrong| {
-            problems.extend(wrong);
-            Approval::Never
-        });
+        let durations = parse_durations(spec, settings, &mut problems);
+        let windows = parse_windows(&spec.windows, &mut problems);
+        let conditions = parse_conditions(&spec.conditions, &mut problems);
+        let approval = parse_approval(spec, &mut problems);
         let reason = parse_reason(spec.reason.as_ref(), &mut problems);
-        // The schema refuses it as well; a grant in another namespace could never own what is made for it.
-        if spec.fuse == FuseDemand::None && spec.entitlements.iter().any(|offer| offer.act_as.is_some()) {
-            problems.push(Problem::new(
-                "spec.fuse",
-                "None does not go with actAs: nothing else would hold that binding; say Preferred or Required",
-            ));
-        }
-        let entitlements = spec
-            .entitlements
-            .iter()
-            .enumerate()
-            .filter_map(|(position, entitlement)| {
-                parse_entitlement(position, entitlement, settings, &mut problems)
-            })
-            .collect();
-        let (Some(max_duration), Some(default_duration), Some(retention), true) =
-            (max_duration, default_duration, retention, problems.is_empty())
-        else {
+        let entitlements = parse_entitlements(spec, settings, &mut problems);
+        let (Some(durations), true) = (durations, problems.is_empty()) else {
             return Err(problems);
         };
         Ok(Self {
@@ -202,14 +137,14 @@ impl Policy {
             windows,
             conditions,
             labels: policy.metadata.labels.clone().unwrap_or_default(),
-            default_duration,
-            max_duration,
+            default_duration: durations.default,
+            max_duration: durations.max,
             reason,
             active_per_subject: spec.limits.active_per_subject,
             pending_per_requester: spec.limits.pending_per_requester,
             on_policy_change: spec.on_policy_change,
             fuse: spec.fuse,
-            retention,
+            retention: durations.retention,
             entitlements,
         })
     }
@@ -299,8 +234,87 @@ fn listed(principals: &[Principal]) -> String {
         .join(", ")
 }
 
-fn span_problem(field: &str, error: &SpanError) -> Problem {
-    Problem::new(field, error.to_string())
+/// The durations of a policy.
+struct Durations {
+    max: Span,
+    default: Span,
+    retention: Span,
+}
+
+/// Parses the durations; `None` if one of them is malformed. A duration over its bound is a problem too.
+fn parse_durations(
+    spec: &AccessPolicySpec,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Option<Durations> {
+    let mut parse = |field: &str, text: &api::DurationText| {
+        Span::try_from(text)
+            .map_err(|error| problems.push(Problem::new(field, error.to_string())))
+            .ok()
+    };
+    let max = parse("spec.duration.max", &spec.duration.max);
+    let default = match &spec.duration.default {
+        Some(text) => parse("spec.duration.default", text),
+        None => max,
+    };
+    let retention = parse("spec.retention", &spec.retention);
+    if let Some(max) = max.filter(|max| *max > settings.cap) {
+        problems.push(Problem::new(
+            "spec.duration.max",
+            format!(
+                "{max} exceeds the cluster's cap: at most {} (set by the operator's --max-duration)",
+                settings.cap
+            ),
+        ));
+    }
+    if let (Some(default), Some(max)) = (default, max)
+        && default > max
+    {
+        problems.push(Problem::new(
+            "spec.duration.default",
+            format!("{default} exceeds spec.duration.max: at most {max}"),
+        ));
+    }
+    Some(Durations {
+        max: max?,
+        default: default?,
+        retention: retention?,
+    })
+}
+
+fn parse_windows(written: &[api::Window], problems: &mut Vec<Problem>) -> Vec<Window> {
+    let mut windows = Vec::new();
+    for (position, window) in written.iter().enumerate() {
+        match Window::parse(window) {
+            Ok(window) => windows.push(window),
+            Err(error) => {
+                problems.push(Problem::new(
+                    format!("spec.windows[{position}]"),
+                    error.to_string(),
+                ));
+            }
+        }
+    }
+    windows
+}
+
+fn parse_conditions(written: &[api::RequestCondition], problems: &mut Vec<Problem>) -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    for condition in written {
+        match Condition::parse(condition) {
+            Ok(condition) => conditions.push(condition),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    conditions
+}
+
+/// The approval rule. `Approval::Never` stands in for an invalid one: a policy with problems is never used.
+fn parse_approval(spec: &AccessPolicySpec, problems: &mut Vec<Problem>) -> Approval {
+    Approval::parse(spec.approval.as_ref(), spec.path).unwrap_or_else(|invalid| {
+        problems.extend(invalid);
+        Approval::Never
+    })
 }
 
 fn parse_selector(selector: &api::NamespaceSelector) -> Selector {
@@ -342,6 +356,25 @@ fn parse_reason(demands: Option<&api::ReasonDemands>, problems: &mut Vec<Problem
         min_length: usize::from(demands.min_length.unwrap_or_default()),
         pattern,
     }
+}
+
+fn parse_entitlements(
+    spec: &AccessPolicySpec,
+    settings: &Settings,
+    problems: &mut Vec<Problem>,
+) -> Vec<Entitlement> {
+    // The schema refuses it as well; a grant in another namespace could never own what is made for it.
+    if spec.fuse == FuseDemand::None && spec.entitlements.iter().any(|offer| offer.act_as.is_some()) {
+        problems.push(Problem::new(
+            "spec.fuse",
+            "None does not go with actAs: nothing else would hold that binding; say Preferred or Required",
+        ));
+    }
+    spec.entitlements
+        .iter()
+        .enumerate()
+        .filter_map(|(position, entitlement)| parse_entitlement(position, entitlement, settings, problems))
+        .collect()
 }
 
 fn parse_entitlement(

@@ -76,36 +76,8 @@ pub fn preflight(
                 name,
                 escalation,
                 ..
-            } => {
-                let key = (*kind, name.clone());
-                let there = roles.get(&key);
-                if *kind == RoleKind::ClusterRole && there.is_none() {
-                    lacks.absent.push(Problem::new(
-                        format!("{field}.role.name"),
-                        format!("ClusterRole {name} does not exist"),
-                    ));
-                }
-                if let Some(rule) = there.and_then(|role| escalating(role.rules()))
-                    && *escalation == Escalation::Refuse
-                {
-                    lacks.forbidden.push(Problem::new(
-                        format!("{field}.role"),
-                        format!("{name} can be used to gain more access ({rule}); say escalation: Allow to hand it out"),
-                    ));
-                }
-                lacks.binding(format!("{field}.role"), &key, rights);
-            }
-            Access::Rules { rules, .. } => {
-                for rule in rules {
-                    if covers(&rights.held, std::slice::from_ref(rule)).is_err() {
-                        lacks.rights.push(Problem::new(
-                            format!("{field}.rules"),
-                            format!("Curfew may not hand out {}", describe(rule)),
-                        ));
-                        lacks.rules.push(rule.clone());
-                    }
-                }
-            }
+            } => lacks.role(&field, (*kind, name.clone()), *escalation, roles, rights),
+            Access::Rules { rules, .. } => lacks.own_rules(&field, rules, rights),
             Access::ActAs {
                 namespace,
                 service_account,
@@ -139,6 +111,42 @@ struct Lacks {
 }
 
 impl Lacks {
+    /// Checks an entitlement to an existing role.
+    fn role(&mut self, field: &str, role: RoleName, escalation: Escalation, roles: &Roles, rights: &Rights) {
+        let existing = roles.get(&role);
+        let (kind, name) = &role;
+        if *kind == RoleKind::ClusterRole && existing.is_none() {
+            self.absent.push(Problem::new(
+                format!("{field}.role.name"),
+                format!("ClusterRole {name} does not exist"),
+            ));
+        }
+        if let Some(rule) = existing.and_then(|role| escalating(role.rules()))
+            && escalation == Escalation::Refuse
+        {
+            self.forbidden.push(Problem::new(
+                format!("{field}.role"),
+                format!(
+                    "{name} can be used to gain more access ({rule}); say escalation: Allow to hand it out"
+                ),
+            ));
+        }
+        self.binding(format!("{field}.role"), &role, rights);
+    }
+
+    /// Checks an entitlement with rules of its own. RBAC lets the operator write only rules that it holds.
+    fn own_rules(&mut self, field: &str, rules: &[Rule], rights: &Rights) {
+        for rule in rules {
+            if covers(&rights.held, std::slice::from_ref(rule)).is_err() {
+                self.rights.push(Problem::new(
+                    format!("{field}.rules"),
+                    format!("Curfew may not hand out {}", describe(rule)),
+                ));
+                self.rules.push(rule.clone());
+            }
+        }
+    }
+
     fn binding(&mut self, field: String, role: &RoleName, rights: &Rights) {
         if rights.bindable.contains(role) {
             return;

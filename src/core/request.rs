@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::status::micro_time;
 use super::{Refusal, Refusals, Span};
 use crate::api::{
-    AccessGrant, EntitlementRequest, Principal, PrincipalKind, Reference, Subject, UserInfo, reasons,
+    AccessGrant, DurationText, EntitlementRequest, Principal, PrincipalKind, Reference, Subject, UserInfo,
+    reasons,
 };
 
 /// Prefix by which the API server names service accounts as users.
@@ -98,32 +99,9 @@ impl Request {
                  (clusters from 1.36 on fill them in)",
             ));
         }
-        let duration = spec
-            .duration
-            .as_ref()
-            .and_then(|text| match Span::try_from(text) {
-                Ok(span) => Some(span),
-                Err(error) => {
-                    refusals.push(Refusal::new(
-                        reasons::DURATION_INVALID,
-                        "spec.duration",
-                        error.to_string(),
-                    ));
-                    None
-                }
-            });
+        let duration = parse_duration(spec.duration.as_ref(), &mut refusals);
         let mut time = |field: &str, reason: &'static str, text: &Option<String>| {
-            let text = text.as_ref()?;
-            match text.parse::<Timestamp>() {
-                // As it will be recorded: an end within the present microsecond has passed.
-                Ok(timestamp) => Some(micro_time(timestamp).0),
-                Err(error) => {
-                    let message =
-                        format!("{text:?} is not a time: write it as 2026-12-01T18:00:00Z ({error})");
-                    refusals.push(Refusal::new(reason, field, message));
-                    None
-                }
-            }
+            parse_time(field, reason, text.as_deref(), &mut refusals)
         };
         let not_before = time("spec.notBefore", reasons::NOT_BEFORE_INVALID, &spec.not_before);
         let not_after = time("spec.notAfter", reasons::NOT_AFTER_INVALID, &spec.not_after);
@@ -146,6 +124,38 @@ impl Request {
             not_after,
             references: spec.references.clone(),
         })
+    }
+}
+
+fn parse_duration(text: Option<&DurationText>, refusals: &mut Vec<Refusal>) -> Option<Span> {
+    match Span::try_from(text?) {
+        Ok(duration) => Some(duration),
+        Err(error) => {
+            refusals.push(Refusal::new(
+                reasons::DURATION_INVALID,
+                "spec.duration",
+                error.to_string(),
+            ));
+            None
+        }
+    }
+}
+
+fn parse_time(
+    field: &str,
+    reason: &'static str,
+    text: Option<&str>,
+    refusals: &mut Vec<Refusal>,
+) -> Option<Timestamp> {
+    let text = text?;
+    match text.parse::<Timestamp>() {
+        // Microseconds, as recorded: otherwise an end within the current microsecond would pass as a future one.
+        Ok(timestamp) => Some(micro_time(timestamp).0),
+        Err(error) => {
+            let message = format!("{text:?} is not a time: write it as 2026-12-01T18:00:00Z ({error})");
+            refusals.push(Refusal::new(reason, field, message));
+            None
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::act_as::{allows_exactly, impersonation};
 use super::digest::sha256;
 use super::facts::Identities;
-use super::policy::Access;
+use super::policy::{Access, Entitlement};
 use super::rules::{describe, escalating, outlasting};
 use super::{Admission, NamespaceFacts, Policy, Refusal, Refusals, Roles, Settings, Span};
 use crate::api::{
@@ -64,37 +64,9 @@ pub fn resolve(
     let mut refusals = Vec::new();
     let mut entitlements = Vec::new();
     for entitlement in &admission.entitlements {
-        match &entitlement.access {
-            Access::Rules { rules, .. } => entitlements.push(ResolvedEntitlement {
-                name: entitlement.name.clone(),
-                role: None,
-                act_as: None,
-                rules: rules.clone(),
-            }),
-            Access::Role {
-                kind,
-                name,
-                escalation,
-                ..
-            } => match resolve_role(&entitlement.name, *kind, name, *escalation, roles) {
-                Ok(resolved) => entitlements.push(resolved),
-                Err(refusal) => refusals.push(refusal),
-            },
-            Access::ActAs {
-                namespace,
-                service_account,
-                role,
-                ..
-            } => match resolve_identity(
-                &entitlement.name,
-                (namespace, service_account),
-                role,
-                roles,
-                identities,
-            ) {
-                Ok(resolved) => entitlements.push(resolved),
-                Err(refusal) => refusals.push(refusal),
-            },
+        match resolve_entitlement(entitlement, roles, identities) {
+            Ok(resolved) => entitlements.push(resolved),
+            Err(refusal) => refusals.push(refusal),
         }
     }
     Refusals::from_list(refusals)?;
@@ -118,6 +90,39 @@ pub fn resolve(
         not_after: admission.not_after,
         window_end: admission.window_end,
     })
+}
+
+fn resolve_entitlement(
+    entitlement: &Entitlement,
+    roles: &Roles,
+    identities: &Identities,
+) -> Result<ResolvedEntitlement, Refusal> {
+    match &entitlement.access {
+        Access::Rules { rules, .. } => Ok(ResolvedEntitlement {
+            name: entitlement.name.clone(),
+            role: None,
+            act_as: None,
+            rules: rules.clone(),
+        }),
+        Access::Role {
+            kind,
+            name,
+            escalation,
+            ..
+        } => resolve_role(&entitlement.name, *kind, name, *escalation, roles),
+        Access::ActAs {
+            namespace,
+            service_account,
+            role,
+            ..
+        } => resolve_identity(
+            &entitlement.name,
+            (namespace, service_account),
+            role,
+            roles,
+            identities,
+        ),
+    }
 }
 
 fn resolve_role(

@@ -92,75 +92,83 @@ impl Tally {
         false
     }
 
+    /// Where an approval counts. The order of the checks decides which reason is reported.
     fn place<'a>(&self, ballot: &Ballot<'a>, decision: &Decision) -> Place<'a> {
+        let recorded = self
+            .approvals
+            .iter()
+            .find(|record| record.decision_uid == decision.uid);
+        // Already recorded in the grant, but without a verdict: a crash came between the two writes.
+        if let Some(record) = recorded {
+            return Place::Recorded(describe_counted(record, &self.approvals, Some(ballot.demands)));
+        }
+        match self.cannot_count(ballot, decision) {
+            Some(verdict) => Place::Ignored(verdict),
+            None => self.stage(ballot, decision),
+        }
+    }
+
+    /// Verdict on an approval that counts in no stage.
+    fn cannot_count(&self, ballot: &Ballot<'_>, decision: &Decision) -> Option<Verdict> {
         let Ballot {
             demands,
             request,
             hash,
             until,
         } = *ballot;
-        let ignored = |reason, message: String| Place::Ignored(Verdict::ignored(reason, message));
-        // Recorded before, and not yet told: whoever wrote it down died then.
-        if let Some(record) = self
-            .approvals
-            .iter()
-            .find(|record| record.decision_uid == decision.uid)
-        {
-            return Place::Recorded(describe_counted(record, &self.approvals, Some(demands)));
-        }
         if let Some(verdict) = decision.about_oneself(request) {
-            return Place::Ignored(verdict);
+            return Some(verdict);
         }
         if decision.made_at >= until {
-            return ignored(reasons::TOO_LATE, format!("people were asked until {until}"));
+            return Some(Verdict::ignored(
+                reasons::TOO_LATE,
+                format!("people were asked until {until}"),
+            ));
         }
         if demands.stage_of(&decision.decider).is_none() {
-            return Place::Ignored(decision.not_listed(demands));
+            return Some(decision.not_listed(demands));
         }
-        if let Some(record) = self
+        let earlier = self
             .approvals
             .iter()
-            .find(|record| record.void.is_none() && record.username == decision.decider.username)
-        {
-            return ignored(
+            .find(|record| record.void.is_none() && record.username == decision.decider.username);
+        if let Some(record) = earlier {
+            return Some(Verdict::ignored(
                 reasons::ALREADY_APPROVED,
                 format!(
                     "{} has approved already, in stage {}",
                     record.username, record.stage
                 ),
-            );
+            ));
         }
-        if decision.access_hash.as_deref() != Some(hash) {
-            return ignored(
+        (decision.access_hash.as_deref() != Some(hash)).then(|| {
+            Verdict::ignored(
                 reasons::ACCESS_CHANGED,
                 format!(
                     "approves {}, but what is asked for is {hash}: look at the grant again and approve that",
                     decision.access_hash.as_deref().unwrap_or("nothing"),
                 ),
-            );
-        }
+            )
+        })
+    }
+
+    /// The first stage, from the current one on, that lists the decider.
+    fn stage<'a>(&self, ballot: &Ballot<'a>, decision: &Decision) -> Place<'a> {
+        let not_asked = |message: String| Place::Ignored(Verdict::ignored(reasons::NOT_ASKED, message));
         let Some(missing) = &self.missing else {
-            return ignored(
-                reasons::NOT_ASKED,
-                "enough people have approved already".to_owned(),
-            );
+            return not_asked("enough people have approved already".to_owned());
         };
-        let current = demands
-            .stages
-            .iter()
-            .position(|stage| stage.name == missing.stage);
-        let mut places = demands.stages.iter().enumerate().filter_map(|(position, stage)| {
+        let stages = &ballot.demands.stages;
+        let current = stages.iter().position(|stage| stage.name == missing.stage);
+        let mut open_stages = stages.iter().enumerate().filter_map(|(position, stage)| {
             let approver = stage.lists(&decision.decider)?;
             (Some(position) >= current).then_some((position, stage, approver))
         });
-        match places.next() {
-            None => ignored(
-                reasons::NOT_ASKED,
-                format!(
-                    "the stages that list them are complete; {} is asked",
-                    missing.stage
-                ),
-            ),
+        match open_stages.next() {
+            None => not_asked(format!(
+                "the stages that list them are complete; {} is asked",
+                missing.stage
+            )),
             Some((position, stage, approver)) if Some(position) == current => Place::Stage(stage, approver),
             Some(_) => Place::Later,
         }
