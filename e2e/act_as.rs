@@ -443,7 +443,7 @@ async fn what_a_policy_lacks_to_act_as_somebody_is_said_as_yaml(suite: &Suite) -
     ensure!(reason == "IdentityNotFound", "{reason}: {message}");
     for part in [
         format!("service account {IDENTITIES}/{} does not exist", account.name),
-        format!("ClusterRole {}, which allows to act as", account.role()),
+        format!("ClusterRole {}, which allows acting as", account.role()),
         format!("Curfew may not bind {}", account.role()),
     ] {
         ensure!(message.contains(&part), "no {part:?} in {message}");

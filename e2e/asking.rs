@@ -168,7 +168,7 @@ async fn what_only_the_policy_can_see_is_denied_with_what_would_be_accepted(
         (
             json!({"entitlements": [{"name": "read", "resourceNames": ["a"]}]}),
             "NarrowingRefused",
-            vec!["given whole"],
+            vec!["granted as a whole"],
         ),
         (
             json!({"entitlements": [{"name": "look", "resourceNames": ["a"]}]}),

@@ -61,7 +61,7 @@ async fn people_approve_what_automation_asks_for(suite: &Suite) -> anyhow::Resul
         .await?;
     let decision = place.approve("bob", &grant).await?;
     let active = place.in_state("sync", "Active").await?;
-    place.counts(&decision, "1 of 1 from team").await?;
+    place.counts(&decision, "stage team: 1 of 1").await?;
     says(
         &active,
         conditions::APPROVED,
@@ -90,7 +90,7 @@ async fn a_revocation_stands_against_the_same_request_of_the_same_automation(
     let decision = place.revoke("bob", &grant).await?;
     place.in_state("sync", "Revoked").await?;
     let until = spec["notAfter"].as_str().context("no end")?;
-    let stands = format!("and stands against the same request of {} until ", robot.username);
+    let stands = format!("and blocks the same request of {} until ", robot.username);
     place.counts(&decision, &stands).await?;
     let recorded = place.decisions().get(&decision.name_any()).await?;
     let against = recorded
@@ -138,7 +138,7 @@ async fn a_revocation_stands_against_a_request_that_was_never_given(suite: &Suit
     let decision = place.revoke("bob", &grant).await?;
     place.in_state("sync", "Revoked").await?;
     place
-        .counts(&decision, "and stands against the same request of ")
+        .counts(&decision, "and blocks the same request of ")
         .await?;
     place.remove(&grant).await?;
     robot

@@ -99,7 +99,7 @@ async fn an_approver_of_a_later_stage_denies_at_once(suite: &Suite) -> anyhow::R
     let grant = place.asked("alice", &policy, json!({})).await?;
     let waiting = place.approve("dave", &grant).await?;
     place
-        .waits(&waiting, "counts when stage security is asked")
+        .waits(&waiting, "counts when stage security begins")
         .await?;
     let decision = place.deny("erin", &grant).await?;
     let denied = place.in_state(&grant.name_any(), "Denied").await?;
@@ -120,7 +120,7 @@ async fn whoever_is_no_approver_denies_nothing(suite: &Suite) -> anyhow::Result<
     let policy = place.asking_policy(&[team(), security(1)], json!({})).await?;
     let grant = place.asked("alice", &policy, json!({})).await?;
     let decision = place.deny("eve", &grant).await?;
-    let why = "eve is no approver of this policy: stage team lists group leads; stage security lists group security";
+    let why = "eve is not an approver of this policy; stage team lists group leads; stage security lists group security";
     place.is_ignored(&decision, "DeciderNotListed", why).await?;
     place.approve("bob", &grant).await?;
     place.approve("dave", &grant).await?;

@@ -105,7 +105,7 @@ async fn an_approval_is_void_when_the_policy_lists_its_approver_no_more(suite: &
     ensure!(row.contains(why), "{row}");
     let decision = place.approve("dave", &grant).await?;
     place
-        .counts(&decision, "approves as group security: 1 of 1 from team")
+        .counts(&decision, "approved as group security (stage team: 1 of 1)")
         .await?;
     let active = place.in_state(&grant.name_any(), "Active").await?;
     says(
@@ -146,7 +146,7 @@ async fn an_approval_is_void_when_a_role_changes_and_a_new_one_works(suite: &Sui
     let before = place.hash_as("bob", &grant).await?;
     widen(&place, &role).await?;
     let waiting = place.in_state(&grant.name_any(), "AwaitingApproval").await?;
-    let why = "bob's approval is void: the access is not the one that was approved";
+    let why = "bob's approval is void: the access has changed since the approval";
     says(&waiting, conditions::APPROVED, ("Unknown", "ApprovalVoid"), why)?;
     let stale = place
         .decide(
@@ -165,7 +165,7 @@ async fn an_approval_is_void_when_a_role_changes_and_a_new_one_works(suite: &Sui
     let after = place.hash_as("bob", &grant).await?;
     ensure!(after != before, "other access, and the same hash {after}");
     let decision = place.approve("bob", &grant).await?;
-    place.counts(&decision, "1 of 1 from team").await?;
+    place.counts(&decision, "stage team: 1 of 1").await?;
     let active = place.in_state(&grant.name_any(), "Active").await?;
     ensure!(
         place.may("alice", "list", "services").await?,
@@ -197,7 +197,7 @@ async fn a_void_approval_that_nobody_replaces_in_time_denies(suite: &Suite) -> a
     let denied = place.in_state(&grant.name_any(), "Denied").await?;
     for part in [
         "not approved in time, 0 of 1 from team, until ",
-        "bob's approval is void: the access is not the one that was approved",
+        "bob's approval is void: the access has changed since the approval",
     ] {
         says(&denied, conditions::ACCEPTED, ("False", "ApprovalVoid"), part)?;
     }

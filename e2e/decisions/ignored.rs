@@ -33,7 +33,7 @@ async fn neither_requester_nor_subject_decide_about_their_own_request(suite: &Su
     let grant = place.asked("alice", &policy, for_bob).await?;
     for person in ["alice", "bob"] {
         let why = format!(
-            "{person} asked for this access or gets it, so others decide; to withdraw it, decide Revoke"
+            "{person} is the requester or the subject and cannot decide on this request; to withdraw it, create a decision Revoke"
         );
         let approval = place.approve(person, &grant).await?;
         place.is_ignored(&approval, "SelfDecision", &why).await?;
@@ -57,7 +57,7 @@ async fn an_approval_of_other_access_changes_nothing(suite: &Suite) -> anyhow::R
     for hash in [another_hash(), place.hash_as("bob", &other).await?] {
         let word = json!({"decision": "Approve", "accessHash": hash});
         let decision = place.decide("bob", &grant, word).await?;
-        let why = format!("approves {hash}, but what is asked for is {seen}: look at the grant again");
+        let why = format!("approves {hash}, but the requested access is {seen}; look at the grant again");
         place.is_ignored(&decision, "AccessChanged", &why).await?;
     }
     place.approval(&grant, "0 of 1 from team, until ").await?;
@@ -72,7 +72,7 @@ async fn whoever_is_no_approver_approves_nothing(suite: &Suite) -> anyhow::Resul
     let grant = place.asked("alice", &policy, json!({})).await?;
     for person in ["eve", "dave"] {
         let decision = place.approve(person, &grant).await?;
-        let why = format!("{person} is no approver of this policy: stage team lists group leads");
+        let why = format!("{person} is not an approver of this policy; stage team lists group leads");
         place.is_ignored(&decision, "DeciderNotListed", &why).await?;
     }
     place.approval(&grant, "0 of 1 from team, until ").await?;
@@ -180,9 +180,9 @@ async fn a_decision_about_a_grant_counts_for_no_later_one_of_its_name(suite: &Su
     let first = place.make_with(&alice, "again", spec.clone()).await?;
     place.in_state("again", "AwaitingApproval").await?;
     let counted = place.approve("bob", &first).await?;
-    place.counts(&counted, "1 of 1 from team").await?;
+    place.counts(&counted, "stage team: 1 of 1").await?;
     let half = place.approve("dave", &first).await?;
-    place.counts(&half, "1 of 2 from security").await?;
+    place.counts(&half, "stage security: 1 of 2").await?;
     place.remove(&first).await?;
     let second = place.make_with(&alice, "again", spec).await?;
     let waiting = place.in_state("again", "AwaitingApproval").await?;
@@ -195,7 +195,7 @@ async fn a_decision_about_a_grant_counts_for_no_later_one_of_its_name(suite: &Su
     // One that waits when its grant goes waits for nothing any more.
     let waiting = place.approve("erin", &second).await?;
     place
-        .waits(&waiting, "counts when stage security is asked")
+        .waits(&waiting, "counts when stage security begins")
         .await?;
     place.remove(&second).await?;
     place

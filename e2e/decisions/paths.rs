@@ -45,7 +45,7 @@ async fn a_manual_request_is_given_when_a_person_approves_it(suite: &Suite) -> a
     let decision = place.approve("bob", &grant).await?;
     let active = place.in_state(&grant.name_any(), "Active").await?;
     place
-        .counts(&decision, "approves as group leads: 1 of 1 from team")
+        .counts(&decision, "approved as group leads (stage team: 1 of 1)")
         .await?;
     ensure!(place.may("alice", "list", "pods").await?, "alice may not");
     ensure!(
@@ -156,7 +156,7 @@ async fn a_self_served_request_asks_people_only_where_its_policy_says_so(
         ("True", "Approved"),
         "approved by dave (security)",
     )?;
-    place.counts(&decision, "1 of 1 from security").await
+    place.counts(&decision, "stage security: 1 of 1").await
 }
 
 async fn an_expression_that_cannot_be_judged_asks_people(suite: &Suite) -> anyhow::Result<()> {

@@ -61,7 +61,7 @@ async fn deleting_a_decision_changes_nothing_that_was_decided(suite: &Suite) -> 
     let policy = place.asking_policy(&[security(2)], json!({})).await?;
     let grant = place.asked("alice", &policy, json!({"duration": "10m"})).await?;
     let one = place.approve("dave", &grant).await?;
-    place.counts(&one, "1 of 2 from security").await?;
+    place.counts(&one, "stage security: 1 of 2").await?;
     place
         .decisions()
         .delete(&one.name_any(), &DeleteParams::default())
@@ -71,7 +71,7 @@ async fn deleting_a_decision_changes_nothing_that_was_decided(suite: &Suite) -> 
         .is_ignored(&again, "AlreadyApproved", "in stage security")
         .await?;
     let other = place.approve("erin", &grant).await?;
-    place.counts(&other, "2 of 2 from security").await?;
+    place.counts(&other, "stage security: 2 of 2").await?;
     let active = place.in_state(&grant.name_any(), "Active").await?;
     let version = active.resource_version();
     for decision in [&again, &other] {

@@ -33,7 +33,7 @@ async fn two_stages_are_asked_one_after_the_other_and_say_who_is_missing(
     let grant = place.asked("alice", &policy, json!({})).await?;
     place.approval(&grant, "0 of 1 from team, until ").await?;
     let early = place.approve("dave", &grant).await?;
-    place.waits(&early, "counts when stage security is asked").await?;
+    place.waits(&early, "counts when stage security begins").await?;
     let row = place.row("dave", "adec", &early.name_any()).await?;
     ensure!(row.contains("StageNotReached"), "{row}");
     let still = place.approval(&grant, "0 of 1 from team, until ").await?;
@@ -41,10 +41,10 @@ async fn two_stages_are_asked_one_after_the_other_and_say_who_is_missing(
 
     let lead = place.approve("bob", &grant).await?;
     place
-        .counts(&lead, "approves as group leads: 1 of 1 from team")
+        .counts(&lead, "approved as group leads (stage team: 1 of 1)")
         .await?;
     place
-        .counts(&early, "approves as group security: 1 of 2 from security")
+        .counts(&early, "approved as group security (stage security: 1 of 2)")
         .await?;
     let one = place.approval(&grant, "1 of 2 from security, until ").await?;
     says(&one, conditions::ACTIVE, ("False", "AwaitingApproval"), "1 of 2")?;
@@ -61,12 +61,12 @@ async fn two_stages_are_asked_one_after_the_other_and_say_who_is_missing(
         .is_ignored(
             &again,
             "AlreadyApproved",
-            "dave has approved already, in stage security",
+            "dave has already approved in stage security",
         )
         .await?;
     let last = place.approve("erin", &grant).await?;
     let active = place.in_state(&grant.name_any(), "Active").await?;
-    place.counts(&last, "2 of 2 from security").await?;
+    place.counts(&last, "stage security: 2 of 2").await?;
     let all = "approved by bob (team), dave (security), erin (security)";
     says(&active, conditions::APPROVED, ("True", "Approved"), all)?;
     let late = place.approve("frank", &grant).await?;
@@ -96,7 +96,7 @@ async fn whoever_is_listed_in_two_stages_counts_once(suite: &Suite) -> anyhow::R
     let grant = place.asked("alice", &policy, json!({})).await?;
     let once = place.approve("dave", &grant).await?;
     place
-        .counts(&once, "approves as user dave: 1 of 1 from team")
+        .counts(&once, "approved as user dave (stage team: 1 of 1)")
         .await?;
     place.approval(&grant, "0 of 2 from security, until ").await?;
     let twice = place.approve("dave", &grant).await?;
@@ -104,7 +104,7 @@ async fn whoever_is_listed_in_two_stages_counts_once(suite: &Suite) -> anyhow::R
         .is_ignored(
             &twice,
             "AlreadyApproved",
-            "dave has approved already, in stage team",
+            "dave has already approved in stage team",
         )
         .await?;
     place.approve("erin", &grant).await?;
@@ -128,7 +128,7 @@ async fn an_approval_for_a_stage_that_is_complete_changes_nothing(suite: &Suite)
         .is_ignored(
             &late,
             "NotAsked",
-            "the stages that list them are complete; security is asked",
+            "all stages that list the decider are complete; security is the current stage",
         )
         .await?;
     place.approve("dave", &grant).await?;
@@ -153,7 +153,7 @@ async fn more_approvals_than_asked_for_change_nothing(suite: &Suite) -> anyhow::
     place.in_state(&grant.name_any(), "Scheduled").await?;
     let spare = place.approve("frank", &grant).await?;
     place
-        .is_ignored(&spare, "NotAsked", "enough people have approved already")
+        .is_ignored(&spare, "NotAsked", "the request already has all its approvals")
         .await?;
     let scheduled = place.in_state(&grant.name_any(), "Scheduled").await?;
     ensure!(

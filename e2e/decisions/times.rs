@@ -128,7 +128,7 @@ async fn access_that_was_approved_before_starts_by_itself_at_its_time(suite: &Su
     let grant = place.asked("alice", &policy, more).await?;
     let decision = place.approve("bob", &grant).await?;
     let scheduled = place.in_state(&grant.name_any(), "Scheduled").await?;
-    place.counts(&decision, "1 of 1 from team").await?;
+    place.counts(&decision, "stage team: 1 of 1").await?;
     says(
         &scheduled,
         conditions::APPROVED,
@@ -178,7 +178,7 @@ async fn a_start_too_far_ahead_or_after_the_end_is_refused(suite: &Suite) -> any
         ),
         (
             json!({"notBefore": ahead(30 * 24 + 1)}),
-            "lies more than 30 days ahead: at most ".to_owned(),
+            "is more than 30 days ahead: at most ".to_owned(),
         ),
         (
             json!({"notBefore": ahead(3), "notAfter": ahead(2)}),

@@ -81,7 +81,7 @@ fn namespace_is_alive(question: &Question<'_>) -> Option<Refusal> {
                 reasons::NAMESPACE_TERMINATING,
                 "metadata.namespace",
                 format!(
-                    "namespace {} is being deleted; nothing can be made in it",
+                    "namespace {} is being deleted; request access in another namespace",
                     question.namespace_name
                 ),
             )
@@ -111,7 +111,7 @@ fn requester_is_listed(question: &Question<'_>) -> Option<Refusal> {
             reasons::REQUESTER_NOT_LISTED,
             "spec.requester",
             format!(
-                "{} may not ask under policy {}; it lists {}",
+                "{} may not request access under policy {}; its requesters are {}",
                 requester.username,
                 question.policy.name,
                 question.policy.requesters()
@@ -128,14 +128,14 @@ fn automation_names_an_end(question: &Question<'_>) -> Option<Refusal> {
         return Some(Refusal::new(
             reasons::NOT_AFTER_REQUIRED,
             "spec.notAfter",
-            "a service account asks: name the hard end, such as 2026-12-01T18:00:00Z",
+            "required when the requester is a service account; set the latest end, such as 2026-12-01T18:00:00Z",
         ));
     }
     let end = request.not_after.filter(|end| *end <= question.now)?;
     Some(Refusal::new(
         reasons::NOT_AFTER_PASSED,
         "spec.notAfter",
-        format!("{end} has passed; name a time that lies ahead"),
+        format!("{end} has passed; set a time in the future"),
     ))
 }
 
@@ -153,7 +153,7 @@ fn start_is_near(question: &Question<'_>) -> Option<Refusal> {
             reasons::NOT_BEFORE_INVALID,
             "spec.notBefore",
             format!(
-                "{} lies more than 30 days ahead: at most {latest}",
+                "{} is more than 30 days ahead: at most {latest}",
                 question.start
             ),
         )
@@ -167,14 +167,14 @@ fn subject_is_accountable(question: &Question<'_>) -> Option<Refusal> {
         Some(Refusal::new(
             reasons::SUBJECT_FORBIDDEN,
             "spec.subject",
-            format!("{:?} never receives access: {why}", subject.name),
+            format!("{:?} cannot receive access: {why}", subject.name),
         ))
     };
     if subject.name.starts_with("system:") {
-        return refuse("system: names belong to the cluster itself; name a person or a service account");
+        return refuse("names that begin with system: belong to Kubernetes; name a user or a service account");
     }
     if subject.name == "*" || subject.name.trim() != subject.name || subject.name.chars().any(is_deceptive) {
-        return refuse("wildcards, surrounding spaces and invisible characters are not names");
+        return refuse("a name has no wildcard, no space at either end and no invisible character");
     }
     if subject.kind != SubjectKind::ServiceAccount {
         return None;
@@ -182,10 +182,10 @@ fn subject_is_accountable(question: &Question<'_>) -> Option<Refusal> {
     let settings = question.settings;
     match subject.namespace.as_deref() {
         Some(namespace) if namespace == settings.namespace => {
-            refuse("it is a service account of Curfew's own namespace")
+            refuse("it is in Curfew's own namespace; name a user or another service account")
         }
         Some(namespace) if namespace == settings.identities => {
-            refuse("whoever may act as it would have the access, and nobody would be accountable")
+            refuse("everyone who may act as it would have the access, and no one would be accountable; name a user")
         }
         _ => None,
     }
@@ -213,9 +213,9 @@ fn subject_is_listed(question: &Question<'_>) -> Option<Refusal> {
     }
     let listed = question.policy.subjects();
     let accepted = if listed.is_empty() {
-        "it lets only requesters themselves receive access".to_owned()
+        "only requesters themselves may receive access".to_owned()
     } else {
-        format!("besides the requester it lists {listed}")
+        format!("allowed subjects are the requester, {listed}")
     };
     Some(Refusal::new(
         reasons::SUBJECT_NOT_LISTED,
@@ -324,7 +324,7 @@ fn entitlements(question: &Question<'_>) -> Result<Vec<Entitlement>, Vec<Refusal
             reasons::ENTITLEMENT_UNKNOWN,
             "spec.entitlements",
             format!(
-                "policy {} gives nothing by default; name one of {}",
+                "policy {} grants nothing by default; name one of {}",
                 policy.name,
                 offered.join(", ")
             ),
@@ -369,7 +369,7 @@ fn narrowed(offer: &Entitlement, names: Option<&[String]>) -> Result<Entitlement
         (Narrowing::Forbidden, Some(_)) => {
             return Err(refuse(
                 reasons::NARROWING_REFUSED,
-                "this entitlement is given whole; leave resourceNames out".to_owned(),
+                "this entitlement is granted as a whole; leave resourceNames out".to_owned(),
             ));
         }
         (_, None) => return Ok(offer.clone()),

@@ -47,7 +47,7 @@ impl Approval {
                 api::Path::Automatic => Ok(Self::Never),
                 api::Path::SelfServe | api::Path::Manual => Err(vec![Problem::new(
                     "spec.approval",
-                    "paths SelfServe and Manual need it: name stages with approvers",
+                    "required by paths SelfServe and Manual: set stages with approvers",
                 )]),
             };
         };
@@ -133,7 +133,7 @@ fn impossible(stages: &[api::ApprovalStage]) -> Vec<Problem> {
             problems.push(Problem::new(
                 "spec.approval.stages",
                 format!(
-                    "over all stages {required} different people are required, but {listed} listed: each counts once"
+                    "{required} different people required over all stages, but {listed} listed: at most {listed}, each person counts once"
                 ),
             ));
         }
@@ -213,12 +213,12 @@ pub fn standing(
 /// Why an approval does not count any more.
 fn fault(demands: &Demands, request: &Request, hash: &str, record: &ApprovalRecord) -> Option<String> {
     if record.access_hash != hash {
-        return Some("the access is not the one that was approved".to_owned());
+        return Some("the access has changed since the approval".to_owned());
     }
     if record.username == request.requester.username
         || request.subject == Subject::user(record.username.clone())
     {
-        return Some("nobody approves their own access".to_owned());
+        return Some("no one may approve their own access".to_owned());
     }
     let stage = demands.stages.iter().find(|stage| stage.name == record.stage);
     let Some(stage) = stage else {
@@ -242,7 +242,7 @@ pub fn describe_counted(
     let (approver, stage) = (&record.approver, &record.stage);
     let mut asked = demands.into_iter().flat_map(|demands| &demands.stages);
     let Some(asked) = asked.find(|asked| asked.name == *stage) else {
-        return format!("approves as {approver} in stage {stage}");
+        return format!("approved as {approver} (stage {stage})");
     };
     let until = approvals
         .iter()
@@ -251,7 +251,7 @@ pub fn describe_counted(
     let before = approvals.iter().take(until);
     let before = before.filter(|other| other.stage == *stage && other.void.is_none());
     format!(
-        "approves as {approver}: {} of {} from {stage}",
+        "approved as {approver} (stage {stage}: {} of {})",
         before.count() + 1,
         asked.required
     )

@@ -47,7 +47,7 @@ pub(super) fn unmet(question: &Question<'_>) -> Vec<Refusal> {
                 condition.message
             ),
             Err(failure) => format!(
-                "condition {name} of policy {policy} cannot be judged, so it is not met: {failure}; {}",
+                "condition {name} of policy {policy} cannot be evaluated and counts as not met: {failure}; {}",
                 condition.message
             ),
         };

@@ -192,7 +192,7 @@ impl Decision {
             Verdict::ignored(
                 reasons::SELF_DECISION,
                 format!(
-                    "{} asked for this access or gets it, so others decide; to withdraw it, decide Revoke",
+                    "{} is the requester or the subject and cannot decide on this request; to withdraw it, create a decision Revoke",
                     self.decider.username
                 ),
             )
@@ -212,7 +212,7 @@ impl Decision {
         Verdict::ignored(
             reasons::DECIDER_NOT_LISTED,
             format!(
-                "{} is no approver of this policy: stage {}",
+                "{} is not an approver of this policy; stage {}",
                 self.decider.username,
                 stages.join("; stage ")
             ),
@@ -267,7 +267,7 @@ impl Decision {
                 || effect.to_owned(),
                 |until| {
                     format!(
-                        "{effect}, and stands against the same request of {} until {until}",
+                        "{effect}, and blocks the same request of {} until {until}",
                         request.requester.username
                     )
                 },

@@ -367,7 +367,7 @@ fn parse_entitlements(
     if spec.fuse == FuseDemand::None && spec.entitlements.iter().any(|offer| offer.act_as.is_some()) {
         problems.push(Problem::new(
             "spec.fuse",
-            "None does not go with actAs: nothing else would hold that binding; say Preferred or Required",
+            "None is not allowed with actAs: a grant cannot own a binding in another namespace; set Preferred or Required",
         ));
     }
     spec.entitlements

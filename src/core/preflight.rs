@@ -127,7 +127,7 @@ impl Lacks {
             self.forbidden.push(Problem::new(
                 format!("{field}.role"),
                 format!(
-                    "{name} can be used to gain more access ({rule}); say escalation: Allow to hand it out"
+                    "{name} can be used to gain more access ({rule}); to grant it, set escalation: Allow"
                 ),
             ));
         }
@@ -140,7 +140,7 @@ impl Lacks {
             if covers(&rights.held, std::slice::from_ref(rule)).is_err() {
                 self.rights.push(Problem::new(
                     format!("{field}.rules"),
-                    format!("Curfew may not hand out {}", describe(rule)),
+                    format!("Curfew may not grant {}", describe(rule)),
                 ));
                 self.rules.push(rule.clone());
             }
@@ -173,7 +173,7 @@ impl Lacks {
             None => {
                 self.identities.push(Problem::new(
                     field,
-                    format!("ClusterRole {name}, which allows to act as {service_account}, does not exist"),
+                    format!("ClusterRole {name}, which allows acting as {service_account}, does not exist"),
                 ));
                 self.objects.push(cluster_role(name, "", &[only]));
             }
@@ -238,7 +238,7 @@ pub fn policy_status(
         .map(|status| status.conditions.as_slice())
         .unwrap_or_default();
     let wanted = match verdict {
-        Ok(()) => (conditions::READY, "True", reasons::READY, "grants may name it"),
+        Ok(()) => (conditions::READY, "True", reasons::READY, "requests can use this policy"),
         Err(verdict) => (
             conditions::READY,
             "False",

@@ -95,8 +95,8 @@ impl Request {
             refusals.push(Refusal::new(
                 reasons::REQUESTER_UNKNOWN,
                 "spec.requester",
-                "nobody attested who asks: give username and groups exactly as `kubectl auth whoami` prints them \
-                 (clusters from 1.36 on fill them in)",
+                "Curfew cannot verify who made this request: create it again. Before Kubernetes 1.36, also set username and \
+                 groups exactly as `kubectl auth whoami` prints them",
             ));
         }
         let duration = parse_duration(spec.duration.as_ref(), &mut refusals);

@@ -146,7 +146,7 @@ fn resolve_role(
     };
     if let Some(rule) = escalating(role.rules()).filter(|_| escalation == Escalation::Refuse) {
         return Err(forbid(format!(
-            "{name} can be used to gain more access ({rule}); the policy must say escalation: Allow to hand it out"
+            "{name} can be used to gain more access ({rule}); to grant it, set escalation: Allow in the policy"
         )));
     }
     Ok(ResolvedEntitlement {
@@ -185,7 +185,7 @@ fn resolve_identity(
     let Some(role) = roles.get(&(RoleKind::ClusterRole, role_name.to_owned())) else {
         return refuse(
             reasons::IDENTITY_NOT_FOUND,
-            format!("ClusterRole {role_name}, which allows to act as {service_account}, does not exist"),
+            format!("ClusterRole {role_name}, which allows acting as {service_account}, does not exist"),
         );
     };
     if !allows_exactly(role.rules(), service_account) {

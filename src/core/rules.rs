@@ -52,7 +52,7 @@ pub enum Uncovered {
     },
     /// A rule which no offered rule covers as a whole, and which is too large to be taken apart.
     #[error(
-        "not proven to be offered, for it stands for more than {MAX_ATOMS} single rights: {}",
+        "not offered as one rule, and too large to check in parts (more than {MAX_ATOMS} single rights): {}",
         describe(rule)
     )]
     TooLarge {
@@ -212,11 +212,11 @@ fn escalation(rule: &Rule) -> Option<&'static str> {
     let on_identities = || !rule.resources.is_empty() && reaches(&["", "authentication.k8s.io", ANY]);
     rule.verbs.iter().find_map(|verb| match verb.as_str() {
         ANY => Some("a wildcard verb allows everything, also what is added later"),
-        "bind" if on_roles() => Some("bind gives away roles that one does not hold"),
-        "escalate" if on_roles() => Some("escalate writes rights into roles that one does not hold"),
-        "impersonate" if on_identities() => Some("impersonate acts as somebody else"),
+        "bind" if on_roles() => Some("bind grants roles that the holder does not have"),
+        "escalate" if on_roles() => Some("escalate adds rights to roles that the holder does not have"),
+        "impersonate" if on_identities() => Some("impersonate acts as someone else"),
         mode if mode.starts_with("impersonate:") && on_identities() => {
-            Some("impersonate acts as somebody else")
+            Some("impersonate acts as someone else")
         }
         _ => None,
     })

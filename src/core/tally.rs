@@ -58,7 +58,7 @@ pub fn tally(ballot: &Ballot<'_>, recorded: &[ApprovalRecord], decisions: &[Deci
         let stage = demands
             .stage_of(&decision.decider)
             .map_or("its stage", |stage| stage.name.as_str());
-        let message = format!("counts when stage {stage} is asked");
+        let message = format!("counts when stage {stage} begins");
         (decision.uid.clone(), Verdict::waiting(message))
     });
     tally.verdicts.extend(waiting);
@@ -122,7 +122,7 @@ impl Tally {
         if decision.made_at >= until {
             return Some(Verdict::ignored(
                 reasons::TOO_LATE,
-                format!("people were asked until {until}"),
+                format!("approvers had until {until}"),
             ));
         }
         if demands.stage_of(&decision.decider).is_none() {
@@ -136,7 +136,7 @@ impl Tally {
             return Some(Verdict::ignored(
                 reasons::ALREADY_APPROVED,
                 format!(
-                    "{} has approved already, in stage {}",
+                    "{} has already approved in stage {}",
                     record.username, record.stage
                 ),
             ));
@@ -145,7 +145,7 @@ impl Tally {
             Verdict::ignored(
                 reasons::ACCESS_CHANGED,
                 format!(
-                    "approves {}, but what is asked for is {hash}: look at the grant again and approve that",
+                    "approves {}, but the requested access is {hash}; look at the grant again and approve that hash",
                     decision.access_hash.as_deref().unwrap_or("nothing"),
                 ),
             )
@@ -156,7 +156,7 @@ impl Tally {
     fn stage<'a>(&self, ballot: &Ballot<'a>, decision: &Decision) -> Place<'a> {
         let not_asked = |message: String| Place::Ignored(Verdict::ignored(reasons::NOT_ASKED, message));
         let Some(missing) = &self.missing else {
-            return not_asked("enough people have approved already".to_owned());
+            return not_asked("the request already has all its approvals".to_owned());
         };
         let stages = &ballot.demands.stages;
         let current = stages.iter().position(|stage| stage.name == missing.stage);
@@ -166,7 +166,7 @@ impl Tally {
         });
         match open_stages.next() {
             None => not_asked(format!(
-                "the stages that list them are complete; {} is asked",
+                "all stages that list the decider are complete; {} is the current stage",
                 missing.stage
             )),
             Some((position, stage, approver)) if Some(position) == current => Place::Stage(stage, approver),

@@ -374,7 +374,7 @@ fn a_denial_names_the_missing_act_as_objects() {
         (
             lose_role,
             reasons::IDENTITY_NOT_FOUND,
-            "spec.entitlements[nodes]: ClusterRole curfew-act-as-node-reader, which allows to act as node-reader, \
+            "spec.entitlements[nodes]: ClusterRole curfew-act-as-node-reader, which allows acting as node-reader, \
              does not exist",
         ),
         (

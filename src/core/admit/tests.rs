@@ -170,7 +170,7 @@ fn what_cannot_be_read_is_refused_with_the_form_that_would_be_accepted() {
         &policy(),
         reasons::REQUESTER_UNKNOWN,
         "spec.requester",
-        &["nobody attested who asks", "kubectl auth whoami"],
+        &["Curfew cannot verify who made this request", "kubectl auth whoami"],
     );
     refused(
         "a duration that is none",
@@ -208,7 +208,7 @@ fn who_may_not_ask_is_told_who_may_and_until_when() {
         reasons::REQUESTER_NOT_LISTED,
         "spec.requester",
         &[
-            "mallory@example.com may not ask under policy prod-debug",
+            "mallory@example.com may not request access under policy prod-debug",
             "group payments-devs, user carol@example.com, service account ci/deployer",
         ],
     );
@@ -221,7 +221,7 @@ fn who_may_not_ask_is_told_who_may_and_until_when() {
         reasons::REQUESTER_NOT_LISTED,
         "spec.requester",
         &[
-            "system:serviceaccount:ci:other may not ask",
+            "system:serviceaccount:ci:other may not request access",
             "service account ci/deployer",
         ],
     );
@@ -231,7 +231,7 @@ fn who_may_not_ask_is_told_who_may_and_until_when() {
         &policy(),
         reasons::NOT_AFTER_REQUIRED,
         "spec.notAfter",
-        &["a service account asks: name the hard end, such as 2026-12-01T18:00:00Z"],
+        &["required when the requester is a service account; set the latest end, such as 2026-12-01T18:00:00Z"],
     );
     refused(
         "an end that has passed",
@@ -239,7 +239,7 @@ fn who_may_not_ask_is_told_who_may_and_until_when() {
         &policy(),
         reasons::NOT_AFTER_PASSED,
         "spec.notAfter",
-        &["2026-12-01T09:15:00Z has passed", "a time that lies ahead"],
+        &["2026-12-01T09:15:00Z has passed", "a time in the future"],
     );
 }
 
@@ -279,8 +279,8 @@ fn who_may_not_receive_access_is_told_who_may() {
         reasons::SUBJECT_FORBIDDEN,
         "spec.subject",
         &[
-            "\"system:admin\" never receives access",
-            "name a person or a service account",
+            "\"system:admin\" cannot receive access",
+            "name a user or a service account",
         ],
     );
     refused(
@@ -291,7 +291,7 @@ fn who_may_not_receive_access_is_told_who_may() {
         }),
         reasons::SUBJECT_FORBIDDEN,
         "spec.subject",
-        &["\"curfew\" never receives access: it is a service account of Curfew's own namespace"],
+        &["\"curfew\" cannot receive access: it is in Curfew's own namespace; name a user or another service account"],
     );
 }
 
@@ -356,7 +356,7 @@ fn an_entitlement_that_is_not_given_so_is_refused_and_says_how_it_would_be() {
         &exec(Narrowing::Optional),
         reasons::ENTITLEMENT_UNKNOWN,
         "spec.entitlements",
-        &["policy prod-debug gives nothing by default; name one of exec"],
+        &["policy prod-debug grants nothing by default; name one of exec"],
     );
     refused(
         "narrowing required",
@@ -372,7 +372,7 @@ fn an_entitlement_that_is_not_given_so_is_refused_and_says_how_it_would_be() {
         &exec(Narrowing::Forbidden),
         reasons::NARROWING_REFUSED,
         "spec.entitlements[exec].resourceNames",
-        &["given whole; leave resourceNames out"],
+        &["granted as a whole; leave resourceNames out"],
     );
     refused(
         "a role cannot be narrowed",
@@ -388,7 +388,7 @@ fn an_entitlement_that_is_not_given_so_is_refused_and_says_how_it_would_be() {
         &exec(Narrowing::Optional),
         reasons::NARROWING_REFUSED,
         "spec.entitlements[exec].resourceNames",
-        &["no object is named"],
+        &["name at least one object"],
     );
     refused(
         "narrowed to an object that is not offered",
@@ -586,7 +586,7 @@ fn nothing_is_given_in_a_namespace_that_goes_or_is_gone() {
         assert_eq!(refusals.reason(), reasons::NAMESPACE_TERMINATING);
         assert_eq!(
             refusals.to_string(),
-            "metadata.namespace: namespace prod is being deleted; nothing can be made in it"
+            "metadata.namespace: namespace prod is being deleted; request access in another namespace"
         );
     }
 }
@@ -702,7 +702,7 @@ fn a_condition_that_cannot_be_judged_is_not_met() {
         unmet(&grant("g"), "namespaceObject.labels.team == 'payments'"),
         [
             reasons::CONDITION_NOT_MET,
-            "spec: condition ticket of policy prod-debug cannot be judged, so it is not met: there is no label \"team\"; \
+            "spec: condition ticket of policy prod-debug cannot be evaluated and counts as not met: there is no label \"team\"; \
              ask whether it is there first, with 'in'; name the ticket"
         ]
     );

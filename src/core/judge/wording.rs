@@ -38,9 +38,9 @@ fn missing_approvals_come_first_then_counted_then_void_ones() {
     let void = approval(
         "erin",
         "security",
-        Some("the access is not the one that was approved"),
+        Some("the access has changed since the approval"),
     );
-    let of_erin = "erin's approval is void: the access is not the one that was approved";
+    let of_erin = "erin's approval is void: the access has changed since the approval";
     for (approvals, expected) in [
         (vec![], asked.clone()),
         (

@@ -111,7 +111,7 @@ fn the_last_approval_of_the_last_stage_grants_the_access() {
     );
     assert_eq!(
         verdict(&first, 1),
-        Verdict::counted("approves as group leads: 1 of 1 from team")
+        Verdict::counted("approved as group leads (stage team: 1 of 1)")
     );
     let second = first.decided(Approve, DAVE, "security").pass();
     assert_eq!(
@@ -173,7 +173,7 @@ fn an_approval_for_a_later_stage_waits_and_then_counts() {
     let early = awaiting(&manual()).decided(Approve, DAVE, "security").pass();
     assert_eq!(
         verdict(&early, 1),
-        Verdict::waiting("counts when stage security is asked")
+        Verdict::waiting("counts when stage security begins")
     );
     assert!(early.plan().stages.is_empty(), "announced twice");
     let later = early.decided(Approve, BOB, "leads").pass();
@@ -203,13 +203,13 @@ fn an_ignored_approval_changes_nothing_and_says_why() {
             ALICE,
             "leads",
             "SelfDecision",
-            "others decide; to withdraw it, decide Revoke",
+            "cannot decide on this request; to withdraw it, create a decision Revoke",
         ),
         (
             "mallory@example.com",
             "devs",
             "DeciderNotListed",
-            "mallory@example.com is no approver of this policy: stage team lists group leads; stage security lists \
+            "mallory@example.com is not an approver of this policy; stage team lists group leads; stage security lists \
              group security",
         ),
         // A service account in the group is not a person.
@@ -217,7 +217,7 @@ fn an_ignored_approval_changes_nothing_and_says_why() {
             "system:serviceaccount:prod:robot",
             "leads",
             "DeciderNotListed",
-            "is no approver of this policy",
+            "is not an approver of this policy",
         ),
         (
             BOB,
@@ -341,7 +341,7 @@ fn an_approval_made_before_the_timeout_counts_even_if_read_later() {
     assert_eq!(state_and_approval(&late).0, "Denied");
     assert_eq!(
         verdict(&late, 1),
-        Verdict::ignored("TooLate", "people were asked until 2026-12-01T09:30:00Z")
+        Verdict::ignored("TooLate", "approvers had until 2026-12-01T09:30:00Z")
     );
 }
 
@@ -383,7 +383,7 @@ fn approvers_have_until_not_after_or_the_end_of_the_window() {
 fn an_approval_of_other_access_is_void_and_can_be_repeated() {
     let approved = awaiting(&manual()).decided(Approve, BOB, "leads").pass();
     let void = with_role_changed(approved).pass();
-    let why = format!("{BOB}'s approval is void: the access is not the one that was approved");
+    let why = format!("{BOB}'s approval is void: the access has changed since the approval");
     assert_eq!(
         state_and_approval(&void).1,
         format!("0 of 1 from team, until 2026-12-01T09:30:00Z; {why}")

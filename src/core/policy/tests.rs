@@ -197,7 +197,7 @@ fn entitlements_that_cannot_be_given_are_named() {
                 item.verbs = strings(&["impersonate:user-info"]);
             },
             "spec.entitlements[1].rules: ",
-            &["cannot be granted", "impersonate acts as somebody else"],
+            &["cannot be granted", "impersonate acts as someone else"],
         ),
         (
             |spec| {
@@ -207,7 +207,7 @@ fn entitlements_that_cannot_be_given_are_named() {
                 item.verbs = strings(&["escalate"]);
             },
             "spec.entitlements[1].rules: ",
-            &["cannot be granted", "escalate writes rights into roles"],
+            &["cannot be granted", "escalate adds rights to roles"],
         ),
     ];
     each_is_wrong(cases);
@@ -362,7 +362,7 @@ fn approval_that_nobody_could_ever_give_is_a_problem_of_the_policy() {
             stage("team", 1, &[(User, "bob")]),
             stage("security", 1, &[(User, "bob")])
         ]),
-        "spec.approval.stages: over all stages 2 different people are required, but 1 listed: each counts once"
+        "spec.approval.stages: 2 different people required over all stages, but 1 listed: at most 1, each person counts once"
     );
     // A group may have as many as it takes.
     assert_eq!(asking(vec![stage("leads", 9, &[(Group, "leads")])]), "");
@@ -397,6 +397,6 @@ fn a_path_on_which_people_are_asked_says_whom() {
     let policy = policy().with(|spec| spec.path = api::Path::Manual);
     assert_eq!(
         problems(&policy),
-        ["spec.approval: paths SelfServe and Manual need it: name stages with approvers"]
+        ["spec.approval: required by paths SelfServe and Manual: set stages with approvers"]
     );
 }

@@ -154,7 +154,7 @@ fn rights_that_are_missing_are_said_as_a_cluster_role_that_gives_exactly_them() 
     assert_eq!(reason, "RightsMissing");
     assert_eq!(
         message,
-        r#"spec.entitlements[look].role: Curfew may not bind view; spec.entitlements[exec].rules: Curfew may not hand out create pods/exec; to allow it, apply:
+        r#"spec.entitlements[look].role: Curfew may not bind view; spec.entitlements[exec].rules: Curfew may not grant create pods/exec; to allow it, apply:
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata:

@@ -9,10 +9,10 @@ use crate::api::Rule;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotNarrowable {
     /// No object is named, which in a rule would mean every object.
-    #[error("no object is named")]
+    #[error("name at least one object")]
     NoNames,
     /// The empty name stands for requests that name no object, such as a list of all.
-    #[error("the empty name names no object")]
+    #[error("an object name must not be empty")]
     EmptyName,
     /// No rule is offered for these objects.
     #[error(
@@ -27,7 +27,7 @@ pub enum NotNarrowable {
         offered: Vec<String>,
     },
     /// The API server authorizes the verb without the name of an object: limited to names it would allow nothing.
-    #[error("{verb} on {resource} cannot be limited to named objects: such requests name none")]
+    #[error("{verb} on {resource} cannot be limited to named objects: such requests carry no object name")]
     Nameless {
         /// The verb.
         verb: String,

@@ -277,13 +277,13 @@ fn narrowing_that_would_silently_give_less_or_more_is_refused() {
             "no names would mean every object",
             &[rule(&["get"], &[""], &["secrets"], &[])],
             &[],
-            "no object is named",
+            "name at least one object",
         ),
         (
             "the empty name would mean a list of all",
             &[rule(&["list"], &[""], &["secrets"], &[])],
             &[""],
-            "the empty name names no object",
+            "an object name must not be empty",
         ),
         (
             "names outside are named, with those offered",
@@ -301,25 +301,25 @@ fn narrowing_that_would_silently_give_less_or_more_is_refused() {
             "create",
             &[rule(&["get", "create"], &[""], &["pods/exec", "pods"], &[])],
             &["a"],
-            "create on pods cannot be limited to named objects: such requests name none",
+            "create on pods cannot be limited to named objects: such requests carry no object name",
         ),
         (
             "deletecollection",
             &[rule(&["deletecollection"], &[""], &["pods"], &[])],
             &["a"],
-            "deletecollection on pods cannot be limited to named objects: such requests name none",
+            "deletecollection on pods cannot be limited to named objects: such requests carry no object name",
         ),
         (
             "a wildcard verb, which includes both",
             &[rule(&["*"], &[""], &["pods"], &["a"])],
             &["a"],
-            "* on pods cannot be limited to named objects: such requests name none",
+            "* on pods cannot be limited to named objects: such requests carry no object name",
         ),
         (
             "every resource, which includes some without subresource",
             &[rule(&["create"], &["*"], &["*"], &[])],
             &["a"],
-            "create on * cannot be limited to named objects: such requests name none",
+            "create on * cannot be limited to named objects: such requests carry no object name",
         ),
         (
             "URLs",
@@ -425,7 +425,7 @@ fn rules_with_which_more_access_is_gained_are_found() {
     assert_eq!(
         escalating(&[harmless, rule(&["get", "bind"], &[RBAC], &["roles"], &["view"])]).as_deref(),
         Some(
-            "get, bind roles (rbac.authorization.k8s.io) named view: bind gives away roles that one does not hold"
+            "get, bind roles (rbac.authorization.k8s.io) named view: bind grants roles that the holder does not have"
         )
     );
 }
