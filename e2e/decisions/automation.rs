@@ -137,9 +137,7 @@ async fn a_revocation_stands_against_a_request_that_was_never_given(suite: &Suit
     let grant = robot.asks(&place, &spec).await?;
     let decision = place.revoke("bob", &grant).await?;
     place.in_state("sync", "Revoked").await?;
-    place
-        .counts(&decision, "and blocks the same request of ")
-        .await?;
+    place.counts(&decision, "and blocks the same request of ").await?;
     place.remove(&grant).await?;
     robot
         .is_refused(&place, &spec, "bob revoked the same request")

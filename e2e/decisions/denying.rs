@@ -98,9 +98,7 @@ async fn an_approver_of_a_later_stage_denies_at_once(suite: &Suite) -> anyhow::R
     let policy = place.asking_policy(&[team(), security(1)], json!({})).await?;
     let grant = place.asked("alice", &policy, json!({})).await?;
     let waiting = place.approve("dave", &grant).await?;
-    place
-        .waits(&waiting, "counts when stage security begins")
-        .await?;
+    place.waits(&waiting, "counts when stage security begins").await?;
     let decision = place.deny("erin", &grant).await?;
     let denied = place.in_state(&grant.name_any(), "Denied").await?;
     says(

@@ -194,9 +194,7 @@ async fn a_decision_about_a_grant_counts_for_no_later_one_of_its_name(suite: &Su
     place.is_ignored(&stale, "GrantNotFound", &why).await?;
     // One that waits when its grant goes waits for nothing any more.
     let waiting = place.approve("erin", &second).await?;
-    place
-        .waits(&waiting, "counts when stage security begins")
-        .await?;
+    place.waits(&waiting, "counts when stage security begins").await?;
     place.remove(&second).await?;
     place
         .is_ignored(

@@ -152,8 +152,8 @@ async fn whoever_may_not_revokes_nothing(suite: &Suite) -> anyhow::Result<()> {
         for (grant, state) in [(&waiting, "AwaitingApproval"), (&active, "Active")] {
             let decision = place.revoke(person, grant).await?;
             let why = format!(
-                "{person} neither asked for this access nor gets it, is no approver of its policy, and does not hold \
-                 the verb revoke on accessgrants/{} here",
+                "{person} may not revoke this grant: only its requester, its subject, approvers of its policy and \
+                 holders of the verb revoke on accessgrants/{} may",
                 grant.name_any()
             );
             place.is_ignored(&decision, "MayNotRevoke", &why).await?;
@@ -176,7 +176,7 @@ async fn an_automatic_grant_is_revoked_by_its_requester_and_by_holders_of_the_ve
         let grant = place.active("alice", &policy, json!({"duration": "10m"})).await?;
         let powerless = place.revoke("dave", &grant).await?;
         place
-            .is_ignored(&powerless, "MayNotRevoke", "dave neither asked")
+            .is_ignored(&powerless, "MayNotRevoke", "dave may not revoke this grant")
             .await?;
         ends(&place, person, &grant)
             .await

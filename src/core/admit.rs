@@ -1,5 +1,5 @@
-//! Whether a policy admits a request at this instant: a chain of named checks, each of which says what was
-//! asked, what would be accepted and in which field.
+//! Checks of a request against its policy at one instant. Each named check reports the field, its value and
+//! what would be accepted.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,37 +13,44 @@ use crate::api::{EntitlementRequest, Narrowing, Subject, SubjectKind, reasons};
 /// An admitted request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Who gets the access.
+    /// User or service account that receives the access.
     pub subject: Subject,
-    /// How long, from activation.
+    /// Access duration, counted from activation.
     pub duration: Span,
-    /// Hard end asked for.
+    /// Latest end that the request names (`spec.notAfter`).
     pub not_after: Option<Timestamp>,
-    /// When the open windows close.
+    /// When the open windows close; `None` if the policy has no windows.
     pub window_end: Option<Timestamp>,
-    /// What is given; rules are already narrowed.
+    /// Granted entitlements; their rules are already narrowed.
     pub entitlements: Vec<Entitlement>,
 }
 
-/// Judges a request. Roles are not looked at: [`super::resolve`] does that with what is admitted here.
+/// Checks a request against its policy. Roles are not read here: [`super::resolve`] does that.
+///
+/// # Errors
+/// Returns the refusals of all failed checks, conditions last.
 pub fn admit(question: &Question<'_>) -> Result<Admission, Refusals> {
-    admit_where(question, unmet(question))
+    admit_with(question, unmet(question))
 }
 
-/// Judges anew a request that waits or whose access is in force, but for the conditions of its policy: those are judged
-/// at request and at activation, and what must hold while access lasts is said by windows, whose end a fuse can hold.
+/// Checks a waiting request or live access again, without the conditions of the policy. Conditions are
+/// checked when the request is made and at activation only. For rules that must hold during access there are
+/// windows, because a fuse can enforce the end of a window.
+///
+/// # Errors
+/// Returns the refusals of all failed checks.
 pub fn readmit(question: &Question<'_>) -> Result<Admission, Refusals> {
-    admit_where(question, Vec::new())
+    admit_with(question, Vec::new())
 }
 
-fn admit_where(question: &Question<'_>, unmet: Vec<Refusal>) -> Result<Admission, Refusals> {
+fn admit_with(question: &Question<'_>, unmet: Vec<Refusal>) -> Result<Admission, Refusals> {
     let mut refusals: Vec<Refusal> = CHECKS.iter().filter_map(|check| check(question)).collect();
     let window_end = window_end(question).unwrap_or_else(|refusal| {
         refusals.push(refusal);
         None
     });
-    let entitlements = entitlements(question).unwrap_or_else(|refused| {
-        refusals.extend(refused);
+    let entitlements = requested_entitlements(question).unwrap_or_else(|denied| {
+        refusals.extend(denied);
         Vec::new()
     });
     refusals.extend(unmet);
@@ -59,7 +66,7 @@ fn admit_where(question: &Question<'_>, unmet: Vec<Refusal>) -> Result<Admission
 
 type Check = fn(&Question<'_>) -> Option<Refusal>;
 
-/// In this order; the first that fails gives the condition its reason.
+/// Checks in the order of their refusals. The first failed check gives the condition its reason.
 const CHECKS: [Check; 9] = [
     namespace_is_alive,
     namespace_is_selected,
@@ -120,8 +127,7 @@ fn requester_is_listed(question: &Question<'_>) -> Option<Refusal> {
     })
 }
 
-/// Automation makes the same request again whenever its source says so; only an end keeps that from becoming
-/// access for ever.
+/// Tools recreate the same request again and again. Without an end this would give permanent access.
 fn automation_names_an_end(question: &Question<'_>) -> Option<Refusal> {
     let request = question.request;
     if request.requester.service_account().is_some() && request.not_after.is_none() {
@@ -139,8 +145,8 @@ fn automation_names_an_end(question: &Question<'_>) -> Option<Refusal> {
     ))
 }
 
-/// How far ahead access may be asked for: the next maintenance window, not the next employee. The longest that a span
-/// can be (32 days) is no more.
+/// How far ahead access may be requested. 30 days reach the next maintenance window, but do not prepare
+/// access for next month's employee. The longest access duration (32 days) is similar.
 const FARTHEST_START: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 fn start_is_near(question: &Question<'_>) -> Option<Refusal> {
@@ -152,15 +158,13 @@ fn start_is_near(question: &Question<'_>) -> Option<Refusal> {
         Refusal::new(
             reasons::NOT_BEFORE_INVALID,
             "spec.notBefore",
-            format!(
-                "{} is more than 30 days ahead: at most {latest}",
-                question.start
-            ),
+            format!("{} is more than 30 days ahead: at most {latest}", question.start),
         )
     })
 }
 
-/// `system:` names are the cluster's own, and a name with characters nobody sees is not the name people read.
+/// Names that begin with `system:` belong to Kubernetes. A name with invisible characters is not the name
+/// that people read.
 fn subject_is_accountable(question: &Question<'_>) -> Option<Refusal> {
     let subject = &question.request.subject;
     let refuse = |why: &str| {
@@ -171,7 +175,9 @@ fn subject_is_accountable(question: &Question<'_>) -> Option<Refusal> {
         ))
     };
     if subject.name.starts_with("system:") {
-        return refuse("names that begin with system: belong to Kubernetes; name a user or a service account");
+        return refuse(
+            "names that begin with system: belong to Kubernetes; name a user or a service account",
+        );
     }
     if subject.name == "*" || subject.name.trim() != subject.name || subject.name.chars().any(is_deceptive) {
         return refuse("a name has no wildcard, no space at either end and no invisible character");
@@ -184,15 +190,15 @@ fn subject_is_accountable(question: &Question<'_>) -> Option<Refusal> {
         Some(namespace) if namespace == settings.namespace => {
             refuse("it is in Curfew's own namespace; name a user or another service account")
         }
-        Some(namespace) if namespace == settings.identities => {
-            refuse("everyone who may act as it would have the access, and no one would be accountable; name a user")
-        }
+        Some(namespace) if namespace == settings.identities => refuse(
+            "everyone who may act as it would have the access, and no one would be accountable; name a user",
+        ),
         _ => None,
     }
 }
 
-/// Control characters, and what reorders or hides text (Unicode TR 36): line and paragraph separators, and every
-/// character that by default shows nothing (`Default_Ignorable_Code_Point`).
+/// Control characters, and characters that reorder or hide text (Unicode TR 36). These are line and paragraph
+/// separators and every character that shows nothing by default (`Default_Ignorable_Code_Point`).
 fn is_deceptive(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
@@ -206,7 +212,7 @@ fn subject_is_listed(question: &Question<'_>) -> Option<Refusal> {
     let request = question.request;
     if request.subject == request.requester.as_subject()
         || question.policy.lists_subject(&request.subject)
-        // Nothing a policy could list.
+        // `subject_is_accountable` already refuses it; listing it in the policy would not help.
         || subject_is_accountable(question).is_some()
     {
         return None;
@@ -229,18 +235,18 @@ fn subject_is_listed(question: &Question<'_>) -> Option<Refusal> {
 
 fn reason_suffices(question: &Question<'_>) -> Option<Refusal> {
     let rule = &question.policy.reason;
-    let given = question.request.reason.trim();
+    let reason = question.request.reason.trim();
     let refuse = |message: String| Some(Refusal::new(reasons::REASON_INSUFFICIENT, "spec.reason", message));
-    let length = given.chars().count();
+    let length = reason.chars().count();
     if length < rule.min_length {
         return refuse(format!(
             "{length} characters given, at least {} required",
             rule.min_length
         ));
     }
-    if let Some((pattern, _)) = rule.pattern.as_ref().filter(|(_, regex)| !regex.is_match(given)) {
+    if let Some((pattern, _)) = rule.pattern.as_ref().filter(|(_, regex)| !regex.is_match(reason)) {
         return refuse(format!(
-            "{given:?} does not match the required pattern {pattern:?}"
+            "{reason:?} does not match the required pattern {pattern:?}"
         ));
     }
     None
@@ -286,9 +292,9 @@ fn window_end(question: &Question<'_>) -> Result<Option<Timestamp>, Refusal> {
     }
 }
 
-fn entitlements(question: &Question<'_>) -> Result<Vec<Entitlement>, Vec<Refusal>> {
+fn requested_entitlements(question: &Question<'_>) -> Result<Vec<Entitlement>, Vec<Refusal>> {
     let policy = question.policy;
-    let named = |ask: &EntitlementRequest| {
+    let find = |ask: &EntitlementRequest| {
         policy.entitlement(&ask.name).ok_or_else(|| {
             let offered = policy
                 .entitlements
@@ -305,7 +311,7 @@ fn entitlements(question: &Question<'_>) -> Result<Vec<Entitlement>, Vec<Refusal
     let chosen: Vec<Result<Entitlement, Refusal>> = match &question.request.entitlements {
         Some(asks) => asks
             .iter()
-            .map(|ask| named(ask).and_then(|offer| narrowed(offer, ask.resource_names.as_deref())))
+            .map(|ask| find(ask).and_then(|offer| narrowed(offer, ask.resource_names.as_deref())))
             .collect(),
         None => policy
             .entitlements
@@ -330,10 +336,10 @@ fn entitlements(question: &Question<'_>) -> Result<Vec<Entitlement>, Vec<Refusal
             ),
         )]);
     }
-    let (given, refused): (Vec<_>, Vec<_>) = chosen.into_iter().partition(Result::is_ok);
+    let (granted, refused): (Vec<_>, Vec<_>) = chosen.into_iter().partition(Result::is_ok);
     let refused: Vec<Refusal> = refused.into_iter().filter_map(Result::err).collect();
     if refused.is_empty() {
-        Ok(given.into_iter().filter_map(Result::ok).collect())
+        Ok(granted.into_iter().filter_map(Result::ok).collect())
     } else {
         Err(refused)
     }
@@ -347,7 +353,7 @@ fn narrowed(offer: &Entitlement, names: Option<&[String]>) -> Result<Entitlement
             message,
         )
     };
-    let whole = |why: &str| match names {
+    let as_a_whole = |why: &str| match names {
         None => Ok(offer.clone()),
         Some(_) => Err(refuse(
             reasons::NARROWING_REFUSED,
@@ -356,8 +362,8 @@ fn narrowed(offer: &Entitlement, names: Option<&[String]>) -> Result<Entitlement
     };
     let (narrowing, rules) = match &offer.access {
         Access::Rules { narrowing, rules } => (narrowing, rules),
-        Access::Role { .. } => return whole("a role is bound as it is"),
-        Access::ActAs { .. } => return whole("a service account has the rights it has"),
+        Access::Role { .. } => return as_a_whole("a role is bound as it is"),
+        Access::ActAs { .. } => return as_a_whole("a service account has the rights it has"),
     };
     let names = match (narrowing, names) {
         (Narrowing::Required, None) => {
@@ -375,14 +381,15 @@ fn narrowed(offer: &Entitlement, names: Option<&[String]>) -> Result<Entitlement
         (_, None) => return Ok(offer.clone()),
         (_, Some(names)) => names,
     };
-    let rules_asked =
+    let narrowed_rules =
         narrow(rules, names).map_err(|error| refuse(reasons::NARROWING_REFUSED, error.to_string()))?;
-    // `narrow` only ever takes away; the proof does not rest on that.
-    covers(rules, &rules_asked).map_err(|uncovered| refuse(reasons::BEYOND_POLICY, uncovered.to_string()))?;
+    // `narrow` only removes access. This proof does not depend on that.
+    covers(rules, &narrowed_rules)
+        .map_err(|uncovered| refuse(reasons::BEYOND_POLICY, uncovered.to_string()))?;
     Ok(Entitlement {
         access: Access::Rules {
             narrowing: *narrowing,
-            rules: rules_asked,
+            rules: narrowed_rules,
         },
         ..offer.clone()
     })

@@ -1,46 +1,50 @@
-//! Whose approval a request needs, and what of it is on record.
+//! Approval rule of a policy, and the approvals on record.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Expression, Identity, Problem, Request, Span};
 use crate::api::{self, ApprovalRecord, Principal, PrincipalKind, Subject};
 
-/// Void approvals that a grant keeps as evidence. With those that count (8 stages of 16) they fit the CRD's bound.
+/// Most void approvals that a grant keeps as evidence. Together with the approvals that count (8 stages of
+/// 16) they fit the bound of the CRD.
 const VOID_KEPT: usize = 32;
 
-/// When people are asked.
+/// When approval is required.
 #[derive(Clone, Debug)]
 pub enum Approval {
-    /// Never: the policy suffices.
+    /// Never: requests need no approval.
     Never,
-    /// When the expression holds, or cannot be judged.
+    /// If the expression is true, or cannot be evaluated.
     When(Expression, Demands),
-    /// Always.
+    /// For every request.
     Always(Demands),
 }
 
-/// Whose yes it takes.
+/// Required approvals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demands {
-    /// How long a request waits, from its creation.
+    /// How long a request waits for approvals, from its creation.
     pub timeout: Span,
-    /// One after the other; at least one.
+    /// Stages in the order in which they are asked; at least one.
     pub stages: Vec<Stage>,
 }
 
-/// Some people, of whom some have to approve.
+/// A group of approvers, and how many of them must approve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
-    /// Its name.
+    /// Name, unique within the policy.
     pub name: String,
-    /// How many.
+    /// How many different people must approve; at least 1.
     pub required: usize,
-    /// Of whom.
+    /// Users and groups that can approve.
     pub approvers: Vec<Principal>,
 }
 
 impl Approval {
-    /// Parses what a policy says of approval, or says everything that is wrong with it.
+    /// Parses the approval rule of a policy.
+    ///
+    /// # Errors
+    /// Returns every problem of the rule.
     pub fn parse(approval: Option<&api::Approval>, path: api::Path) -> Result<Self, Vec<Problem>> {
         let Some(approval) = approval else {
             return match path {
@@ -51,14 +55,14 @@ impl Approval {
                 )]),
             };
         };
-        let mut problems = impossible(&approval.stages);
+        let mut problems = unsatisfiable(&approval.stages);
         let timeout = Span::try_from(&approval.timeout)
             .map_err(|error| problems.push(Problem::new("spec.approval.timeout", error.to_string())))
             .ok();
         let expression = approval.required_when.as_ref().and_then(|text| {
             Expression::parse(text)
-                .map_err(|malformed| {
-                    problems.push(Problem::new("spec.approval.requiredWhen", malformed.to_string()));
+                .map_err(|error| {
+                    problems.push(Problem::new("spec.approval.requiredWhen", error.to_string()));
                 })
                 .ok()
         });
@@ -74,7 +78,7 @@ impl Approval {
         })
     }
 
-    /// What it takes where people are asked at all.
+    /// Required approvals; `None` if the policy never asks for any.
     pub fn demands(&self) -> Option<&Demands> {
         match self {
             Self::Never => None,
@@ -84,8 +88,8 @@ impl Approval {
 }
 
 impl Stage {
-    /// As which of its approvers it lists whoever decided. A service account is never one of a group of them: whoever
-    /// may edit its namespace can act as it.
+    /// The entry by which the stage lists this decider: a user or a group. `None` for a service account, even
+    /// as a member of a listed group, because everyone who may edit its namespace can act as it.
     pub fn lists(&self, decider: &Identity) -> Option<&Principal> {
         decider
             .listed_in(&self.approvers)
@@ -103,8 +107,8 @@ impl From<&api::ApprovalStage> for Stage {
     }
 }
 
-/// Stages that nobody could ever satisfy: they list fewer people than they ask for. Groups can have any number.
-fn impossible(stages: &[api::ApprovalStage]) -> Vec<Problem> {
+/// Problems of stages that require more people than they list. A group counts as any number of people.
+fn unsatisfiable(stages: &[api::ApprovalStage]) -> Vec<Problem> {
     let people = |stage: &api::ApprovalStage| {
         let users = stage
             .approvers
@@ -141,19 +145,19 @@ fn impossible(stages: &[api::ApprovalStage]) -> Vec<Problem> {
     problems
 }
 
-/// Who is still missing: so many of one stage.
+/// Approvals that are missing in one stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// Name of the stage.
     pub stage: String,
-    /// How many have approved in it.
+    /// How many people have approved in it.
     pub counted: usize,
-    /// How many it takes.
+    /// How many people must approve in it.
     pub required: usize,
 }
 
 impl Demands {
-    /// Who is missing: of the first stage that is not complete.
+    /// Missing approvals of the first incomplete stage; `None` if all stages are complete.
     pub fn missing(&self, approvals: &[ApprovalRecord]) -> Option<Missing> {
         self.stages.iter().find_map(|stage| {
             let counted = counted_in(approvals, &stage.name);
@@ -165,12 +169,12 @@ impl Demands {
         })
     }
 
-    /// The first stage that lists whoever decided.
+    /// The first stage that lists the decider.
     pub fn stage_of(&self, decider: &Identity) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.lists(decider).is_some())
     }
 
-    /// Whether any stage lists whoever decided.
+    /// Whether any stage lists the decider.
     pub fn lists(&self, decider: &Identity) -> bool {
         self.stage_of(decider).is_some()
     }
@@ -181,37 +185,38 @@ fn counted_in(approvals: &[ApprovalRecord], stage: &str) -> usize {
     approvals.iter().filter(counts).count()
 }
 
-/// The recorded approvals, each with why it is void if it is.
+/// The recorded approvals, checked again: each one that no longer counts is marked void, with the reason. Of
+/// the void ones only the newest 32 are kept.
 pub fn standing(
     demands: &Demands,
     request: &Request,
     hash: &str,
     recorded: &[ApprovalRecord],
 ) -> Vec<ApprovalRecord> {
-    let judged: Vec<_> = recorded
+    let checked: Vec<_> = recorded
         .iter()
         .map(|record| ApprovalRecord {
             void: record
                 .void
                 .clone()
-                .or_else(|| fault(demands, request, hash, record)),
+                .or_else(|| void_reason(demands, request, hash, record)),
             ..record.clone()
         })
         .collect();
-    let void = judged.iter().filter(|record| record.void.is_some()).count();
+    let void = checked.iter().filter(|record| record.void.is_some()).count();
     let mut surplus = void.saturating_sub(VOID_KEPT);
-    judged
+    checked
         .into_iter()
         .filter(|record| {
-            let goes = record.void.is_some() && surplus > 0;
-            surplus -= usize::from(goes);
-            !goes
+            let dropped = record.void.is_some() && surplus > 0;
+            surplus -= usize::from(dropped);
+            !dropped
         })
         .collect()
 }
 
-/// Why an approval does not count any more.
-fn fault(demands: &Demands, request: &Request, hash: &str, record: &ApprovalRecord) -> Option<String> {
+/// Why an approval no longer counts; `None` if it counts.
+fn void_reason(demands: &Demands, request: &Request, hash: &str, record: &ApprovalRecord) -> Option<String> {
     if record.access_hash != hash {
         return Some("the access has changed since the approval".to_owned());
     }
@@ -232,16 +237,16 @@ fn fault(demands: &Demands, request: &Request, hash: &str, record: &ApprovalReco
     })
 }
 
-/// What an approval counts for, for messages: which one of its stage it is. The same whoever tells it, and whenever, as
-/// long as the policy asks for the same number.
+/// Position of an approval in its stage, for messages. Every caller gets the same text at any time, as long
+/// as the policy requires the same number.
 pub fn describe_counted(
     record: &ApprovalRecord,
     approvals: &[ApprovalRecord],
     demands: Option<&Demands>,
 ) -> String {
     let (approver, stage) = (&record.approver, &record.stage);
-    let mut asked = demands.into_iter().flat_map(|demands| &demands.stages);
-    let Some(asked) = asked.find(|asked| asked.name == *stage) else {
+    let mut stages = demands.into_iter().flat_map(|demands| &demands.stages);
+    let Some(current) = stages.find(|other| other.name == *stage) else {
         return format!("approved as {approver} (stage {stage})");
     };
     let until = approvals
@@ -253,34 +258,35 @@ pub fn describe_counted(
     format!(
         "approved as {approver} (stage {stage}: {} of {})",
         before.count() + 1,
-        asked.required
+        current.required
     )
 }
 
-/// Whose approvals are void, and why, for messages: each once, and nobody who has approved again.
+/// Void approvals with their reasons, for messages: one entry for each person. A person who has approved
+/// again is left out.
 pub fn describe_void(approvals: &[ApprovalRecord]) -> Option<String> {
-    let stands = |username: &str| {
+    let has_valid = |username: &str| {
         let mut records = approvals.iter().filter(|record| record.username == username);
         records.any(|record| record.void.is_none())
     };
-    let told: BTreeMap<_, _> = approvals
+    let entries: BTreeMap<_, _> = approvals
         .iter()
-        .filter(|record| !stands(&record.username))
+        .filter(|record| !has_valid(&record.username))
         .filter_map(|record| Some((&record.username, record.void.as_ref()?)))
         .collect();
-    let told: Vec<_> = told
+    let entries: Vec<_> = entries
         .into_iter()
         .map(|(username, why)| format!("{username}'s approval is void: {why}"))
         .collect();
-    (!told.is_empty()).then(|| told.join("; "))
+    (!entries.is_empty()).then(|| entries.join("; "))
 }
 
-/// Who approved, for messages: each once, with the stage. Nothing, while nobody has.
+/// People who approved, with the stage, for messages; `None` if no one has approved.
 pub fn describe_approvals(approvals: &[ApprovalRecord]) -> Option<String> {
-    let told: Vec<_> = approvals
+    let entries: Vec<_> = approvals
         .iter()
         .filter(|record| record.void.is_none())
         .map(|record| format!("{} ({})", record.username, record.stage))
         .collect();
-    (!told.is_empty()).then(|| format!("approved by {}", told.join(", ")))
+    (!entries.is_empty()).then(|| format!("approved by {}", entries.join(", ")))
 }

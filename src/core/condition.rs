@@ -1,26 +1,29 @@
-//! Conditions of a policy: what has to be true of a request besides what its other fields say.
+//! Conditions of a policy: CEL expressions that a request must meet, in addition to the other fields.
 
 use super::approval::Demands;
 use super::{Approval, Evidence, Expression, NamespaceFacts, Problem, Question, Refusal};
 use crate::api::{RequestCondition, reasons};
 
-/// A condition whose expression is known to be good.
+/// A condition with a valid expression.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    /// Its name.
+    /// Name, unique within the policy.
     pub name: String,
-    /// What has to be true.
+    /// Expression that must be true.
     pub expression: Expression,
-    /// What a requester who does not meet it is told.
+    /// Message for a requester who does not meet the condition; set by the author of the policy.
     pub message: String,
 }
 
 impl Condition {
-    /// Parses a condition, or says where its expression is wrong.
+    /// Parses a condition.
+    ///
+    /// # Errors
+    /// Returns the line and column at which the expression is wrong.
     pub fn parse(condition: &RequestCondition) -> Result<Self, Problem> {
-        let expression = Expression::parse(&condition.expression).map_err(|malformed| {
+        let expression = Expression::parse(&condition.expression).map_err(|error| {
             let field = format!("spec.conditions[{}].expression", condition.name);
-            Problem::new(field, malformed.to_string())
+            Problem::new(field, error.to_string())
         })?;
         Ok(Self {
             name: condition.name.clone(),
@@ -30,17 +33,17 @@ impl Condition {
     }
 }
 
-/// One refusal for each condition of the policy that does not hold, or of which that cannot be told.
+/// One refusal for each condition that is false or cannot be evaluated.
 pub(super) fn unmet(question: &Question<'_>) -> Vec<Refusal> {
     let policy = question.policy;
-    // What is asked in a namespace that is gone is refused for that.
+    // A request in a deleted namespace is refused for that reason alone.
     let (Some(namespace), false) = (question.namespace, policy.conditions.is_empty()) else {
         return Vec::new();
     };
-    let evidence = evidence(question, namespace);
+    let variables = variables(question, namespace);
     let refusal = |condition: &Condition| {
         let (name, policy) = (&condition.name, &policy.name);
-        let message = match condition.expression.holds(&evidence) {
+        let message = match condition.expression.holds(&variables) {
             Ok(true) => return None,
             Ok(false) => format!(
                 "condition {name} of policy {policy} is not met: {}",
@@ -51,34 +54,34 @@ pub(super) fn unmet(question: &Question<'_>) -> Vec<Refusal> {
                 condition.message
             ),
         };
-        // No field of the grant by itself: a condition may look at several.
+        // No single field: a condition can read several.
         Some(Refusal::new(reasons::CONDITION_NOT_MET, "spec", message))
     };
     policy.conditions.iter().filter_map(refusal).collect()
 }
 
-/// Whom it takes, if people are asked about this request.
+/// Required approvals of this request; `None` if it needs none.
 pub(super) fn demanded<'a>(question: &Question<'a>) -> Option<&'a Demands> {
     match &question.policy.approval {
         Approval::Never => None,
         Approval::Always(demands) => Some(demands),
-        Approval::When(expression, demands) => asks_people(question, expression).then_some(demands),
+        Approval::When(expression, demands) => requires_approval(question, expression).then_some(demands),
     }
 }
 
-/// Whether people are asked about a request: what the expression says, and if it cannot be judged, yes.
-fn asks_people(question: &Question<'_>, expression: &Expression) -> bool {
+/// Whether this request needs approval. An expression that cannot be evaluated requires approval.
+fn requires_approval(question: &Question<'_>, expression: &Expression) -> bool {
     question
         .namespace
-        .is_none_or(|namespace| expression.holds(&evidence(question, namespace)).unwrap_or(true))
+        .is_none_or(|namespace| expression.holds(&variables(question, namespace)).unwrap_or(true))
 }
 
-/// What expressions are judged on.
-fn evidence<'a>(question: &Question<'a>, namespace: &'a NamespaceFacts) -> Evidence<'a> {
+/// Variables that expressions can read.
+fn variables<'a>(question: &Question<'a>, namespace: &'a NamespaceFacts) -> Evidence<'a> {
     Evidence {
         request: question.request,
         duration: question.duration(),
-        entitlements: entitlements(question),
+        entitlements: requested_entitlements(question),
         namespace_name: question.namespace_name,
         namespace_labels: &namespace.labels,
         policy_name: &question.policy.name,
@@ -87,8 +90,8 @@ fn evidence<'a>(question: &Question<'a>, namespace: &'a NamespaceFacts) -> Evide
     }
 }
 
-/// Names of what is asked for, else of what is given by default.
-fn entitlements(question: &Question<'_>) -> Vec<String> {
+/// Names of the requested entitlements; without any, those that the policy grants by default.
+fn requested_entitlements(question: &Question<'_>) -> Vec<String> {
     if let Some(asks) = &question.request.entitlements {
         return asks.iter().map(|ask| ask.name.clone()).collect();
     }

@@ -1,4 +1,4 @@
-//! What people decided about a grant, and what is made of it.
+//! Decisions about a grant, and verdicts on them.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -10,63 +10,63 @@ use crate::api::{
     AccessDecision, AccessDecisionStatus, AccessGrant, DecisionKind, StandsAgainst, conditions, reasons,
 };
 
-/// Longest message of a verdict.
+/// Longest message of a verdict, in characters.
 const MESSAGE_LENGTH: usize = 512;
 
-/// One person's decision.
+/// One person's Approve, Deny or Revoke of one grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Its name.
+    /// `metadata.name` of the decision.
     pub name: String,
-    /// Its uid.
+    /// `metadata.uid` of the decision.
     pub uid: String,
-    /// Name of the grant it is about.
+    /// Name of the grant that is decided on.
     pub grant: String,
-    /// Uid of that grant.
+    /// Uid of that grant. A grant recreated under the same name is not affected.
     pub grant_uid: String,
-    /// When it was made, to the second.
+    /// When the API server created the decision (UTC, whole seconds).
     pub made_at: Timestamp,
-    /// What was decided.
+    /// Approve, Deny or Revoke.
     pub kind: DecisionKind,
-    /// The access that was approved.
+    /// Hash of the approved access; only an Approve has one.
     pub access_hash: Option<String>,
-    /// Who decided. Nobody, if nobody vouches for it.
+    /// The decider, attested by the API server. The user name is empty if the guards were not in force.
     pub decider: Identity,
-    /// Why.
+    /// Reason of the decider; may be empty.
     pub reason: String,
-    /// What was made of it, as far as it is recorded.
+    /// The recorded verdict; `None` before there is one.
     pub recorded: Option<Standing>,
     /// Whether the decider holds the verb `revoke` on the grant.
     pub authority: Authority,
 }
 
-/// Whether somebody holds the verb `revoke` on a grant, as the API server answered.
+/// Whether a user holds the verb `revoke` on a grant, as the API server answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Authority {
-    /// It was not asked.
+    /// The API server was not asked.
     #[default]
     Unasked,
-    /// It did not answer.
+    /// The API server did not answer.
     Unclear,
-    /// Yes.
+    /// The user holds the verb.
     Held,
-    /// No.
+    /// The user does not hold the verb.
     NotHeld,
 }
 
 /// Whether a decision counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// It changed something. Final.
+    /// The decision had an effect. Final.
     Counted,
-    /// It changes nothing. Final.
+    /// The decision has no effect. Final.
     Ignored,
-    /// Its stage has not come yet.
+    /// The decision waits for its stage.
     Waiting,
 }
 
 impl Standing {
-    /// The status of the condition `Counted`.
+    /// Status of the condition `Counted`.
     const fn status(self) -> &'static str {
         match self {
             Self::Counted => "True",
@@ -76,31 +76,31 @@ impl Standing {
     }
 }
 
-/// What was made of a decision.
+/// Verdict on a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether it counts.
+    /// Whether the decision counts.
     pub standing: Standing,
-    /// Condition reason.
+    /// Reason of the condition `Counted`.
     pub reason: &'static str,
-    /// Why, for people.
+    /// Message for people, at most 512 characters.
     pub message: String,
-    /// The request it stands against from now on.
+    /// The request that the decision blocks from now on.
     pub stands_against: Option<StandsAgainst>,
 }
 
 impl Verdict {
-    /// It changed something.
+    /// Verdict: the decision had an effect.
     pub fn counted(message: impl Into<String>) -> Self {
         Self::new(Standing::Counted, reasons::COUNTED, message)
     }
 
-    /// It changes nothing.
+    /// Verdict: the decision has no effect.
     pub fn ignored(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(Standing::Ignored, reason, message)
     }
 
-    /// It waits for its stage.
+    /// Verdict: the decision waits for its stage.
     pub fn waiting(message: impl Into<String>) -> Self {
         Self::new(Standing::Waiting, reasons::STAGE_NOT_REACHED, message)
     }
@@ -114,7 +114,7 @@ impl Verdict {
         }
     }
 
-    /// As the status of the decision.
+    /// The verdict as the status of the decision.
     pub fn status(&self, at: Timestamp) -> AccessDecisionStatus {
         // The spec never changes.
         let generation = Some(1);
@@ -132,12 +132,12 @@ impl Verdict {
     }
 }
 
-/// A decision and what was made of it.
+/// A decision and the verdict on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// The decision.
     pub decision: Decision,
-    /// What was made of it.
+    /// The verdict on it.
     pub verdict: Verdict,
 }
 
@@ -160,13 +160,13 @@ impl From<&AccessDecision> for Decision {
             recorded: decision
                 .status
                 .as_ref()
-                .and_then(|status| recorded(&status.conditions)),
+                .and_then(|status| recorded_standing(&status.conditions)),
             authority: Authority::default(),
         }
     }
 }
 
-fn recorded(conditions: &[Condition]) -> Option<Standing> {
+fn recorded_standing(conditions: &[Condition]) -> Option<Standing> {
     let counted = conditions
         .iter()
         .find(|condition| condition.type_ == conditions::COUNTED)?;
@@ -176,17 +176,17 @@ fn recorded(conditions: &[Condition]) -> Option<Standing> {
 }
 
 impl Decision {
-    /// Whether nothing final was made of it yet.
+    /// Whether the decision has no final verdict yet.
     pub fn is_open(&self) -> bool {
         !matches!(self.recorded, Some(Standing::Counted | Standing::Ignored))
     }
 
-    /// Whether it is by whoever asked or gets the access.
+    /// Whether the decider is the requester or the subject.
     fn is_own(&self, request: &Request) -> bool {
         self.decider.username == request.requester.username || self.decider.as_subject() == request.subject
     }
 
-    /// What is made of an Approve or Deny about one's own request.
+    /// Verdict on an Approve or Deny by the requester or the subject; `None` if the decider is neither.
     pub fn about_oneself(&self, request: &Request) -> Option<Verdict> {
         self.is_own(request).then(|| {
             Verdict::ignored(
@@ -199,7 +199,7 @@ impl Decision {
         })
     }
 
-    /// What is made of it if no stage lists the decider.
+    /// Verdict on a decision by a person whom no stage lists.
     pub fn not_listed(&self, demands: &Demands) -> Verdict {
         let stages: Vec<_> = demands
             .stages
@@ -219,8 +219,9 @@ impl Decision {
         )
     }
 
-    /// Whether it ends this grant: a Revoke by the requester, the subject, an approver of the policy, or whoever holds
-    /// the verb `revoke`. One that has counted before ends it still, whatever became of the decider since.
+    /// Whether the decision revokes this grant. Requester, subject, approvers of the policy and holders of
+    /// the verb `revoke` can revoke. A Revoke that has counted keeps its effect, even if the decider has lost
+    /// that right since.
     pub fn revokes(&self, request: &Request, demands: Option<&Demands>) -> bool {
         self.kind == DecisionKind::Revoke
             && match self.recorded {
@@ -234,26 +235,28 @@ impl Decision {
             }
     }
 
-    /// Whether it takes the verb `revoke` for it to count: nothing else that is known of the decider suffices.
+    /// Whether the decision counts only if the decider holds the verb `revoke`. The lists of the policy are
+    /// not considered here.
     pub fn needs_authority(&self, request: &Request) -> bool {
         self.kind == DecisionKind::Revoke && self.is_open() && !self.is_own(request)
     }
 
-    /// What is made of a Revoke by somebody who may not; nothing, while it is unclear whether they may.
+    /// Verdict on a Revoke by a person who may not revoke; `None` while that is not known.
     pub fn may_not_revoke(&self) -> Option<Verdict> {
         let verdict = Verdict::ignored(
             reasons::MAY_NOT_REVOKE,
             format!(
-                "{} neither asked for this access nor gets it, is no approver of its policy, and does not hold the \
-                 verb revoke on accessgrants/{} here",
+                "{} may not revoke this grant: only its requester, its subject, approvers of its policy and holders of \
+                 the verb revoke on accessgrants/{} may",
                 self.decider.username, self.grant
             ),
         );
         (self.authority == Authority::NotHeld).then_some(verdict)
     }
 
-    /// What is made of a Revoke that ends the grant, which is told as `effect`. It stands against the same request of the
-    /// same automation, which would only make it again, until the end that the request itself names.
+    /// Verdict on a Revoke that ends the grant; `effect` says what it did. If a service account made the
+    /// request, the Revoke also blocks the same request, because tools recreate it. The block lasts until
+    /// `spec.notAfter` of the request.
     pub fn counts_against(&self, grant: &AccessGrant, request: &Request, effect: &str) -> Verdict {
         let automation = request.requester.service_account().is_some();
         let until = request.not_after.filter(|_| automation);
@@ -276,8 +279,8 @@ impl Decision {
     }
 }
 
-/// SHA-256 over what a grant asks for. Who asks is compared by name: the groups of a service account are the API
-/// server's to say.
+/// SHA-256 over the spec of a grant without its requester. A block compares the requester by user name only,
+/// because the API server may change the groups of a service account.
 pub fn spec_hash(grant: &AccessGrant) -> String {
     let spec = crate::api::AccessGrantSpec {
         requester: None,
@@ -286,19 +289,19 @@ pub fn spec_hash(grant: &AccessGrant) -> String {
     super::digest::sha256(&spec)
 }
 
-/// A Revoke that stands against a request made again.
+/// A Revoke that blocks the same request of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objection {
     /// Name of the decision.
     pub decision: String,
-    /// Who decided.
+    /// User name of the decider.
     pub decider: String,
-    /// Against what.
+    /// The blocked request.
     pub against: StandsAgainst,
 }
 
 impl Objection {
-    /// Whether it stands against this request now.
+    /// Whether this request is blocked at `now`.
     pub fn concerns(&self, grant: &AccessGrant, request: &Request, now: Timestamp) -> bool {
         now < self.against.until.0
             && self.against.requester == request.requester.username

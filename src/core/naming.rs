@@ -1,15 +1,15 @@
-//! Names of what is made, and what they say: a fuse has the name of what it holds, a marker that of its access and more.
+//! Names of artifacts. A fuse has the name of the artifact that it owns; an elevation marker has a suffix.
 
 use crate::api::{ArtifactKind, ArtifactRecord, MARKER_SUFFIX};
 
-/// Names something made for a grant.
+/// Kind, namespace and name of an artifact: an object that Curfew creates for a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ArtifactKey {
-    /// Its kind.
+    /// Job (the fuse), Role or RoleBinding.
     pub kind: ArtifactKind,
-    /// Its namespace.
+    /// Namespace of the artifact. It differs from the grant's for access to act as a service account.
     pub namespace: String,
-    /// Its name.
+    /// Name of the artifact.
     pub name: String,
 }
 
@@ -24,7 +24,7 @@ impl From<&ArtifactRecord> for ArtifactKey {
 }
 
 impl ArtifactKey {
-    /// The key of the fuse that holds it; a fuse's own.
+    /// Key of the fuse that owns this artifact. For a fuse, its own key.
     #[must_use]
     pub fn of_fuse(&self) -> Self {
         Self {
@@ -35,18 +35,19 @@ impl ArtifactKey {
     }
 }
 
-/// Name of the fuse that holds what has this name: the same, but for elevation markers.
+/// Name of the fuse that owns the artifact of this name: the same name, without the suffix of elevation
+/// markers.
 pub fn fuse_name(name: &str) -> &str {
     name.strip_suffix(MARKER_SUFFIX).unwrap_or(name)
 }
 
-/// Whether a thing of this kind and name is an elevation marker: a second binding of a grant's subject, to
-/// [`ELEVATED_ROLE`]. It comes before the access and goes after it.
+/// Whether an artifact is an elevation marker: a second RoleBinding of the grant's subject, to
+/// [`ELEVATED_ROLE`](crate::api::ELEVATED_ROLE). It is created before the access and deleted after it.
 pub fn is_marker(kind: ArtifactKind, name: &str) -> bool {
     kind == ArtifactKind::RoleBinding && name.ends_with(MARKER_SUFFIX)
 }
 
-/// The record of the fuse that holds, or is to hold, what this is the record of; a fuse's own.
+/// Record of the fuse that owns, or will own, the artifact of this record. For a fuse, its own record.
 pub(super) fn fuse_of<'a>(
     record: &ArtifactRecord,
     records: &'a [ArtifactRecord],

@@ -1,4 +1,4 @@
-//! A policy, parsed: after this nothing in it can be wrong.
+//! An AccessPolicy, parsed. A `Policy` value has no problem left: every field has been checked.
 
 use std::collections::BTreeMap;
 
@@ -14,106 +14,110 @@ use crate::api::{
     PrincipalKind, RoleKind, Rule, Selection, SelectorOperator, Subject, SubjectKind,
 };
 
-/// Bytes a compiled `reason.pattern` may take: some thousand times what patterns in use need, and small enough
-/// that a thousand policies fit into memory.
+/// Greatest size of a compiled `reason.pattern`, in bytes. It is about a thousand times what common patterns
+/// need. A thousand policies with patterns of this size still fit into memory (250 MiB).
 const PATTERN_SIZE_LIMIT: usize = 256 * 1024;
 
 /// A parsed policy.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Its name.
+    /// `metadata.name`; empty only in an object that does not come from the API server.
     pub name: String,
-    /// Its uid.
+    /// `metadata.uid`. Part of the access hash: a recreated policy has another hash.
     pub uid: String,
-    /// Its generation.
+    /// `metadata.generation`, as of which the policy was parsed.
     pub generation: i64,
-    /// When people are asked, and whom it takes.
+    /// When approval is required, and of whom.
     pub approval: Approval,
     selector: Selector,
     requesters: Vec<Principal>,
     subjects: Vec<Principal>,
-    /// When access may exist; empty means always.
+    /// Times at which access may exist; empty means always.
     pub windows: Vec<Window>,
-    /// What has to be true of a request besides.
+    /// CEL conditions that a request must meet, in addition to the other fields.
     pub conditions: Vec<Condition>,
-    /// Its labels.
+    /// `metadata.labels`, which conditions can read.
     pub labels: BTreeMap<String, String>,
-    /// Length of access that names none.
+    /// Access duration of a request that names none.
     pub default_duration: Span,
-    /// Greatest length.
+    /// Longest access duration. Not above the operator's `--max-duration`.
     pub max_duration: Span,
-    /// What reasons must look like.
+    /// Requirements on `spec.reason` of a grant.
     pub reason: ReasonRule,
-    /// Most live grants of one subject.
+    /// Most live grants of one subject under this policy.
     pub active_per_subject: u16,
-    /// Most requests of one requester that wait.
+    /// Most undecided requests of one requester under this policy.
     pub pending_per_requester: u16,
-    /// What happens to live grants this policy would refuse.
+    /// What happens to live grants that the policy, as edited, would deny.
     pub on_policy_change: OnChange,
-    /// What it demands of the fuses of access.
+    /// Whether access needs a fuse.
     pub fuse: FuseDemand,
-    /// How long ended grants stay.
+    /// How long an ended grant is kept as a record.
     pub retention: Span,
-    /// What it hands out.
+    /// The access that requests can choose from.
     pub entitlements: Vec<Entitlement>,
 }
 
-/// What a reason must look like.
+/// Requirements on the reason of a request.
 #[derive(Clone, Debug, Default)]
 pub struct ReasonRule {
-    /// Fewest characters without surrounding white space.
+    /// Fewest characters, without white space at both ends; 0 means no requirement.
     pub min_length: usize,
-    /// Pattern the whole reason must match, as it was written and compiled.
+    /// Pattern that the whole reason must match: as written, and compiled with anchors at both ends.
     pub pattern: Option<(String, Regex)>,
 }
 
-/// One item of access.
+/// One named item of access that a policy offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entitlement {
-    /// Its name.
+    /// Name, unique within the policy.
     pub name: String,
-    /// Whether a request that names none gets it.
+    /// Whether a request that names no entitlement gets this one.
     pub by_default: bool,
-    /// What it gives.
+    /// The access itself.
     pub access: Access,
 }
 
-/// What an entitlement gives.
+/// The access of an entitlement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// An existing role, as it is.
+    /// An existing role, bound unchanged.
     Role {
-        /// Its kind.
+        /// `Role` (in the grant's namespace) or `ClusterRole`.
         kind: RoleKind,
-        /// Its name.
+        /// Name of the role.
         name: String,
-        /// What happens when its rules change.
+        /// What happens to live access when the rules of the role change.
         on_change: OnChange,
-        /// Whether it may hold rules by which its holder can gain more.
+        /// Whether the role may contain rules that let its holder gain more access.
         escalation: Escalation,
     },
-    /// Rules of the policy's own.
+    /// Rules that the policy itself states.
     Rules {
-        /// Whether requests name the objects they need.
+        /// Whether a request must, may or must not name the objects it needs.
         narrowing: Narrowing,
-        /// The rules offered, canonical.
+        /// The rules, in [`canonical`] form.
         rules: Vec<Rule>,
     },
-    /// The right to act as a service account, in the namespace of that.
+    /// The right to act as a service account. It is bound in the namespace of that account.
     ActAs {
         /// Namespace of the service account.
         namespace: String,
-        /// Its name.
+        /// Name of the service account.
         service_account: String,
-        /// The `ClusterRole` that allows it.
+        /// The `ClusterRole` that allows acting as the service account.
         role: String,
-        /// What happens when that role changes, or the service account is made again.
+        /// What happens when that role changes, or the service account is recreated.
         on_change: OnChange,
     },
 }
 
 impl Policy {
-    /// Parses a policy, or says everything that is wrong with it.
+    /// Parses a policy.
+    ///
+    /// # Errors
+    /// Returns every problem at once, in the order of the checks. An author then corrects the policy in one
+    /// edit.
     pub fn parse(policy: &AccessPolicy, settings: &Settings) -> Result<Self, Vec<Problem>> {
         let spec = &policy.spec;
         let mut problems = Vec::new();
@@ -149,12 +153,12 @@ impl Policy {
         })
     }
 
-    /// Whether grants of a namespace with these labels may name this policy.
+    /// Whether grants in a namespace with these labels may name this policy.
     pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         self.selector.matches(labels)
     }
 
-    /// The selector, as people write it.
+    /// The namespace selector as text, for messages.
     pub fn selector(&self) -> String {
         if self.selector.selects_all() {
             "all namespaces".to_owned()
@@ -163,12 +167,12 @@ impl Policy {
         }
     }
 
-    /// Whether this identity may ask.
+    /// Whether the policy lists this caller as a requester.
     pub fn lists_requester(&self, identity: &Identity) -> bool {
         identity.listed_in(&self.requesters).is_some()
     }
 
-    /// Whether this subject, not being the requester, may receive access.
+    /// Whether the policy lists this subject. A requester is always a possible subject and needs no entry.
     pub fn lists_subject(&self, subject: &Subject) -> bool {
         self.subjects.iter().any(|principal| {
             let kind = match principal.kind {
@@ -180,17 +184,17 @@ impl Policy {
         })
     }
 
-    /// Who may ask, for messages.
+    /// The requesters as text, for messages.
     pub fn requesters(&self) -> String {
-        listed(&self.requesters)
+        joined(&self.requesters)
     }
 
-    /// Who else may receive access, for messages.
+    /// The subjects as text, for messages; empty if only requesters themselves receive access.
     pub fn subjects(&self) -> String {
-        listed(&self.subjects)
+        joined(&self.subjects)
     }
 
-    /// The existing roles it hands out.
+    /// Every existing role that the policy offers, roles for acting as an account included.
     pub fn role_names(&self) -> impl Iterator<Item = (RoleKind, &str)> {
         self.entitlements
             .iter()
@@ -201,7 +205,7 @@ impl Policy {
             })
     }
 
-    /// The service accounts it lets people act as.
+    /// Names of the service accounts that the policy lets people act as.
     pub fn identities(&self) -> impl Iterator<Item = &str> {
         self.entitlements
             .iter()
@@ -211,14 +215,14 @@ impl Policy {
             })
     }
 
-    /// Whether it hands out rules of its own.
+    /// Whether any entitlement has rules of its own. The operator must hold such rules to grant them.
     pub fn offers_rules(&self) -> bool {
         self.entitlements
             .iter()
             .any(|entitlement| matches!(entitlement.access, Access::Rules { .. }))
     }
 
-    /// The entitlement of that name.
+    /// The entitlement of this name.
     pub fn entitlement(&self, name: &str) -> Option<&Entitlement> {
         self.entitlements
             .iter()
@@ -226,7 +230,7 @@ impl Policy {
     }
 }
 
-fn listed(principals: &[Principal]) -> String {
+fn joined(principals: &[Principal]) -> String {
     principals
         .iter()
         .map(ToString::to_string)
@@ -234,14 +238,14 @@ fn listed(principals: &[Principal]) -> String {
         .join(", ")
 }
 
-/// The durations of a policy.
+/// The durations of a policy, parsed.
 struct Durations {
     max: Span,
     default: Span,
     retention: Span,
 }
 
-/// Parses the durations; `None` if one of them is malformed. A duration over its bound is a problem too.
+/// Parses the durations; `None` if a duration is malformed. A duration over its bound is a problem too.
 fn parse_durations(
     spec: &AccessPolicySpec,
     settings: &Settings,
@@ -309,7 +313,8 @@ fn parse_conditions(written: &[api::RequestCondition], problems: &mut Vec<Proble
     conditions
 }
 
-/// The approval rule. `Approval::Never` stands in for an invalid one: a policy with problems is never used.
+/// Parses the approval rule. `Approval::Never` stands in for an invalid rule; a policy with problems is never
+/// used.
 fn parse_approval(spec: &AccessPolicySpec, problems: &mut Vec<Problem>) -> Approval {
     Approval::parse(spec.approval.as_ref(), spec.path).unwrap_or_else(|invalid| {
         problems.extend(invalid);
@@ -322,25 +327,26 @@ fn parse_selector(selector: &api::NamespaceSelector) -> Selector {
         .match_labels
         .iter()
         .map(|(key, value)| Expression::Equal(key.clone(), value.clone()));
-    let demands = selector.match_expressions.iter().map(|demand| {
-        let values = demand.values.iter().cloned().collect();
-        match demand.operator {
-            SelectorOperator::In => Expression::In(demand.key.clone(), values),
-            SelectorOperator::NotIn => Expression::NotIn(demand.key.clone(), values),
-            SelectorOperator::Exists => Expression::Exists(demand.key.clone()),
-            SelectorOperator::DoesNotExist => Expression::DoesNotExist(demand.key.clone()),
+    let requirements = selector.match_expressions.iter().map(|requirement| {
+        let values = requirement.values.iter().cloned().collect();
+        match requirement.operator {
+            SelectorOperator::In => Expression::In(requirement.key.clone(), values),
+            SelectorOperator::NotIn => Expression::NotIn(requirement.key.clone(), values),
+            SelectorOperator::Exists => Expression::Exists(requirement.key.clone()),
+            SelectorOperator::DoesNotExist => Expression::DoesNotExist(requirement.key.clone()),
         }
     });
-    labels.chain(demands).collect()
+    labels.chain(requirements).collect()
 }
 
-fn parse_reason(demands: Option<&api::ReasonDemands>, problems: &mut Vec<Problem>) -> ReasonRule {
-    let Some(demands) = demands else {
+fn parse_reason(written: Option<&api::ReasonDemands>, problems: &mut Vec<Problem>) -> ReasonRule {
+    let Some(written) = written else {
         return ReasonRule::default();
     };
-    let pattern = demands.pattern.as_ref().and_then(|pattern| {
+    let pattern = written.pattern.as_ref().and_then(|pattern| {
         let compiled = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE_LIMIT).build();
-        // By itself first: `a)|(?:b` would only make sense inside the group, and escape it.
+        // Compiled without the group first: `a)|(?:b` is valid only inside the group, and would break out of
+        // it.
         match compiled(pattern).and_then(|_| compiled(&format!("^(?:{pattern})$"))) {
             Ok(regex) => Some((pattern.clone(), regex)),
             Err(error) => {
@@ -353,7 +359,7 @@ fn parse_reason(demands: Option<&api::ReasonDemands>, problems: &mut Vec<Problem
         }
     });
     ReasonRule {
-        min_length: usize::from(demands.min_length.unwrap_or_default()),
+        min_length: usize::from(written.min_length.unwrap_or_default()),
         pattern,
     }
 }
@@ -363,8 +369,14 @@ fn parse_entitlements(
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> Vec<Entitlement> {
-    // The schema refuses it as well; a grant in another namespace could never own what is made for it.
-    if spec.fuse == FuseDemand::None && spec.entitlements.iter().any(|offer| offer.act_as.is_some()) {
+    // The schema denies this too. A grant cannot own a binding in another namespace, which leaves only the
+    // fuse.
+    if spec.fuse == FuseDemand::None
+        && spec
+            .entitlements
+            .iter()
+            .any(|entitlement| entitlement.act_as.is_some())
+    {
         problems.push(Problem::new(
             "spec.fuse",
             "None is not allowed with actAs: a grant cannot own a binding in another namespace; set Preferred or Required",
@@ -390,15 +402,15 @@ fn parse_entitlement(
             on_change: role.on_change,
             escalation: role.escalation,
         },
-        (None, None, Some(identity)) => Access::ActAs {
+        (None, None, Some(act_as)) => Access::ActAs {
             namespace: settings.identities.clone(),
-            service_account: identity.service_account.clone(),
-            role: act_as::role_name(&identity.service_account),
-            on_change: identity.on_change,
+            service_account: act_as.service_account.clone(),
+            role: act_as::role_name(&act_as.service_account),
+            on_change: act_as.on_change,
         },
         (None, Some(rules), None) => {
             let items = canonical(&rules.items.iter().map(Rule::from).collect::<Vec<_>>());
-            problems.extend(never_granted(position, rules.narrowing, &items));
+            problems.extend(unusable_rules(position, rules.narrowing, &items));
             Access::Rules {
                 narrowing: rules.narrowing,
                 rules: items,
@@ -419,12 +431,12 @@ fn parse_entitlement(
     })
 }
 
-/// A name that narrows nothing by itself, to try whether rules can be narrowed at all.
+/// Any object name. Used to test whether rules can be narrowed at all.
 const ANY_NAME: &str = "any";
 
-/// What makes rules of a policy's own unusable: that they could be used to gain more, or that requests must
-/// narrow what cannot be narrowed.
-fn never_granted(position: usize, narrowing: Narrowing, rules: &[Rule]) -> Option<Problem> {
+/// The problem of rules that can never be granted. Either the rules allow gaining more access, or requests
+/// must narrow rules that cannot be narrowed.
+fn unusable_rules(position: usize, narrowing: Narrowing, rules: &[Rule]) -> Option<Problem> {
     let field = format!("spec.entitlements[{position}].rules");
     if let Some(rule) = escalating(rules) {
         return Some(Problem::new(field, format!("cannot be granted: {rule}")));

@@ -1,5 +1,5 @@
-//! Whether a policy can keep its word in this cluster: its roles exist and the operator may hand out what it
-//! offers. What is missing is said as RBAC that can be applied as it stands.
+//! Checks that the roles of a policy exist and that the operator may grant what the policy offers. If a right
+//! is missing, the message contains the RBAC objects to apply.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,29 +14,29 @@ use super::rules::{covers, describe, escalating};
 use super::status::condition;
 use crate::api::{AccessPolicy, AccessPolicyStatus, Escalation, RoleKind, Rule, conditions, reasons};
 
-/// Label by which a `ClusterRole` becomes part of what the operator may hand out (aggregation).
+/// Label of a `ClusterRole` that is aggregated into the rights that the operator may grant.
 pub const GRANTABLE_LABEL: &str = "access.curfew.dev/aggregate-to-grantable";
 
-/// What the operator may do, as the API server answered.
+/// Rights of the operator, as the API server answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// Roles of the policy it may bind.
+    /// Roles of the policy that the operator may bind.
     pub bindable: BTreeSet<RoleName>,
-    /// Rules it holds itself, and may therefore put into a Role.
+    /// Rules that the operator holds itself. RBAC lets it write only these into a Role.
     pub held: Vec<Rule>,
 }
 
-/// What a policy lacks.
+/// Why a policy is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Condition reason.
+    /// Reason of the condition `Ready`.
     pub reason: &'static str,
     /// Everything that is missing, for people.
     pub message: String,
 }
 
-/// Roles that have to exist for the policy as a whole. A `Role` is looked for in each grant's namespace when it
-/// is asked for.
+/// Names of the `ClusterRole`s that must exist for the policy to be ready. A `Role` is checked later, in the
+/// namespace of each request.
 pub fn cluster_roles(policy: &Policy) -> impl Iterator<Item = &str> {
     policy
         .entitlements
@@ -52,7 +52,7 @@ pub fn cluster_roles(policy: &Policy) -> impl Iterator<Item = &str> {
         })
 }
 
-/// Says what the text of a policy lacks.
+/// Readiness of a policy that cannot be parsed.
 pub fn invalid(problems: &[Problem]) -> Verdict {
     Verdict {
         reason: reasons::INVALID,
@@ -60,14 +60,18 @@ pub fn invalid(problems: &[Problem]) -> Verdict {
     }
 }
 
-/// Judges a sound policy against the cluster.
+/// Checks a parsed policy against the cluster.
+///
+/// # Errors
+/// Returns one reason and a message with everything of that kind that is missing. A missing `ClusterRole`
+/// comes first, then a forbidden role, then missing accounts and rights.
 pub fn preflight(
     policy: &Policy,
     roles: &Roles,
     identities: &Identities,
     rights: &Rights,
 ) -> Result<(), Verdict> {
-    let mut lacks = Lacks::default();
+    let mut missing = Lacks::default();
     for entitlement in &policy.entitlements {
         let field = format!("spec.entitlements[{}]", entitlement.name);
         match &entitlement.access {
@@ -76,8 +80,8 @@ pub fn preflight(
                 name,
                 escalation,
                 ..
-            } => lacks.role(&field, (*kind, name.clone()), *escalation, roles, rights),
-            Access::Rules { rules, .. } => lacks.own_rules(&field, rules, rights),
+            } => missing.role(&field, (*kind, name.clone()), *escalation, roles, rights),
+            Access::Rules { rules, .. } => missing.own_rules(&field, rules, rights),
             Access::ActAs {
                 namespace,
                 service_account,
@@ -87,26 +91,26 @@ pub fn preflight(
                 let field = format!("{field}.actAs");
                 let key = (RoleKind::ClusterRole, role.clone());
                 if !identities.contains_key(service_account) {
-                    lacks.no_identity(&field, namespace, service_account);
+                    missing.no_identity(&field, namespace, service_account);
                 }
-                lacks.impersonation(&field, service_account, role, roles.get(&key).map(AsRef::as_ref));
-                lacks.binding(field, &key, rights);
+                missing.impersonation(&field, service_account, role, roles.get(&key).map(AsRef::as_ref));
+                missing.binding(field, &key, rights);
             }
         }
     }
-    lacks.verdict(policy)
+    missing.verdict(policy)
 }
 
-/// Everything that a policy lacks in the cluster.
+/// Everything that the cluster missing for a policy.
 #[derive(Debug, Default)]
 struct Lacks {
     absent: Vec<Problem>,
     identities: Vec<Problem>,
     forbidden: Vec<Problem>,
     rights: Vec<Problem>,
-    /// Objects that are missing, as YAML.
+    /// Objects to create, as YAML.
     objects: Vec<String>,
-    /// What the operator has to be allowed to hand out.
+    /// Rules that the operator must be allowed to grant.
     rules: Vec<Rule>,
 }
 
@@ -154,7 +158,7 @@ impl Lacks {
         let (kind, name) = role;
         self.rights
             .push(Problem::new(field, format!("Curfew may not bind {name}")));
-        self.rules.push(bind(*kind, name));
+        self.rules.push(bind_rule(*kind, name));
     }
 
     fn no_identity(&mut self, field: &str, namespace: &str, service_account: &str) {
@@ -187,7 +191,7 @@ impl Lacks {
         }
     }
 
-    /// The first kind of problem in a fixed order gives the reason.
+    /// Builds the result. The first kind of problem, in a fixed order, gives the reason.
     fn verdict(mut self, policy: &Policy) -> Result<(), Verdict> {
         if !self.absent.is_empty() {
             return Err(Verdict {
@@ -211,7 +215,7 @@ impl Lacks {
             return Ok(());
         }
         if !self.rules.is_empty() {
-            self.objects.push(grantable(policy, &self.rules));
+            self.objects.push(grantable_role(policy, &self.rules));
         }
         Err(Verdict {
             reason,
@@ -224,7 +228,7 @@ impl Lacks {
     }
 }
 
-/// The status that says the verdict.
+/// Status of a policy with this readiness.
 pub fn policy_status(
     policy: &AccessPolicy,
     verdict: &Result<(), Verdict>,
@@ -238,7 +242,12 @@ pub fn policy_status(
         .map(|status| status.conditions.as_slice())
         .unwrap_or_default();
     let wanted = match verdict {
-        Ok(()) => (conditions::READY, "True", reasons::READY, "requests can use this policy"),
+        Ok(()) => (
+            conditions::READY,
+            "True",
+            reasons::READY,
+            "requests can use this policy",
+        ),
         Err(verdict) => (
             conditions::READY,
             "False",
@@ -253,7 +262,7 @@ pub fn policy_status(
     }
 }
 
-fn bind(kind: RoleKind, name: &str) -> Rule {
+fn bind_rule(kind: RoleKind, name: &str) -> Rule {
     let resources = match kind {
         RoleKind::ClusterRole => "clusterroles",
         RoleKind::Role => "roles",
@@ -267,19 +276,19 @@ fn bind(kind: RoleKind, name: &str) -> Rule {
     }
 }
 
-/// A `ClusterRole` that, applied, gives the operator these rules to hand out.
-fn grantable(policy: &Policy, rules: &[Rule]) -> String {
+/// YAML of a `ClusterRole` that lets the operator grant these rules.
+fn grantable_role(policy: &Policy, rules: &[Rule]) -> String {
     let labels = format!("  labels: {{{GRANTABLE_LABEL}: \"true\"}}\n");
     cluster_role(&format!("curfew-grantable-{}", policy.name), &labels, rules)
 }
 
-/// A `ClusterRole`, with more lines of its metadata.
+/// YAML of a `ClusterRole`. `more` is inserted into its metadata.
 fn cluster_role(name: &str, more: &str, rules: &[Rule]) -> String {
     let mut text = format!(
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: {name}\n{more}rules:\n"
     );
     for rule in rules {
-        // JSON is YAML, and quotes what has to be quoted.
+        // JSON is valid YAML, with every quote that is needed.
         let line = serde_json::to_string(rule).unwrap_or_default();
         // Writing to a string cannot fail.
         if writeln!(text, "- {line}").is_err() {

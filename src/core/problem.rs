@@ -1,13 +1,13 @@
-//! What is wrong with a policy.
+//! Problems of a policy.
 
 use std::fmt;
 
-/// One thing wrong with a policy.
+/// One problem of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Field of the policy, as a path.
+    /// Path of the field in the policy.
     pub field: String,
-    /// What is wrong and what would be accepted.
+    /// The problem and what would be accepted, as a sentence.
     pub message: String,
 }
 

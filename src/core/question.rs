@@ -1,37 +1,37 @@
-//! The question whether a policy admits a request at an instant.
+//! Input of the checks: one request, its policy and one instant.
 
 use jiff::Timestamp;
 
 use super::{Input, NamespaceFacts, Policy, Request, Settings, Span};
 
-/// What the checks look at.
+/// Everything that the checks read.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The request.
     pub request: &'a Request,
-    /// The policy it names.
+    /// The policy that the request names.
     pub policy: &'a Policy,
-    /// Name of the namespace it stands in.
+    /// Name of the grant's namespace.
     pub namespace_name: &'a str,
-    /// That namespace, unless it is gone.
+    /// Facts about that namespace; `None` if it is gone.
     pub namespace: Option<&'a NamespaceFacts>,
-    /// What the operator was told.
+    /// Configuration of the operator.
     pub settings: &'a Settings,
-    /// The instant of judgement.
+    /// Instant of the evaluation (UTC).
     pub now: Timestamp,
-    /// When the access would start: now, or when the request asks for it.
+    /// When the access would start: `now`, or `spec.notBefore` if that is later.
     pub start: Timestamp,
 }
 
 impl Question<'_> {
-    /// How long the access would last.
+    /// Access duration: as requested, or the policy's default.
     pub fn duration(&self) -> Span {
         self.request.duration.unwrap_or(self.policy.default_duration)
     }
 }
 
 impl<'a> Input<'a> {
-    /// The question whether a policy admits a request of this grant.
+    /// Input for the checks of this grant's request at `now`. The start is never before `now`.
     pub(super) fn question(&self, request: &'a Request, policy: &'a Policy, now: Timestamp) -> Question<'a> {
         Question {
             request,

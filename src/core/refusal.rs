@@ -1,15 +1,15 @@
-//! Why a request is not granted.
+//! Reasons to deny a request.
 
 use std::fmt;
 
-/// One reason not to grant a request: which field, what was asked, what would be accepted.
+/// One reason to deny a request: the field, its value, and what would be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Condition reason, one of [`crate::api::reasons`].
+    /// Reason of the condition, one of [`crate::api::reasons`].
     pub reason: &'static str,
-    /// Field of the grant that was refused, as a path; empty where it is not for what the grant says.
+    /// Path of the field in the grant; empty if the reason is not a field of the grant.
     pub field: String,
-    /// What was asked and what would be accepted, as a sentence.
+    /// The value and what would be accepted, as a sentence.
     pub message: String,
 }
 
@@ -33,8 +33,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// At least one [`Refusal`], in the order of the checks. All of them are given, so that a request is corrected
-/// once and not once for each mistake.
+/// One or more [`Refusal`]s, in the order of the checks. All of them are reported at once: a requester
+/// corrects the request one time, not once for each mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals {
     first: Refusal,
@@ -42,7 +42,7 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// The refusals of a list, if there is any.
+    /// `Err` with the refusals of a list; `Ok` if the list is empty.
     pub fn from_list(list: Vec<Refusal>) -> Result<(), Self> {
         let mut list = list.into_iter();
         match list.next() {
@@ -54,7 +54,7 @@ impl Refusals {
         }
     }
 
-    /// The condition reason: that of the first check that failed.
+    /// Reason of the condition: that of the first failed check.
     pub fn reason(&self) -> &'static str {
         self.first.reason
     }
@@ -74,7 +74,7 @@ impl fmt::Display for Refusals {
         if self.rest.is_empty() {
             return write!(f, "{}", self.first);
         }
-        // Numbered, since each is a sentence with its own colons and semicolons.
+        // Numbered, because each refusal is a sentence with colons and semicolons of its own.
         write!(f, "(1) {}", self.first)?;
         (2..)
             .zip(&self.rest)

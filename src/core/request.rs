@@ -1,4 +1,4 @@
-//! A request, parsed: who asks, for whom, for what and until when.
+//! A request, parsed: requester, subject, access and times.
 
 use jiff::Timestamp;
 
@@ -9,15 +9,15 @@ use crate::api::{
     reasons,
 };
 
-/// Prefix by which the API server names service accounts as users.
+/// Prefix of the user name under which the API server authenticates a service account.
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
-/// Somebody as the API server authenticated them.
+/// A caller as the API server authenticated it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// User name.
+    /// User name; for a service account `system:serviceaccount:NAMESPACE:NAME`.
     pub username: String,
-    /// All groups.
+    /// All groups of the caller.
     pub groups: Vec<String>,
 }
 
@@ -31,14 +31,16 @@ impl From<&UserInfo> for Identity {
 }
 
 impl Identity {
-    /// Namespace and name, if this is a service account.
+    /// Namespace and name, if the caller is a service account.
     pub fn service_account(&self) -> Option<(&str, &str)> {
         self.username
             .strip_prefix(SERVICE_ACCOUNT_PREFIX)?
             .split_once(':')
     }
 
-    /// The first of these that is this identity, or a group it is in.
+    /// The first principal that matches the caller: by name, or by one of its groups.
+    ///
+    /// A `User` entry never matches a service account, even under its full user name.
     pub fn listed_in<'a>(&self, principals: &'a [Principal]) -> Option<&'a Principal> {
         principals.iter().find(|principal| match principal.kind {
             PrincipalKind::User => self.service_account().is_none() && principal.name == self.username,
@@ -53,7 +55,7 @@ impl Identity {
         })
     }
 
-    /// This identity as the subject of access.
+    /// The caller as a subject of access.
     pub fn as_subject(&self) -> Subject {
         match self.service_account() {
             Some((namespace, name)) => Subject::service_account(namespace, name),
@@ -67,26 +69,29 @@ impl Identity {
 pub struct Request {
     /// Name of the grant.
     pub name: String,
-    /// Who asks.
+    /// The requester, attested by the API server.
     pub requester: Identity,
-    /// Who gets the access.
+    /// User or service account that receives the access; the requester unless the grant names another one.
     pub subject: Subject,
-    /// What is asked for; `None` means the policy's default.
+    /// Requested entitlements; `None` means the policy's defaults.
     pub entitlements: Option<Vec<EntitlementRequest>>,
-    /// Why.
+    /// Reason for the request, as written.
     pub reason: String,
-    /// For how long; `None` means the policy's default.
+    /// Requested access duration; `None` means the policy's default.
     pub duration: Option<Span>,
-    /// Not before.
+    /// Earliest start of the access; `None` means as soon as it is approved.
     pub not_before: Option<Timestamp>,
-    /// Hard end.
+    /// Latest end of the access, whatever the duration.
     pub not_after: Option<Timestamp>,
-    /// What it belongs to outside the cluster.
+    /// References to things outside the cluster, such as a ticket.
     pub references: Vec<Reference>,
 }
 
 impl Request {
-    /// Parses a grant's spec, or says everything in it that cannot be read.
+    /// Parses the spec of a grant.
+    ///
+    /// # Errors
+    /// Returns a refusal for each field that is missing or malformed.
     pub fn parse(grant: &AccessGrant) -> Result<Self, Refusals> {
         let spec = &grant.spec;
         let mut refusals = Vec::new();
@@ -105,9 +110,9 @@ impl Request {
         };
         let not_before = time("spec.notBefore", reasons::NOT_BEFORE_INVALID, &spec.not_before);
         let not_after = time("spec.notAfter", reasons::NOT_AFTER_INVALID, &spec.not_after);
-        refusals.extend(out_of_order(not_before, not_after));
+        refusals.extend(start_after_end(not_before, not_after));
         Refusals::from_list(refusals)?;
-        // Both hold a value here: an absent requester was refused above.
+        // Never the default: a missing requester was refused above.
         let requester = requester.unwrap_or(Identity {
             username: String::new(),
             groups: Vec::new(),
@@ -149,7 +154,8 @@ fn parse_time(
 ) -> Option<Timestamp> {
     let text = text?;
     match text.parse::<Timestamp>() {
-        // Microseconds, as recorded: otherwise an end within the current microsecond would pass as a future one.
+        // Microseconds, as recorded. Otherwise an end later in the current microsecond would count as a
+        // future end.
         Ok(timestamp) => Some(micro_time(timestamp).0),
         Err(error) => {
             let message = format!("{text:?} is not a time: write it as 2026-12-01T18:00:00Z ({error})");
@@ -159,7 +165,7 @@ fn parse_time(
     }
 }
 
-fn out_of_order(not_before: Option<Timestamp>, not_after: Option<Timestamp>) -> Option<Refusal> {
+fn start_after_end(not_before: Option<Timestamp>, not_after: Option<Timestamp>) -> Option<Refusal> {
     let (start, end) = (not_before?, not_after?);
     (start >= end).then(|| {
         Refusal::new(

@@ -1,5 +1,4 @@
-//! From an admitted request to the effective access: roles become the rules they hold now, and one hash stands
-//! for all of it.
+//! Effective access of an admitted request: the roles as they are now, and one hash over all of it.
 
 use std::collections::BTreeSet;
 
@@ -20,25 +19,25 @@ use crate::api::{
 /// The effective access and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// Who gets it.
+    /// User or service account that receives the access.
     pub subject: Subject,
-    /// What it is.
+    /// The access as recorded in the grant's status.
     pub access: ResolvedAccess,
-    /// The entitlements whose rules, as they are now, could make something that outlasts the access. The right to act
-    /// as a service account is none of them: what counts is what that service account does, and all of them are
-    /// elevated for good.
+    /// Names of the entitlements whose rules, as they are now, allow persistence: creating something that
+    /// outlasts the access. Entitlements to act as a service account are never among them. There, the guards
+    /// treat the service account itself as elevated, permanently.
     pub elevated: BTreeSet<String>,
-    /// How long, from activation.
+    /// Access duration, counted from activation.
     pub duration: Span,
-    /// Hard end asked for.
+    /// Latest end that the request names (`spec.notAfter`).
     pub not_after: Option<Timestamp>,
-    /// When the open windows close.
+    /// When the open windows close; `None` if the policy has no windows.
     pub window_end: Option<Timestamp>,
 }
 
 impl Resolved {
-    /// The end of access activated at `activation`: the earliest of its duration, the hard end, the windows' end
-    /// and the cluster's cap.
+    /// When access ends that is activated at `activation`. This is the earliest of the access duration,
+    /// `spec.notAfter`, the end of the windows and the cluster's cap.
     pub fn expires_at(&self, activation: Timestamp, settings: &Settings) -> Timestamp {
         [
             Some(self.duration.after(activation)),
@@ -54,6 +53,10 @@ impl Resolved {
 }
 
 /// Resolves an admitted request against roles and service accounts as they are now.
+///
+/// # Errors
+/// Returns one refusal for each entitlement that cannot be granted: its role or service account does not
+/// exist, or its role allows gaining more access.
 pub fn resolve(
     admission: Admission,
     policy: &Policy,
@@ -72,10 +75,10 @@ pub fn resolve(
     Refusals::from_list(refusals)?;
     let elevated = entitlements
         .iter()
-        .filter(|entitlement| outlasts(entitlement, roles))
+        .filter(|entitlement| allows_persistence(entitlement, roles))
         .map(|entitlement| entitlement.name.clone())
         .collect();
-    let hash = hash(&admission, &entitlements, policy, namespace);
+    let hash = access_hash(&admission, &entitlements, policy, namespace);
     Ok(Resolved {
         access: ResolvedAccess {
             hash,
@@ -214,8 +217,8 @@ fn resolve_identity(
     })
 }
 
-/// Whether the access could make something that outlasts it: judged on the rules it has now.
-fn outlasts(entitlement: &ResolvedEntitlement, roles: &Roles) -> bool {
+/// Whether the access, by the rules it has now, allows persistence.
+fn allows_persistence(entitlement: &ResolvedEntitlement, roles: &Roles) -> bool {
     if entitlement.act_as.is_some() {
         return false;
     }
@@ -224,9 +227,9 @@ fn outlasts(entitlement: &ResolvedEntitlement, roles: &Roles) -> bool {
     outlasting(named.map_or(&entitlement.rules, |role| role.rules()))
 }
 
-/// SHA-256 over everything an approval would stand for. Fields in a fixed order, rules canonical: the same
-/// access always has the same hash.
-fn hash(
+/// SHA-256 over everything that an approval approves. The fields have a fixed order and the rules are
+/// canonical, and therefore the same access always has the same hash.
+fn access_hash(
     admission: &Admission,
     entitlements: &[ResolvedEntitlement],
     policy: &Policy,

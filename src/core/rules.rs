@@ -1,7 +1,8 @@
-//! Algebra of RBAC rules: whether one set of rules lies within another, and what is left of a set when it is
-//! limited to named objects.
+//! Operations on sets of RBAC rules: is a set within another set, and what remains of a set that is limited
+//! to named objects.
 //!
-//! Rules mean what the Kubernetes RBAC authorizer makes of them (`pkg/apis/rbac/v1/evaluation_helpers.go`).
+//! Rules have the meaning that the Kubernetes RBAC authorizer gives them
+//! (`pkg/apis/rbac/v1/evaluation_helpers.go`).
 
 use crate::api::Rule;
 
@@ -9,16 +10,19 @@ mod narrow;
 
 pub use narrow::{NotNarrowable, narrow};
 
-/// Matches every verb, API group or resource. Never an object: `resourceNames` knows no wildcard.
+/// Matches every verb, API group or resource. It never matches an object: `resourceNames` has no wildcard.
 const ANY: &str = "*";
 
-/// Into how many atoms [`covers`] takes one rule apart at most. Every rule a policy can write in earnest is far
-/// below; a role that somebody else wrote may be as large as an object, and the number of its atoms is a product.
+/// Most atoms into which [`covers`] splits one rule. Ordinary rules of a policy are far below this. A role of
+/// another author can be as large as an object, and the number of its atoms is a product.
 pub const MAX_ATOMS: usize = 1 << 16;
 
-/// The rules in one order, without duplicates: rules written in another order, or with entries repeated, compare
-/// equal. Rules are not taken apart or joined, so that the same access cut into rules differently may still
-/// differ; two equal results always mean the same access.
+/// The rules in one fixed order, without duplicates. Rules that differ only in order or in repeated entries
+/// become equal.
+///
+/// # Caveats
+/// Rules are not split or joined. The same access, cut into rules in another way, can therefore differ. Two
+/// equal results always mean the same access.
 pub fn canonical(rules: &[Rule]) -> Vec<Rule> {
     let sorted = |items: &[String]| {
         let mut items = items.to_vec();
@@ -41,16 +45,16 @@ pub fn canonical(rules: &[Rule]) -> Vec<Rule> {
     rules
 }
 
-/// What is asked for and not offered.
+/// A right that is asked for and not offered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Uncovered {
-    /// A rule with one verb, and one resource (and at most one object) or URL, which nothing offered allows.
-    #[error("not offered: {}{}", describe(atom), limit(atom))]
+    /// A rule with one verb and one resource (with at most one object) or one URL. No offered rule allows it.
+    #[error("not offered: {}{}", describe(atom), every_object_suffix(atom))]
     Atom {
         /// The rule.
         atom: Rule,
     },
-    /// A rule which no offered rule covers as a whole, and which is too large to be taken apart.
+    /// A rule that no offered rule covers as a whole, and that is too large to be split.
     #[error(
         "not offered as one rule, and too large to check in parts (more than {MAX_ATOMS} single rights): {}",
         describe(rule)
@@ -61,8 +65,8 @@ pub enum Uncovered {
     },
 }
 
-/// Says that every object was asked for, which an offer of named ones does not cover.
-fn limit(atom: &Rule) -> &'static str {
+/// Suffix for a rule that asks for every object. An offer of named objects does not cover it.
+fn every_object_suffix(atom: &Rule) -> &'static str {
     if atom.resource_names.is_empty() && !atom.resources.is_empty() {
         ", for every object"
     } else {
@@ -70,17 +74,22 @@ fn limit(atom: &Rule) -> &'static str {
     }
 }
 
-/// Proves that `offered` allows every request that `asked` allows, or names the first right it does not allow.
+/// Proves that `offered` allows every request that `asked` allows.
 ///
-/// As the API server does against escalation (`Covers`, `pkg/registry/rbac/validation/policy_comparator.go`),
-/// `asked` is taken apart into atoms, each of which one offered rule must cover by itself; several offered rules
-/// may share the atoms of one rule. Beware of two cases:
+/// The method is that of the API server against escalation (`Covers`,
+/// `pkg/registry/rbac/validation/policy_comparator.go`). `asked` is split into atoms. One offered rule must
+/// cover each atom by itself; different atoms of a rule can be covered by different offered rules.
 ///
+/// A rule that allows nothing (no verbs, no groups, or no resources) asks for nothing.
+///
+/// # Errors
+/// Returns the first right that `offered` does not allow.
+///
+/// # Caveats
 /// - A rule without `resourceNames` asks for every object. No list of names covers it, however long.
-/// - An asked wildcard is covered by an offered wildcard only, never by everything it stands for today.
-///
-/// A rule that allows nothing (no verbs, no groups, or no resources) asks for nothing. A rule of more than
-/// [`MAX_ATOMS`] atoms is covered only if one offered rule covers it as a whole.
+/// - Only an offered wildcard covers an asked wildcard. A list of everything that the wildcard means today
+///   does not.
+/// - A rule of more than [`MAX_ATOMS`] atoms is covered only if one offered rule covers it as a whole.
 pub fn covers(offered: &[Rule], asked: &[Rule]) -> Result<(), Uncovered> {
     asked.iter().try_for_each(|rule| covers_rule(offered, rule))
 }
@@ -144,7 +153,7 @@ fn url_atoms(rule: &Rule, verb: &str) -> impl Iterator<Item = Rule> {
     })
 }
 
-/// Whether one offered rule covers all of what is asked. Of an atom this is the exact answer.
+/// Whether one offered rule covers the whole asked rule. For an atom this is the exact answer.
 fn covers_whole(offer: &Rule, asked: &Rule) -> bool {
     let asks_for_resources = !asked.api_groups.is_empty() && !asked.resources.is_empty();
     all_match(&asked.verbs, &offer.verbs, |asked, offered| {
@@ -171,8 +180,8 @@ fn all_match(asked: &[String], offered: &[String], matches: fn(&str, &str) -> bo
         .all(|asked| offered.iter().any(|offered| matches(asked, offered)))
 }
 
-/// `*` matches subresources too, `*/scale` that subresource of every resource. `pods` does not match `pods/exec`,
-/// and `pods/*` is no wildcard.
+/// `*` matches subresources too. `*/scale` matches that subresource of every resource. `pods` does not match
+/// `pods/exec`, and `pods/*` is not a wildcard.
 fn resource_matches(asked: &str, offered: &str) -> bool {
     let same_subresource = || match (offered.strip_prefix("*/"), asked.split_once('/')) {
         (Some(offered), Some((_, asked))) => offered == asked,
@@ -181,16 +190,19 @@ fn resource_matches(asked: &str, offered: &str) -> bool {
     offered == ANY || offered == asked || same_subresource()
 }
 
-/// A trailing `*` matches every URL that begins so.
+/// A trailing `*` matches every URL with that prefix.
 fn url_matches(asked: &str, offered: &str) -> bool {
     offered == asked || (offered.ends_with('*') && asked.starts_with(offered.trim_end_matches('*')))
 }
 
-/// Says why the first rule with which more access can be gained is one, or that there is none.
+/// The first rule that lets its holder gain more access, with the reason; `None` if there is none.
 ///
-/// Such rules are: every wildcard verb; `bind` and `escalate` on roles, with which RBAC's own check against
-/// escalation is passed (`pkg/registry/rbac/escalation_check.go`); and `impersonate` in the core and the
-/// authentication group, also limited to a mode (`impersonate:user-info`, KEP-5284).
+/// Such rules are:
+/// - every wildcard verb;
+/// - `bind` and `escalate` on roles, which bypass RBAC's own escalation check
+///   (`pkg/registry/rbac/escalation_check.go`);
+/// - `impersonate` in the core and the authentication group, also limited to a mode (`impersonate:user-info`,
+///   KEP-5284).
 pub fn escalating(rules: &[Rule]) -> Option<String> {
     rules
         .iter()
@@ -222,9 +234,10 @@ fn escalation(rule: &Rule) -> Option<&'static str> {
     })
 }
 
-/// With which verbs on which resources something can be made that outlasts the access to them: roles and bindings,
-/// tokens of service accounts, Secrets (a token may be written into one) and client certificates.
-const LASTING: [(&str, &[&str], &[&str]); 6] = [
+/// API group, resources and verbs that allow persistence (MITRE ATT&CK TA0003): creating something that
+/// outlasts the access. These are roles and bindings, tokens of service accounts, Secrets (a token can be
+/// written into one) and client certificates.
+const PERSISTENCE: [(&str, &[&str], &[&str]); 6] = [
     (
         "rbac.authorization.k8s.io",
         &["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
@@ -245,24 +258,25 @@ const LASTING: [(&str, &[&str], &[&str]); 6] = [
     ("certificates.k8s.io", &["signers"], &["approve", "sign"]),
 ];
 
-/// Whom one can act as.
-const IDENTITIES: [&str; 5] = ["users", "groups", "serviceaccounts", "uids", "userextras"];
+/// Resources that stand for another user or account in impersonation.
+const IMPERSONATED: [&str; 5] = ["users", "groups", "serviceaccounts", "uids", "userextras"];
 
-/// Whether with one of these rules something can be made that outlasts them, by oneself or as somebody else. Names of
-/// objects are not looked at: a rule that is limited to some counts as well.
+/// Whether one of these rules allows persistence, directly or by acting as another account. Object names are
+/// ignored: a rule limited to some objects counts as well.
 ///
-/// Neither part nor superset of [`escalating`]: whoever may write Secrets gains nothing by that alone, and every verb
-/// on pods makes nothing that lasts.
+/// # Caveats
+/// This set neither contains nor is contained in that of [`escalating`]. Writing Secrets alone gains no more
+/// access. Every verb on pods creates nothing that lasts.
 pub fn outlasting(rules: &[Rule]) -> bool {
     rules.iter().any(|rule| {
-        LASTING
+        PERSISTENCE
             .iter()
-            .any(|(group, resources, verbs)| reaches(rule, group, resources, verbs))
+            .any(|(group, resources, verbs)| allows_any(rule, group, resources, verbs))
             || acts_as_others(rule)
     })
 }
 
-fn reaches(rule: &Rule, group: &str, resources: &[&str], verbs: &[&str]) -> bool {
+fn allows_any(rule: &Rule, group: &str, resources: &[&str], verbs: &[&str]) -> bool {
     let offers = |offered: &[String], asked: &[&str], matches: fn(&str, &str) -> bool| {
         asked
             .iter()
@@ -276,20 +290,20 @@ fn reaches(rule: &Rule, group: &str, resources: &[&str], verbs: &[&str]) -> bool
 
 fn acts_as_others(rule: &Rule) -> bool {
     let of_identities = |group: &String| ["", "authentication.k8s.io", ANY].contains(&group.as_str());
-    // `userextras/scopes`, and `*/scopes`.
+    // `userextras/scopes` and `*/scopes` count as well.
     let identity = |resource: &String| {
         let whole = resource.split('/').next().unwrap_or_default();
-        whole == ANY || IDENTITIES.contains(&whole)
+        whole == ANY || IMPERSONATED.contains(&whole)
     };
-    // Also limited to a mode: `impersonate:user-info`.
+    // A verb limited to a mode counts as well: `impersonate:user-info`.
     let impersonates = |verb: &String| verb == ANY || verb.starts_with("impersonate");
     rule.api_groups.iter().any(of_identities)
         && rule.resources.iter().any(identity)
         && rule.verbs.iter().any(impersonates)
 }
 
-/// The rule on one line, for messages: `get, list pods (apps) named a, b`. Long lists and names are cut short and
-/// control characters escaped: at most 32 KiB, and far less for any rule written in earnest.
+/// The rule on one line, for messages: `get, list pods (apps) named a, b`. Long lists and names are cut, and
+/// control characters are escaped. The result has at most 32 KiB, and far less for ordinary rules.
 pub fn describe(rule: &Rule) -> String {
     let mut text = list(&rule.verbs);
     if !rule.resources.is_empty() {
@@ -311,7 +325,7 @@ pub fn describe(rule: &Rule) -> String {
     text
 }
 
-/// As many items as a reader takes in.
+/// The first 8 items, each cut at 64 characters.
 fn list(items: &[String]) -> String {
     const ITEMS: usize = 8;
     const CHARACTERS: usize = 64;

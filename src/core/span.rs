@@ -1,4 +1,4 @@
-//! Durations, parsed.
+//! Access durations, parsed.
 
 use std::fmt;
 
@@ -6,27 +6,27 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::DurationText;
 
-/// A duration of whole seconds, from 1 s to 768 h (32 days): long enough for any temporary access, short enough
-/// that no sum of two can overflow a timestamp.
+/// A duration of whole seconds, from 1 s to 768 h (32 days). This is long enough for any temporary access,
+/// and short enough that adding two of them never overflows a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(u32);
 
-/// Why a text is no [`Span`].
+/// Why a text is not a [`Span`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpanError {
     /// Not of the form `1h30m`.
     #[error("{0:?} is not a duration: write hours, minutes and seconds, such as 8h, 1h30m or 90s")]
     Malformed(String),
-    /// Outside the bounds.
+    /// Below 1 s or above 768 h.
     #[error("{0} is out of range: a duration lies between 1s and 768h")]
     OutOfRange(String),
 }
 
 impl Span {
-    /// The longest span, 768 h: the default maximum lease of `HashiCorp` Vault, which people know.
+    /// The longest duration, 768 h: the default maximum lease of `HashiCorp` Vault, which many people know.
     pub const MAX: Self = Self(768 * 3600);
 
-    /// A span of that many seconds, if within bounds.
+    /// A duration of this many seconds; `None` if it is out of bounds.
     pub const fn from_seconds(seconds: u32) -> Option<Self> {
         if seconds >= 1 && seconds <= Self::MAX.0 {
             Some(Self(seconds))
@@ -35,7 +35,10 @@ impl Span {
         }
     }
 
-    /// Reads a text such as `1h30m`. Each unit may stand more than once, as in Go.
+    /// Parses a text such as `1h30m`. A unit can occur more than once, as in Go.
+    ///
+    /// # Errors
+    /// Returns an error if the form is wrong, or the sum is below 1 s or above 768 h.
     pub fn parse(text: &str) -> Result<Self, SpanError> {
         let malformed = || SpanError::Malformed(text.to_owned());
         let out_of_range = || SpanError::OutOfRange(text.to_owned());
@@ -69,12 +72,12 @@ impl Span {
             .ok_or_else(out_of_range)
     }
 
-    /// Whole seconds, at least one.
+    /// Whole seconds, 1 to 2,764,800.
     pub const fn seconds(self) -> u32 {
         self.0
     }
 
-    /// `from` plus this span; the end of time where that lies beyond it.
+    /// `from` plus this duration, at most [`Timestamp::MAX`].
     pub fn after(self, from: Timestamp) -> Timestamp {
         from.checked_add(SignedDuration::from_secs(i64::from(self.0)))
             .unwrap_or(Timestamp::MAX)

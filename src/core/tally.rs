@@ -1,4 +1,4 @@
-//! Counts approvals: those on record, and what people have decided since.
+//! Counts approvals: those on record and the new decisions.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -8,32 +8,32 @@ use super::approval::{Demands, Missing, Stage, describe_counted, standing};
 use super::decision::{Decision, Verdict};
 use crate::api::{ApprovalRecord, DecisionKind, Principal, reasons};
 
-/// How the approvals of a request stand.
+/// Approval count of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tally {
-    /// Every approval, those that do not count any more among them.
+    /// Every approval on record, void ones included.
     pub approvals: Vec<ApprovalRecord>,
-    /// What was made of each decision that was looked at, by its uid.
+    /// Verdict on each decision that was evaluated, by uid of the decision.
     pub verdicts: Vec<(String, Verdict)>,
-    /// Who is still missing; nobody, once it is approved.
+    /// Missing approvals; `None` if the request is approved.
     pub missing: Option<Missing>,
 }
 
-/// What people are asked.
+/// What approvals are counted for.
 #[derive(Clone, Copy, Debug)]
 pub struct Ballot<'a> {
-    /// Whose yes it takes.
+    /// Required approvals.
     pub demands: &'a Demands,
     /// The request.
     pub request: &'a Request,
-    /// Hash of the access that it would give now.
+    /// Hash of the access that the request would give now.
     pub hash: &'a str,
-    /// Until when: what is decided later comes too late, whenever it is looked at.
+    /// Deadline of approval. A decision made at or after this time is too late, whenever it is read.
     pub until: Timestamp,
 }
 
-/// Counts approvals: those recorded, as far as they still stand, and those among `decisions` that nobody has judged
-/// yet, in their order. A decision of a later stage waits for it.
+/// Counts the approvals on record that still count, then the open decisions in their order. A decision of a
+/// later stage waits for that stage.
 pub fn tally(ballot: &Ballot<'_>, recorded: &[ApprovalRecord], decisions: &[Decision]) -> Tally {
     let demands = ballot.demands;
     let approvals = standing(demands, ballot.request, ballot.hash, recorded);
@@ -46,10 +46,10 @@ pub fn tally(ballot: &Ballot<'_>, recorded: &[ApprovalRecord], decisions: &[Deci
         .iter()
         .filter(|decision| decision.kind == DecisionKind::Approve && decision.is_open())
         .collect();
-    // A decision that was early is looked at again when its stage has come.
+    // A counted approval can complete a stage. Early decisions are then evaluated again.
     loop {
         let before = open.len();
-        open.retain(|decision| tally.consider(ballot, decision));
+        open.retain(|decision| tally.count(ballot, decision));
         if open.len() == before {
             break;
         }
@@ -66,8 +66,8 @@ pub fn tally(ballot: &Ballot<'_>, recorded: &[ApprovalRecord], decisions: &[Deci
 }
 
 impl Tally {
-    /// Takes one decision in. Answers whether it has to wait.
-    fn consider(&mut self, ballot: &Ballot<'_>, decision: &Decision) -> bool {
+    /// Evaluates one decision. Returns whether the decision has to wait.
+    fn count(&mut self, ballot: &Ballot<'_>, decision: &Decision) -> bool {
         let verdict = match self.place(ballot, decision) {
             Place::Ignored(verdict) => verdict,
             Place::Later => return true,
@@ -98,7 +98,7 @@ impl Tally {
             .approvals
             .iter()
             .find(|record| record.decision_uid == decision.uid);
-        // Already recorded in the grant, but without a verdict: a crash came between the two writes.
+        // Recorded in the grant, but without a verdict: a crash came between the two writes.
         if let Some(record) = recorded {
             return Place::Recorded(describe_counted(record, &self.approvals, Some(ballot.demands)));
         }
@@ -108,7 +108,7 @@ impl Tally {
         }
     }
 
-    /// Verdict on an approval that counts in no stage.
+    /// Verdict on an approval that cannot count in any stage.
     fn cannot_count(&self, ballot: &Ballot<'_>, decision: &Decision) -> Option<Verdict> {
         let Ballot {
             demands,

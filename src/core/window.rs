@@ -1,8 +1,8 @@
 //! Weekly windows: the times at which access may exist.
 //!
-//! A window is written in local wall time and judged as instants, so that access ends at a moment on which every
-//! clock agrees. Where a clock change makes a wall time impossible or double, access never lasts longer than until
-//! the wall clock shows the stated end, or jumps over it, for the last time:
+//! A window is written in local wall time and evaluated as instants. All clocks then agree on the moment at
+//! which access ends. A clock change makes some wall times impossible or double. Access then lasts at most
+//! until the wall clock shows the stated end, or skips it, for the last time:
 //!
 //! | wall time        | `from`                             | `to`                                |
 //! |------------------|------------------------------------|-------------------------------------|
@@ -17,14 +17,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api;
 
-/// How far ahead [`opening`] follows windows that touch one another: longer than any access lasts (32 days,
-/// [`api::DurationText`]), so that the bound never shortens one.
+/// How far ahead [`opening`] follows windows that touch. This is longer than any access (32 days,
+/// [`api::DurationText`]), and therefore never shortens access.
 pub const HORIZON: SignedDuration = SignedDuration::from_hours(40 * 24);
 
-/// How far ahead [`opening`] looks for the next window. A window that a gap swallows opens a week later.
+/// How far ahead [`opening`] looks for the next window. If a gap skips a whole window, the next one is a week
+/// later.
 pub const OUTLOOK: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-/// A weekly window whose zone and times are known to be good.
+/// A weekly window with a valid zone and valid times.
 #[derive(Clone, Debug)]
 pub struct Window {
     name: String,
@@ -34,30 +35,30 @@ pub struct Window {
     to: WallEnd,
 }
 
-/// Wall time at which a window closes, counted from the day on which it opens.
+/// Wall time at which a window closes, relative to the day on which it opens.
 #[derive(Clone, Copy, Debug)]
 struct WallEnd {
     on_the_next_day: bool,
     time: Time,
 }
 
-/// One occurrence of a window: from `opens`, until just before `closes`. Never empty.
+/// One occurrence of a window: from `opens` until just before `closes`. Never empty.
 struct Stretch {
     opens: Timestamp,
     closes: Timestamp,
 }
 
-/// Which of two equal wall times is meant where a clock is set back.
+/// Which of two equal wall times is meant when a clock is set back.
 #[derive(Clone, Copy)]
 enum Occurrence {
     First,
     Last,
 }
 
-/// Why a window cannot be used.
+/// Why a window is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WindowError {
-    /// The time zone is not in the IANA database built into Curfew.
+    /// The time zone is not in the IANA database that is built into Curfew.
     #[error(
         "window {window:?}: unknown time zone {zone:?}; \
          give an IANA name such as Europe/Berlin, America/New_York or UTC"
@@ -68,7 +69,7 @@ pub enum WindowError {
         /// The zone as written.
         zone: String,
     },
-    /// `from` is no time of day.
+    /// `from` is not a time of day.
     #[error("window {window:?}: from is {from:?}; give a time from 00:00 to 23:59")]
     From {
         /// Name of the window.
@@ -76,7 +77,7 @@ pub enum WindowError {
         /// `from` as written.
         from: String,
     },
-    /// `to` is no time of day.
+    /// `to` is not a time of day.
     #[error(
         "window {window:?}: to is {to:?}; give a time from 00:00 to 23:59, or 24:00 for the end of the day"
     )]
@@ -97,8 +98,8 @@ pub enum WindowError {
 }
 
 impl Window {
-    /// Parses a window as written. The zone is looked up in the database built into Curfew, never in the host's,
-    /// so that an answer does not depend on where it was computed.
+    /// Parses a window as written. The zone comes from the database that is built into Curfew, never from the
+    /// host's. The result therefore does not depend on the machine.
     pub fn parse(window: &api::Window) -> Result<Self, WindowError> {
         let name = || window.name.clone();
         let zone = TimeZoneDatabase::bundled()
@@ -141,10 +142,10 @@ impl Window {
         &self.name
     }
 
-    /// Every occurrence that touches the time from `start` to `end`, and perhaps a few around it.
+    /// Every occurrence that overlaps the time from `start` to `end`, and possibly a few before and after.
     fn stretches(&self, start: Timestamp, end: Timestamp) -> impl Iterator<Item = Stretch> {
-        // A stretch reaches into the day after the one on which it opens, and a clock that is set back around
-        // midnight shows the previous date once more: hence one day more on either side.
+        // A window can last into the day after it opens. A clock set back around midnight shows the previous
+        // date again. Hence one more day at both ends.
         let first = self.zone.to_datetime(start).date();
         let first = first.yesterday().and_then(Date::yesterday).unwrap_or(Date::MIN);
         let last = self.zone.to_datetime(end).date().tomorrow().unwrap_or(Date::MAX);
@@ -154,7 +155,7 @@ impl Window {
             .filter_map(|date| self.stretch_opening_on(date))
     }
 
-    /// None if clocks skip the whole of it.
+    /// `None` if clocks skip the whole occurrence.
     fn stretch_opening_on(&self, date: Date) -> Option<Stretch> {
         let closing_date = if self.to.on_the_next_day {
             date.tomorrow().ok()?
@@ -166,12 +167,12 @@ impl Window {
         (opens < closes).then_some(Stretch { opens, closes })
     }
 
-    /// None only at the ends of what a [`Timestamp`] can say, where a window counts as closed.
+    /// `None` only near the bounds of [`Timestamp`]. There, a window counts as closed.
     fn instant(&self, wall: DateTime, which: Occurrence) -> Option<Timestamp> {
         let ambiguous = self.zone.to_ambiguous_timestamp(wall);
         match (ambiguous.offset(), which) {
             (AmbiguousOffset::Gap { after, .. }, _) => {
-                // Read with the offset that holds after the jump, a skipped wall time lies before the jump.
+                // With the offset after the jump, a skipped wall time is an instant before the jump.
                 let before_the_jump = after.to_timestamp(wall).ok()?;
                 self.zone
                     .following(before_the_jump)
@@ -199,7 +200,7 @@ impl WallEnd {
     }
 }
 
-/// `HH:MM`, both digits given, as the schema of [`api::Window`] demands.
+/// Parses `HH:MM` with two digits each, as the schema of [`api::Window`] requires.
 fn time_of_day(text: &str) -> Option<Time> {
     let two_digits = |part: &str| {
         let well_formed = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -221,23 +222,23 @@ fn weekday(day: api::Day) -> Weekday {
     }
 }
 
-/// Whether access may exist at a moment.
+/// Whether access may exist at an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// No windows are given: always.
+    /// There are no windows: always.
     Always,
-    /// A window is open, and from then until just before this instant at least one is. At this instant none is,
-    /// unless it lies [`HORIZON`] ahead.
+    /// At least one window is open from now until just before this instant. At this instant no window is
+    /// open, unless the instant is [`HORIZON`] ahead.
     Until(Timestamp),
     /// No window is open.
     Closed {
-        /// When the next one opens, if one does within [`OUTLOOK`].
+        /// When the next window opens; `None` if none opens within [`OUTLOOK`].
         next: Option<Timestamp>,
     },
 }
 
-/// Whether access may exist at `now`, and when that changes. Windows are half-open: at its closing instant a
-/// window is closed. Windows that touch or overlap count as one, whatever their zones.
+/// Whether access may exist at `now`, and when that changes. Windows are half-open: a window is closed at its
+/// closing instant. Windows that touch or overlap count as one, even in different zones.
 pub fn opening(windows: &[Window], now: Timestamp) -> Opening {
     if windows.is_empty() {
         return Opening::Always;

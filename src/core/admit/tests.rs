@@ -170,7 +170,10 @@ fn what_cannot_be_read_is_refused_with_the_form_that_would_be_accepted() {
         &policy(),
         reasons::REQUESTER_UNKNOWN,
         "spec.requester",
-        &["Curfew cannot verify who made this request", "kubectl auth whoami"],
+        &[
+            "Curfew cannot verify who made this request",
+            "kubectl auth whoami",
+        ],
     );
     refused(
         "a duration that is none",
@@ -231,7 +234,9 @@ fn who_may_not_ask_is_told_who_may_and_until_when() {
         &policy(),
         reasons::NOT_AFTER_REQUIRED,
         "spec.notAfter",
-        &["required when the requester is a service account; set the latest end, such as 2026-12-01T18:00:00Z"],
+        &[
+            "required when the requester is a service account; set the latest end, such as 2026-12-01T18:00:00Z",
+        ],
     );
     refused(
         "an end that has passed",
@@ -291,7 +296,9 @@ fn who_may_not_receive_access_is_told_who_may() {
         }),
         reasons::SUBJECT_FORBIDDEN,
         "spec.subject",
-        &["\"curfew\" cannot receive access: it is in Curfew's own namespace; name a user or another service account"],
+        &[
+            "\"curfew\" cannot receive access: it is in Curfew's own namespace; name a user or another service account",
+        ],
     );
 }
 

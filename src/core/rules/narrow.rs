@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use super::{ANY, canonical, list, number_of_atoms};
 use crate::api::Rule;
 
-/// Why rules cannot be limited to the objects named.
+/// Why rules cannot be limited to the named objects.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotNarrowable {
-    /// No object is named, which in a rule would mean every object.
+    /// No object is named. In a rule, an empty list means every object.
     #[error("name at least one object")]
     NoNames,
-    /// The empty name stands for requests that name no object, such as a list of all.
+    /// The empty name stands for requests without an object name, such as a list of all objects.
     #[error("an object name must not be empty")]
     EmptyName,
     /// No rule is offered for these objects.
@@ -21,36 +21,43 @@ pub enum NotNarrowable {
         list(offered)
     )]
     NotOffered {
-        /// The names for which nothing is offered.
+        /// Names that no rule offers.
         names: Vec<String>,
-        /// The names for which something is.
+        /// Names that rules offer.
         offered: Vec<String>,
     },
-    /// The API server authorizes the verb without the name of an object: limited to names it would allow nothing.
+    /// The API server authorizes the verb without an object name. Limited to names, the rule would allow
+    /// nothing.
     #[error("{verb} on {resource} cannot be limited to named objects: such requests carry no object name")]
     Nameless {
         /// The verb.
         verb: String,
-        /// The first resource of which this is so.
+        /// The first resource with such requests.
         resource: String,
     },
     /// URLs are not objects.
     #[error("access to URL {url} cannot be limited to named objects")]
     Url {
-        /// The first of the URLs.
+        /// The first URL.
         url: String,
     },
 }
 
-/// Limits the rules to the objects named, in [`canonical`] form. What results allows exactly those requests of
-/// `offered` that carry one of the names, and `offered` covers it.
+/// Limits the rules to the named objects, in [`canonical`] form.
 ///
-/// A rule that is limited to objects already keeps those among the names; one that keeps none is left out. Each
-/// name must be offered by at least one rule. Rules of which nothing would be left unnoticed are refused
-/// instead, whichever names are asked for: `create` on a resource (not on a subresource such as `pods/exec`, which
-/// carries the name), `deletecollection`, a wildcard verb, which includes both, and URLs. `list` and `watch` are
-/// kept; they then need the field selector `metadata.name=`
-/// (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>).
+/// A rule that is already limited to objects keeps those that are named. A rule that keeps no object is left
+/// out. `list` and `watch` are kept; such requests then need the field selector `metadata.name=`
+/// <https://kubernetes.io/docs/reference/access-authn-authz/rbac/#referring-to-resources>.
+///
+/// # Guarantees
+/// The result allows exactly those requests of `offered` that carry one of the names. `offered` covers the
+/// result.
+///
+/// # Errors
+/// - No name, an empty name, or a name that no rule offers.
+/// - A rule that would silently allow nothing, whichever names are asked for: `create` on a resource,
+///   `deletecollection`, a wildcard verb (it includes both), and URLs. `create` on a subresource such as
+///   `pods/exec` is accepted, because such requests carry the name.
 pub fn narrow(offered: &[Rule], names: &[String]) -> Result<Vec<Rule>, NotNarrowable> {
     if names.is_empty() {
         return Err(NotNarrowable::NoNames);
@@ -59,7 +66,7 @@ pub fn narrow(offered: &[Rule], names: &[String]) -> Result<Vec<Rule>, NotNarrow
         return Err(NotNarrowable::EmptyName);
     }
     let offered: Vec<&Rule> = offered.iter().filter(|rule| number_of_atoms(rule) > 0).collect();
-    offered.iter().try_for_each(|rule| carries_names(rule))?;
+    offered.iter().try_for_each(|rule| requests_carry_names(rule))?;
 
     let offers = |name: &String| offered.iter().any(|rule| offers_object(rule, name));
     let outside: Vec<String> = names.iter().filter(|name| !offers(name)).cloned().collect();
@@ -89,15 +96,15 @@ fn offers_object(rule: &Rule, name: &String) -> bool {
     rule.resource_names.is_empty() || rule.resource_names.contains(name)
 }
 
-/// Whether requests that the rule allows carry the name of their object (`RequestInfo.Name`,
+/// `Ok` if the requests that the rule allows carry the name of their object (`RequestInfo.Name`,
 /// `k8s.io/apiserver/pkg/endpoints/request`).
-fn carries_names(rule: &Rule) -> Result<(), NotNarrowable> {
+fn requests_carry_names(rule: &Rule) -> Result<(), NotNarrowable> {
     if let Some(url) = rule.non_resource_urls.first() {
         return Err(NotNarrowable::Url { url: url.clone() });
     }
     let nameless = |verb: &str, resource: &str| match verb {
         ANY | "deletecollection" => true,
-        // A PUT or an apply that creates does carry the name; a POST, which is what people mean, does not.
+        // A PUT, or an apply that creates, carries the name. A POST, the usual way to create, does not.
         "create" => !resource.contains('/'),
         _ => false,
     };
