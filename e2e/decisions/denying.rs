@@ -118,7 +118,8 @@ async fn whoever_is_no_approver_denies_nothing(suite: &Suite) -> anyhow::Result<
     let policy = place.asking_policy(&[team(), security(1)], json!({})).await?;
     let grant = place.asked("alice", &policy, json!({})).await?;
     let decision = place.deny("eve", &grant).await?;
-    let why = "eve is not an approver of this policy; stage team lists group leads; stage security lists group security";
+    let why = "eve is not an approver of this policy; \
+               stage team lists group leads; stage security lists group security";
     place.is_ignored(&decision, "DeciderNotListed", why).await?;
     place.approve("bob", &grant).await?;
     place.approve("dave", &grant).await?;

@@ -33,7 +33,8 @@ async fn neither_requester_nor_subject_decide_about_their_own_request(suite: &Su
     let grant = place.asked("alice", &policy, for_bob).await?;
     for person in ["alice", "bob"] {
         let why = format!(
-            "{person} is the requester or the subject and cannot decide on this request; to withdraw it, create a decision Revoke"
+            "{person} is the requester or the subject and cannot decide on this request; \
+             to withdraw it, create a decision Revoke"
         );
         let approval = place.approve(person, &grant).await?;
         place.is_ignored(&approval, "SelfDecision", &why).await?;

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_reads_as_go_reads_it() {
+    fn a_duration_is_parsed_as_in_go() {
         for (text, seconds) in [
             ("1s", 1),
             ("90s", 90),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused_with_the_form_that_would_be_accepted() {
+    fn a_malformed_duration_is_refused_with_the_accepted_form() {
         for text in ["", "5", "h", "1d", "-1h", "1.5h", "1h ", " 1h", "1H", "P1D", "١h"] {
             let error = Span::parse(text).unwrap_err();
             assert_eq!(error, SpanError::Malformed(text.to_owned()));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_out_of_bounds_is_refused_also_where_it_would_overflow() {
+    fn a_duration_out_of_bounds_is_refused_without_overflow() {
         for text in [
             "0s",
             "0h0m0s",
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn printing_gives_the_shortest_text_that_reads_the_same() {
+    fn a_duration_prints_as_the_shortest_equal_text() {
         for (text, printed) in [("90s", "1m30s"), ("3600s", "1h"), ("1h0m5s", "1h5s")] {
             assert_eq!(
                 Span::parse(text).map(|span| span.to_string()),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn adding_never_overflows() {
+    fn adding_a_duration_never_overflows() {
         assert_eq!(Span::MAX.after(Timestamp::MAX), Timestamp::MAX);
     }
 }

@@ -8,7 +8,7 @@ fn problems(policy: &AccessPolicy) -> Vec<String> {
 }
 
 #[test]
-fn a_policy_is_read_as_it_is_written() {
+fn a_policy_is_parsed_as_written() {
     let written = policy().with(|spec| {
         spec.on_policy_change = OnChange::Keep;
         spec.limits.active_per_subject = 7;
@@ -72,7 +72,7 @@ fn a_policy_is_read_as_it_is_written() {
 }
 
 #[test]
-fn rules_are_read_in_one_order_whatever_the_order_in_which_they_are_written() {
+fn rules_are_parsed_into_canonical_order() {
     let shuffled = policy().with(|spec| {
         let items = &mut spec.entitlements[1].rules.as_mut().unwrap().items;
         let first = items[0].clone();
@@ -95,8 +95,8 @@ fn rules_are_read_in_one_order_whatever_the_order_in_which_they_are_written() {
 
 type Edit = fn(&mut crate::api::AccessPolicySpec);
 
-/// Asserts that each edit alone makes the policy wrong in that field and in no other.
-fn each_is_wrong(cases: &[(Edit, &str, &[&str])]) {
+/// Asserts that each edit alone makes exactly one problem, in the stated field.
+fn each_edit_is_one_problem(cases: &[(Edit, &str, &[&str])]) {
     for (edit, field, needles) in cases {
         let problems = problems(&policy().with(edit));
         let [problem] = problems.as_slice() else {
@@ -110,7 +110,7 @@ fn each_is_wrong(cases: &[(Edit, &str, &[&str])]) {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_with_what_would_be_accepted() {
+fn a_malformed_field_is_a_problem_with_the_accepted_form() {
     let cases: &[(Edit, &str, &[&str])] = &[
         (
             |spec| spec.duration.max = "4 h".into(),
@@ -169,11 +169,11 @@ fn what_cannot_be_read_is_named_with_what_would_be_accepted() {
             &["size limit"],
         ),
     ];
-    each_is_wrong(cases);
+    each_edit_is_one_problem(cases);
 }
 
 #[test]
-fn entitlements_that_cannot_be_given_are_named() {
+fn an_entitlement_that_cannot_be_granted_is_a_problem() {
     let cases: &[(Edit, &str, &[&str])] = &[
         (
             |spec| spec.entitlements[0].role = None,
@@ -210,11 +210,11 @@ fn entitlements_that_cannot_be_given_are_named() {
             &["cannot be granted", "escalate adds rights to roles"],
         ),
     ];
-    each_is_wrong(cases);
+    each_edit_is_one_problem(cases);
 }
 
 #[test]
-fn a_condition_that_cannot_be_used_is_named_with_line_and_column() {
+fn an_invalid_condition_is_a_problem_with_line_and_column() {
     let wrong = policy()
         .demanding(
             "ticket",
@@ -240,7 +240,7 @@ fn a_condition_that_cannot_be_used_is_named_with_line_and_column() {
 }
 
 #[test]
-fn everything_wrong_is_said_at_once() {
+fn all_problems_are_reported_at_once() {
     let wrong = policy().open(&[], "x", "y").with(|spec| {
         spec.duration.max = "9h".into();
         spec.duration.default = Some("10h".into());
@@ -272,7 +272,7 @@ fn everything_wrong_is_said_at_once() {
 }
 
 #[test]
-fn bounds_themselves_are_accepted() {
+fn durations_equal_to_their_bounds_are_accepted() {
     let widest = policy().with(|spec| {
         spec.duration.max = "8h".into();
         spec.duration.default = Some("8h".into());
@@ -282,20 +282,20 @@ fn bounds_themselves_are_accepted() {
         (parsed.default_duration, parsed.max_duration),
         (settings().cap, settings().cap)
     );
-    let without = policy().with(|spec| spec.duration.default = None).parsed();
-    assert_eq!(without.default_duration, without.max_duration);
-    let undemanding = policy().with(|spec| spec.reason = None).parsed();
+    let without_default = policy().with(|spec| spec.duration.default = None).parsed();
+    assert_eq!(without_default.default_duration, without_default.max_duration);
+    let without_reason = policy().with(|spec| spec.reason = None).parsed();
     assert_eq!(
         (
-            undemanding.reason.min_length,
-            undemanding.reason.pattern.is_none()
+            without_reason.reason.min_length,
+            without_reason.reason.pattern.is_none()
         ),
         (0, true)
     );
 }
 
 #[test]
-fn a_pattern_matches_the_whole_reason_or_not_at_all() {
+fn a_pattern_must_match_the_whole_reason() {
     for (pattern, text, matches) in [
         ("PAY-[0-9]+", "PAY-1", true),
         ("PAY-[0-9]+", "PAY-1 ", false),
@@ -337,9 +337,9 @@ fn stage(name: &str, required: u8, approvers: &[(PrincipalKind, &str)]) -> api::
 }
 
 #[test]
-fn approval_that_nobody_could_ever_give_is_a_problem_of_the_policy() {
+fn a_stage_with_too_few_approvers_is_a_problem() {
     use PrincipalKind::{Group, User};
-    let asking = |stages: Vec<api::ApprovalStage>| {
+    let problems_of = |stages: Vec<api::ApprovalStage>| {
         let policy = policy().with(|spec| {
             spec.path = api::Path::Manual;
             spec.approval = Some(approval(stages, None));
@@ -350,7 +350,7 @@ fn approval_that_nobody_could_ever_give_is_a_problem_of_the_policy() {
         )
     };
     assert_eq!(
-        asking(vec![stage(
+        problems_of(vec![stage(
             "leads",
             3,
             &[(User, "bob"), (User, "dave"), (User, "bob")]
@@ -358,16 +358,16 @@ fn approval_that_nobody_could_ever_give_is_a_problem_of_the_policy() {
         "spec.approval.stages[leads].required: 3 required, but 2 listed: at most 2"
     );
     assert_eq!(
-        asking(vec![
+        problems_of(vec![
             stage("team", 1, &[(User, "bob")]),
             stage("security", 1, &[(User, "bob")])
         ]),
         "spec.approval.stages: 2 different people required over all stages, but 1 listed: at most 1, each person counts once"
     );
-    // A group may have as many as it takes.
-    assert_eq!(asking(vec![stage("leads", 9, &[(Group, "leads")])]), "");
+    // A group counts as any number of people.
+    assert_eq!(problems_of(vec![stage("leads", 9, &[(Group, "leads")])]), "");
     assert_eq!(
-        asking(vec![
+        problems_of(vec![
             stage("team", 1, &[(User, "bob")]),
             stage("security", 1, &[(User, "bob"), (Group, "security")])
         ]),
@@ -376,7 +376,7 @@ fn approval_that_nobody_could_ever_give_is_a_problem_of_the_policy() {
 }
 
 #[test]
-fn a_wrong_expression_of_when_people_are_asked_says_where_it_is_wrong() {
+fn an_invalid_required_when_is_a_problem_with_its_position() {
     let policy = policy().with(|spec| {
         spec.path = api::Path::SelfServe;
         spec.approval = Some(approval(
@@ -393,7 +393,7 @@ fn a_wrong_expression_of_when_people_are_asked_says_where_it_is_wrong() {
 }
 
 #[test]
-fn a_path_on_which_people_are_asked_says_whom() {
+fn a_manual_path_without_stages_is_a_problem() {
     let policy = policy().with(|spec| spec.path = api::Path::Manual);
     assert_eq!(
         problems(&policy),

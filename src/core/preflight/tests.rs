@@ -7,7 +7,7 @@ use crate::api::{AccessPolicy, Narrowing};
 use crate::core::facts::RoleFacts;
 use crate::core::fixtures::{identities, policy, role_entitlement, roles, rule, rules_entitlement, strings};
 
-/// What somebody applies who was told to.
+/// The `ClusterRole` that a message asks to apply.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Applied {
@@ -28,7 +28,7 @@ fn view() -> RoleName {
     (RoleKind::ClusterRole, "view".to_owned())
 }
 
-fn everything() -> Rights {
+fn all_rights() -> Rights {
     Rights {
         bindable: BTreeSet::from([view()]),
         held: vec![rule(&["create"], &["pods/exec"])],
@@ -50,13 +50,13 @@ fn binds(resource: &str, name: &str) -> Rule {
     }
 }
 
-/// The ClusterRole in a message, as a YAML parser reads it.
-fn pasted(message: &str) -> Applied {
+/// The `ClusterRole` in a message, read by a YAML parser.
+fn applied(message: &str) -> Applied {
     let (_, yaml) = message.split_once("to allow it, apply:\n").unwrap();
     serde_yaml::from_str(yaml).unwrap()
 }
 
-/// What the operator may do once that is applied, which the chart aggregates into its own rights.
+/// Rights of the operator after that role is applied and aggregated.
 fn rights_with(applied: &Applied, before: &Rights) -> Rights {
     let mut rights = before.clone();
     for rule in &applied.rules {
@@ -76,23 +76,23 @@ fn rights_with(applied: &Applied, before: &Rights) -> Rights {
 }
 
 #[test]
-fn a_policy_whose_roles_exist_and_whose_access_may_be_handed_out_is_ready() {
+fn a_policy_is_ready_if_its_roles_exist_and_can_be_granted() {
     assert_eq!(
-        preflight(&policy().parsed(), &roles(), &identities(), &everything()),
+        preflight(&policy().parsed(), &roles(), &identities(), &all_rights()),
         Ok(())
     );
-    let more = Rights {
+    let wider = Rights {
         held: vec![rule(&["create", "get"], &["pods/exec", "pods"])],
-        ..everything()
+        ..all_rights()
     };
     assert_eq!(
-        preflight(&policy().parsed(), &roles(), &identities(), &more),
+        preflight(&policy().parsed(), &roles(), &identities(), &wider),
         Ok(())
     );
 }
 
 #[test]
-fn a_cluster_role_that_does_not_exist_is_named() {
+fn a_missing_cluster_role_is_reported() {
     let offering = policy().with(|spec| {
         spec.entitlements.push(role_entitlement("a", "absent"));
         spec.entitlements.push(role_entitlement("b", "gone"));
@@ -109,7 +109,7 @@ fn a_cluster_role_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn a_role_of_each_namespace_need_not_exist_beforehand() {
+fn a_namespaced_role_need_not_exist_in_advance() {
     let mut own = role_entitlement("look", "debug");
     own.role.as_mut().unwrap().kind = RoleKind::Role;
     let policy = policy().with(|spec| spec.entitlements = vec![own]);
@@ -125,7 +125,7 @@ fn a_role_of_each_namespace_need_not_exist_beforehand() {
 }
 
 #[test]
-fn a_role_with_which_more_can_be_gained_is_refused_until_the_policy_says_so() {
+fn an_escalating_role_is_forbidden_unless_the_policy_allows_it() {
     let mut entitlement = role_entitlement("fix", "maintain");
     let offering = |entitlement| policy().with(|spec| spec.entitlements = vec![entitlement]);
     let rights = Rights {
@@ -149,7 +149,7 @@ fn a_role_with_which_more_can_be_gained_is_refused_until_the_policy_says_so() {
 }
 
 #[test]
-fn rights_that_are_missing_are_said_as_a_cluster_role_that_gives_exactly_them() {
+fn missing_rights_are_reported_as_a_cluster_role_to_apply() {
     let (reason, message) = refused(&policy(), &Rights::default());
     assert_eq!(reason, "RightsMissing");
     assert_eq!(
@@ -166,7 +166,7 @@ rules:
 "#
     );
     assert_eq!(
-        pasted(&message),
+        applied(&message),
         Applied {
             api_version: "rbac.authorization.k8s.io/v1".to_owned(),
             kind: "ClusterRole".to_owned(),
@@ -180,27 +180,27 @@ rules:
 }
 
 #[test]
-fn what_is_there_already_is_not_asked_for_again() {
+fn rights_already_held_are_not_reported() {
     let can_bind = Rights {
         held: Vec::new(),
-        ..everything()
+        ..all_rights()
     };
     assert_eq!(
-        pasted(&refused(&policy(), &can_bind).1).rules,
+        applied(&refused(&policy(), &can_bind).1).rules,
         [rule(&["create"], &["pods/exec"])]
     );
-    let can_hand_out = Rights {
+    let can_grant_rules = Rights {
         bindable: BTreeSet::from([(RoleKind::Role, "view".to_owned())]),
-        ..everything()
+        ..all_rights()
     };
     assert_eq!(
-        pasted(&refused(&policy(), &can_hand_out).1).rules,
+        applied(&refused(&policy(), &can_grant_rules).1).rules,
         [binds("clusterroles", "view")]
     );
 }
 
 #[test]
-fn applying_what_is_pasted_makes_the_policy_ready_whatever_its_names() {
+fn applying_the_reported_role_makes_the_policy_ready() {
     let mut own = role_entitlement("own", "it's: \"a\" #role\\{}");
     own.role.as_mut().unwrap().kind = RoleKind::Role;
     let mut odd = rules_entitlement("odd", Narrowing::Optional);
@@ -215,16 +215,16 @@ fn applying_what_is_pasted_makes_the_policy_ready_whatever_its_names() {
         Rights::default(),
         Rights {
             bindable: BTreeSet::new(),
-            ..everything()
+            ..all_rights()
         },
         Rights {
             held: Vec::new(),
-            ..everything()
+            ..all_rights()
         },
     ] {
         let (reason, message) = refused(&policy, &before);
         assert_eq!(reason, "RightsMissing");
-        let after = rights_with(&pasted(&message), &before);
+        let after = rights_with(&applied(&message), &before);
         assert_eq!(
             preflight(&policy.parsed(), &roles(), &identities(), &after),
             Ok(())
@@ -233,7 +233,7 @@ fn applying_what_is_pasted_makes_the_policy_ready_whatever_its_names() {
 }
 
 #[test]
-fn what_has_to_be_fixed_first_is_said_first() {
+fn readiness_reports_missing_roles_before_missing_rights() {
     let mut offering = policy().with(|spec| {
         spec.entitlements.push(role_entitlement("a", "absent"));
         spec.entitlements.push(role_entitlement("fix", "maintain"));
@@ -247,7 +247,7 @@ fn what_has_to_be_fixed_first_is_said_first() {
 }
 
 #[test]
-fn a_text_that_cannot_be_right_is_invalid() {
+fn problems_of_the_text_make_a_policy_invalid() {
     let problems = [
         Problem::new("spec.retention", "too long"),
         Problem::new("spec.windows[0]", "no zone"),
@@ -262,7 +262,7 @@ fn a_text_that_cannot_be_right_is_invalid() {
 }
 
 #[test]
-fn the_cluster_roles_of_a_policy_are_those_it_names() {
+fn cluster_roles_lists_every_named_cluster_role() {
     let parsed = policy()
         .with(|spec| spec.entitlements.push(role_entitlement("a", "absent")))
         .parsed();
@@ -270,7 +270,7 @@ fn the_cluster_roles_of_a_policy_are_those_it_names() {
 }
 
 #[test]
-fn a_role_that_exists_is_judged_also_where_its_kind_needs_none() {
+fn an_existing_namespaced_role_is_checked_for_escalation() {
     let mut own = role_entitlement("own", "debug");
     own.role.as_mut().unwrap().kind = RoleKind::Role;
     let policy = policy().with(|spec| spec.entitlements = vec![own]);

@@ -40,7 +40,7 @@ fn hash(situation: &Situation) -> String {
 }
 
 #[test]
-fn the_hash_has_the_form_people_know() {
+fn the_hash_is_sha256_with_64_hex_digits() {
     let hash = hash(&asked());
     let digits = hash.strip_prefix("sha256:").unwrap();
     assert_eq!(digits.len(), 64);
@@ -72,7 +72,7 @@ fn the_same_access_always_has_the_same_hash() {
 }
 
 #[test]
-fn whatever_an_approval_would_stand_for_changes_the_hash() {
+fn every_change_of_the_approved_access_changes_the_hash() {
     let different: &[fn(&mut Situation)] = &[
         |it| it.grant.spec.subject = Some(Subject::user("dave@example.com")),
         |it| it.grant.spec.duration = Some("31m".into()),
@@ -108,7 +108,7 @@ fn whatever_an_approval_would_stand_for_changes_the_hash() {
 }
 
 #[test]
-fn all_roles_that_are_missing_are_named_at_once() {
+fn all_missing_roles_are_reported_at_once() {
     let policy = policy().with(|spec| {
         spec.entitlements = ["a", "b"]
             .map(|name| crate::core::fixtures::role_entitlement(name, &format!("role-{name}")))
@@ -139,7 +139,7 @@ fn all_roles_that_are_missing_are_named_at_once() {
 }
 
 #[test]
-fn the_earliest_bound_is_the_end() {
+fn access_expires_at_the_earliest_bound() {
     let of = |duration, not_after, window_end, cap| {
         let resolved = Resolved {
             duration: Span::parse(duration).unwrap(),

@@ -1,11 +1,11 @@
-//! The algebra against a model: the Kubernetes RBAC authorizer, asked about every request of a small universe.
+//! Rule operations compared with a model of the Kubernetes RBAC authorizer, for every request of a small universe.
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
 
-/// A request as the authorizer sees it; one that names no object has an empty name.
+/// A request as the authorizer sees it. The name is empty if the request names no object.
 #[derive(Clone, Copy, Debug)]
 enum Request {
     Resource {
@@ -21,7 +21,7 @@ enum Request {
 }
 
 /// `RulesAllow` of `plugin/pkg/auth/authorizer/rbac/rbac.go`, with the matchers of
-/// `pkg/apis/rbac/v1/evaluation_helpers.go`, written as they are there.
+/// `pkg/apis/rbac/v1/evaluation_helpers.go`, in the same form as there.
 fn allows(rules: &[Rule], request: Request) -> bool {
     rules.iter().any(|rule| match request {
         Request::Resource {
@@ -65,7 +65,7 @@ fn url_allowed(rule: &Rule, requested: &str) -> bool {
     })
 }
 
-/// Holds, of every kind, something that no generated rule names.
+/// Every request of the model. Of each kind there is a value that no generated rule names.
 fn universe() -> Vec<Request> {
     let mut requests = Vec::new();
     for verb in ["get", "list", "create", "deletecollection", "watch"] {
@@ -140,7 +140,7 @@ fn any_rule(verbs: &'static [&'static str], wild: bool) -> impl Strategy<Value =
         non_resource_urls,
         ..Rule::default()
     });
-    // The API server refuses a rule of both; a model that is total takes it all the same.
+    // The API server refuses a rule with resources and URLs. The model accepts it, because it must be total.
     let of_both = (of_resources(), some_of(urls, 1)).prop_map(|(rule, non_resource_urls)| Rule {
         non_resource_urls,
         ..rule
@@ -158,7 +158,7 @@ fn any_rules(most: usize) -> impl Strategy<Value = Vec<Rule>> {
     )
 }
 
-/// Rules and others made of parts of them, so that one often covers the other.
+/// Rules, and rules made of parts of them. The first often cover the second.
 fn rules_and_parts() -> impl Strategy<Value = (Vec<Rule>, Vec<Rule>)> {
     any_rules(4).prop_flat_map(|rules| {
         let parts: Vec<_> = rules
@@ -236,11 +236,11 @@ proptest! {
 
     #[test]
     fn covered_means_allowed((asked, offered) in asked_and_offered()) {
-        let extra = |request: &Request| allows(&asked, *request) && !allows(&offered, *request);
-        let beyond = universe().into_iter().find(extra);
+        let not_offered = |request: &Request| allows(&asked, *request) && !allows(&offered, *request);
+        let beyond = universe().into_iter().find(not_offered);
         match covers(&offered, &asked) {
             Ok(()) => prop_assert!(beyond.is_none(), "allowed and not offered: {beyond:?}"),
-            // Without wildcards, the universe is large enough to show why.
+            // Without wildcards, the universe always contains the uncovered request.
             Err(uncovered) if asked.iter().all(is_plain) => prop_assert!(beyond.is_some(), "{uncovered}"),
             Err(_) => {}
         }
@@ -256,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn narrowed_rules_allow_exactly_what_was_offered_on_these_objects(
+    fn narrowed_rules_allow_exactly_the_offer_on_named_objects(
         offered in proptest::collection::vec(any_rule(&["get", "list", "create"], false), 1..3),
         names in proptest::collection::vec(name(), 1..3),
     ) {
@@ -267,11 +267,11 @@ proptest! {
                 let on_these = matches!(request, Request::Resource { name, .. } if names.iter().any(|n| n == name));
                 prop_assert_eq!(allows(&narrowed, request), allows(&offered, request) && on_these);
             }
-            let gives = |rule: &&Rule| number_of_atoms(rule) > 0;
+            let allows_something = |rule: &&Rule| number_of_atoms(rule) > 0;
             let within = |rule: &Rule| {
                 !rule.resource_names.is_empty() && rule.resource_names.iter().all(|name| names.contains(name))
             };
-            prop_assert_eq!(covers(&narrowed, &offered).is_ok(), offered.iter().filter(gives).all(within));
+            prop_assert_eq!(covers(&narrowed, &offered).is_ok(), offered.iter().filter(allows_something).all(within));
         }
     }
 }

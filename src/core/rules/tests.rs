@@ -23,7 +23,7 @@ fn url(verbs: &[&str], urls: &[&str]) -> Rule {
 }
 
 #[test]
-fn rules_in_another_order_or_repeated_are_the_same() {
+fn reordered_or_repeated_rules_are_equal_in_canonical_form() {
     let written = [
         rule(
             &["get", "list"],
@@ -51,7 +51,7 @@ fn rules_in_another_order_or_repeated_are_the_same() {
 }
 
 #[test]
-fn what_is_offered_covers_what_lies_within_it() {
+fn offered_rules_cover_a_subset_of_them() {
     let cases: &[(&str, &[Rule], &[Rule])] = &[
         ("nothing covers nothing", &[], &[]),
         (
@@ -115,7 +115,7 @@ fn what_is_offered_covers_what_lies_within_it() {
 }
 
 #[test]
-fn what_is_not_offered_is_named() {
+fn an_uncovered_right_is_reported() {
     let cases: &[(&str, &[Rule], Rule, &str)] = &[
         (
             "nothing offered",
@@ -204,7 +204,7 @@ fn what_is_not_offered_is_named() {
 }
 
 #[test]
-fn a_rule_too_large_to_take_apart_is_covered_as_a_whole_or_not_at_all() {
+fn a_rule_too_large_to_split_is_covered_only_as_a_whole() {
     let many: Vec<String> = (0..300).map(|n| format!("x{n}")).collect();
     let huge = Rule {
         verbs: many.clone(),
@@ -228,7 +228,7 @@ fn a_rule_too_large_to_take_apart_is_covered_as_a_whole_or_not_at_all() {
 }
 
 #[test]
-fn narrowing_leaves_the_objects_named() {
+fn narrowing_keeps_the_named_objects() {
     type Case<'a> = (&'a str, &'a [Rule], &'a [&'a str], &'a [Rule]);
     let cases: &[Case<'_>] = &[
         (
@@ -271,7 +271,7 @@ fn narrowing_leaves_the_objects_named() {
 }
 
 #[test]
-fn narrowing_that_would_silently_give_less_or_more_is_refused() {
+fn narrowing_that_would_change_the_access_silently_is_refused() {
     let cases: &[(&str, &[Rule], &[&str], &str)] = &[
         (
             "no names would mean every object",
@@ -338,7 +338,7 @@ fn narrowing_that_would_silently_give_less_or_more_is_refused() {
 }
 
 #[test]
-fn rules_with_which_more_access_is_gained_are_found() {
+fn escalating_rules_are_found() {
     const RBAC: &str = "rbac.authorization.k8s.io";
     let cases: &[(&str, Rule, bool)] = &[
         (
@@ -431,7 +431,7 @@ fn rules_with_which_more_access_is_gained_are_found() {
 }
 
 #[test]
-fn what_could_make_something_that_outlasts_it_is_known() {
+fn rules_that_allow_persistence_are_found() {
     const RBAC: &str = "rbac.authorization.k8s.io";
     const CERTIFICATES: &str = "certificates.k8s.io";
     let cases: &[(bool, Rule)] = &[

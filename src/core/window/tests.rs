@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::api::Day::{self, Fri, Mon, Sat, Sun, Thu, Tue, Wed};
 
-/// What is tested; zone, days, from and to of the window; now; what is expected.
+/// Name of the case; zone, days, from and to of the window; now; expected result.
 type Case = (
     &'static str,
     (&'static str, &'static [Day], &'static str, &'static str),
@@ -45,7 +45,7 @@ fn until(text: &str) -> Opening {
     Opening::Until(at(text))
 }
 
-fn closed_till(text: &str) -> Opening {
+fn closed_until(text: &str) -> Opening {
     Opening::Closed { next: Some(at(text)) }
 }
 
@@ -68,7 +68,7 @@ fn a_window_opens_and_closes_at_exact_instants() {
             "is closed until then",
             ("Europe/Berlin", WORKDAYS, "08:00", "18:00"),
             "2026-01-07T06:59:59.999999999Z",
-            closed_till("2026-01-07T07:00:00Z"),
+            closed_until("2026-01-07T07:00:00Z"),
         ),
         (
             "is open to the last nanosecond",
@@ -80,13 +80,13 @@ fn a_window_opens_and_closes_at_exact_instants() {
             "is closed at `to` itself",
             ("Europe/Berlin", WORKDAYS, "08:00", "18:00"),
             "2026-01-07T17:00:00Z",
-            closed_till("2026-01-08T07:00:00Z"),
+            closed_until("2026-01-08T07:00:00Z"),
         ),
         (
             "stays closed from Friday to Monday, in summer time by then",
             ("Europe/Berlin", WORKDAYS, "08:00", "18:00"),
             "2026-03-27T17:00:00Z",
-            closed_till("2026-03-30T06:00:00Z"),
+            closed_until("2026-03-30T06:00:00Z"),
         ),
         (
             "zones with odd minutes",
@@ -122,7 +122,7 @@ fn a_window_opens_and_closes_at_exact_instants() {
             "the day is the one on which it opens",
             ("Europe/Berlin", &[Wed], "22:00", "06:00"),
             "2026-01-07T04:59:59Z",
-            closed_till("2026-01-07T21:00:00Z"),
+            closed_until("2026-01-07T21:00:00Z"),
         ),
         (
             "Sunday to Monday wraps the week",
@@ -134,20 +134,20 @@ fn a_window_opens_and_closes_at_exact_instants() {
             "and opens again a week later",
             ("America/New_York", &[Sun], "22:00", "02:00"),
             "2026-01-12T07:00:00Z",
-            closed_till("2026-01-19T03:00:00Z"),
+            closed_until("2026-01-19T03:00:00Z"),
         ),
     ]);
 }
 
 #[test]
-fn a_wall_time_in_a_gap_stands_for_the_jump() {
+fn a_wall_time_in_a_gap_means_the_jump() {
     check(&[
         // Berlin skips 02:00-03:00 on 2026-03-29 at 01:00Z.
         (
             "`from` in a gap opens at the jump",
             ("Europe/Berlin", DAILY, "02:30", "05:00"),
             "2026-03-29T00:59:59Z",
-            closed_till("2026-03-29T01:00:00Z"),
+            closed_until("2026-03-29T01:00:00Z"),
         ),
         (
             "and is open from there",
@@ -165,19 +165,19 @@ fn a_wall_time_in_a_gap_stands_for_the_jump() {
             "a window inside a gap does not open",
             ("Europe/Berlin", DAILY, "02:10", "02:50"),
             "2026-03-29T00:59:59Z",
-            closed_till("2026-03-30T00:10:00Z"),
+            closed_until("2026-03-30T00:10:00Z"),
         ),
         (
             "a weekly window inside a gap opens a week later",
             ("Europe/Berlin", &[Sun], "02:10", "02:50"),
             "2026-03-22T01:50:00Z",
-            closed_till("2026-04-05T00:10:00Z"),
+            closed_until("2026-04-05T00:10:00Z"),
         ),
         (
             "a window that reaches just to the end of a gap does not open",
             ("Europe/Berlin", DAILY, "02:10", "03:00"),
             "2026-03-29T01:00:00Z",
-            closed_till("2026-03-30T00:10:00Z"),
+            closed_until("2026-03-30T00:10:00Z"),
         ),
         (
             "New York, gap at 07:00Z",
@@ -210,7 +210,7 @@ fn a_wall_time_in_a_gap_stands_for_the_jump() {
 #[test]
 fn a_repeated_wall_time_opens_the_first_time_and_closes_the_last() {
     check(&[
-        // Berlin repeats 02:00-03:00 on 2026-10-25; the second time begins at 01:00Z.
+        // Berlin repeats 02:00-03:00 on 2026-10-25. The second time begins at 01:00Z.
         (
             "`from` in a fold opens the first time",
             ("Europe/Berlin", DAILY, "02:30", "05:00"),
@@ -266,7 +266,7 @@ fn a_skipped_day_has_no_windows_of_its_own() {
             "Apia, a window on the skipped day does not open",
             ("Pacific/Apia", &[Fri], "09:00", "17:00"),
             "2011-12-29T10:00:00Z",
-            closed_till("2012-01-05T19:00:00Z"),
+            closed_until("2012-01-05T19:00:00Z"),
         ),
         (
             "Apia, a night into the skipped day ends with the last day before it",
@@ -297,7 +297,7 @@ fn windows_that_touch_or_overlap_count_as_one() {
     );
     assert_eq!(
         opening(&joined, at("2026-01-07T16:00:00Z")),
-        closed_till("2026-01-07T16:30:00Z")
+        closed_until("2026-01-07T16:30:00Z")
     );
 
     let weekend = [window("UTC", &[Sat, Sun], "00:00", "24:00")];
@@ -323,7 +323,7 @@ fn windows_that_never_close_are_followed_to_the_horizon() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_with_what_would_be_accepted() {
+fn a_malformed_window_is_refused_with_the_accepted_form() {
     let cases = [
         (
             written("Europe/Berln", &[], "08:00", "18:00"),
@@ -370,7 +370,7 @@ fn what_cannot_be_read_is_named_with_what_would_be_accepted() {
 }
 
 #[test]
-fn the_ends_of_time_are_no_trouble() {
+fn opening_accepts_the_earliest_and_latest_timestamps() {
     let windows = [
         window("Pacific/Apia", &[], "22:00", "06:00"),
         window("America/New_York", &[], "00:00", "24:00"),
@@ -400,7 +400,7 @@ const ZONES: &[&str] = &[
 fn any_window() -> impl Strategy<Value = Window> {
     let days = proptest::sample::subsequence(vec![Mon, Tue, Wed, Thu, Fri, Sat, Sun], 0..=7);
     let minute = |most: i32| (0..=most).prop_map(|m| format!("{:02}:{:02}", m / 60, m % 60));
-    // Half of the windows are near the hours at which clocks change.
+    // Half of the windows are near the hours of clock changes.
     let from = prop_oneof![minute(4 * 60), minute(24 * 60 - 1)];
     let to = prop_oneof![minute(4 * 60), minute(24 * 60)];
     (proptest::sample::select(ZONES), days, from, to)
@@ -409,7 +409,7 @@ fn any_window() -> impl Strategy<Value = Window> {
         })
 }
 
-/// Any time in 1970..2200, half of them near a clock change of the first window.
+/// Windows, and any time from 1970 to 2200. Half of the times are near a clock change of the first window.
 fn windows_and_time() -> impl Strategy<Value = (Vec<Window>, Timestamp)> {
     let last = at("2200-01-01T00:00:00Z").as_second();
     (
@@ -429,7 +429,7 @@ fn windows_and_time() -> impl Strategy<Value = (Vec<Window>, Timestamp)> {
         })
 }
 
-/// Read off the wall clock: good wherever no clock changes nearby.
+/// Whether the wall clock shows an open window. Correct only if no clock change is near.
 fn open_by_the_wall_clock(window: &Window, now: Timestamp) -> bool {
     let wall = window.zone.to_datetime(now);
     let today = window.days.contains(&wall.weekday());
@@ -445,7 +445,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1500) })]
 
     #[test]
-    fn what_is_announced_is_what_happens((windows, now) in windows_and_time()) {
+    fn a_reported_change_of_a_window_happens_at_that_instant((windows, now) in windows_and_time()) {
         let just_before = |then: Timestamp| then - SignedDuration::from_nanos(1);
         match opening(&windows, now) {
             Opening::Always => prop_assert!(false, "there are windows"),
@@ -470,7 +470,7 @@ proptest! {
     }
 
     #[test]
-    fn away_from_clock_changes_the_wall_clock_decides((windows, now) in windows_and_time()) {
+    fn away_from_clock_changes_a_window_follows_the_wall_clock((windows, now) in windows_and_time()) {
         let three_days = SignedDuration::from_hours(72);
         let calm = windows.iter().all(|window| {
             let change = window.zone.following(now - three_days).next();

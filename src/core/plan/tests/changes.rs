@@ -217,8 +217,8 @@ fn a_policy_edit_that_denies_the_grant_ends_it_unless_it_says_keep() {
             spec.entitlements[0].rules = spec.entitlements[1].rules.clone();
         }),
         (
-            "spec.requester: alice@example.com may not request access under policy prod-debug; its requesters are user carol@example.com, \
-             service account ci/deployer",
+            "spec.requester: alice@example.com may not request access under policy prod-debug; its requesters are \
+             user carol@example.com, service account ci/deployer",
             |spec| {
                 spec.requesters.remove(0);
             },
