@@ -1,5 +1,7 @@
 //! Who decides: filled in by the API server, never anybody else, and to give access a person.
 
+use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
+
 use crate::api::{GROUP, VERSION};
 
 use super::Guard;
@@ -9,7 +11,7 @@ use super::manifest::{Validating, demand, requests};
 
 /// Fills in who decides where the decision leaves it out.
 pub(super) fn fills_in() -> [Guard; 2] {
-    themselves("decider", &deciding())
+    themselves("decider", deciding())
 }
 
 /// Whoever decides states exactly themselves. Whoever may edit a namespace can act as any service account of it, so
@@ -62,6 +64,6 @@ pub(super) fn metadata() -> [Guard; 2] {
     .guards()
 }
 
-fn deciding() -> serde_json::Value {
+fn deciding() -> NamedRuleWithOperations {
     requests(GROUP, VERSION, &["CREATE"], &["accessdecisions"])
 }

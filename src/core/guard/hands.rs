@@ -1,6 +1,6 @@
 //! What Curfew's own accounts may touch: a stolen token of theirs is worth no more than this.
 
-use serde_json::Value;
+use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
 use super::expression::{labelled, list, operator_asks, quoted};
 use super::manifest::{Validating, demand, requests};
@@ -65,7 +65,7 @@ pub(super) fn limits(settings: &GuardSettings) -> [Guard; 2] {
     .guards()
 }
 
-fn limited() -> Vec<Value> {
+fn limited() -> Vec<NamedRuleWithOperations> {
     vec![
         requests(
             "access.curfew.dev",

@@ -1,12 +1,12 @@
 //! The namespace of the identities that people act as: nothing runs there, nothing is kept there, and no identity has
 //! a token.
 
-use serde_json::json;
+use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
 use crate::api::GRANT_UID_LABEL;
 
 use super::expression::{list, quoted};
-use super::manifest::{Validating, demand, everything};
+use super::manifest::{Validating, demand, only_namespace, requests};
 use super::{Guard, GuardSettings};
 
 /// What is harmless there: it runs nothing, holds no credential and gives nobody access. A list of what is allowed,
@@ -31,16 +31,12 @@ const MADE_BY_CURFEW: [&str; 3] = [
 pub(super) fn nothing_lives_there(settings: &GuardSettings) -> [Guard; 2] {
     Validating {
         name: "identities",
-        objects: everything(),
-        namespaces: json!({"matchLabels": {"kubernetes.io/metadata.name": settings.identities}}),
-        rules: vec![json!({
-            "apiGroups": ["*"],
-            "apiVersions": ["*"],
-            "operations": ["CREATE", "UPDATE", "CONNECT"],
-            "resources": ["*/*"],
+        namespaces: only_namespace(&settings.identities),
+        rules: vec![NamedRuleWithOperations {
             // Without the namespace itself, which may be labelled.
-            "scope": "Namespaced",
-        })],
+            scope: Some("Namespaced".to_owned()),
+            ..requests("*", "*", &["CREATE", "UPDATE", "CONNECT"], &["*/*"])
+        }],
         variables: vec![
             (
                 "resource".to_owned(),

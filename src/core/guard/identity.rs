@@ -1,18 +1,18 @@
 //! A field that says who makes a request, in which the API server itself puts whoever it authenticated.
 
-use serde_json::Value;
+use k8s_openapi::api::admissionregistration::v1::{NamedRuleWithOperations, Validation};
 
 use super::Guard;
 use super::manifest::{demand, demand_saying, patching};
 
 /// Fills `spec.FIELD` in where the request leaves it out.
-pub(super) fn themselves(field: &str, requests: &Value) -> [Guard; 2] {
+pub(super) fn themselves(field: &str, rule: NamedRuleWithOperations) -> [Guard; 2] {
     patching(
         field,
-        std::slice::from_ref(requests),
-        ("not-stated", &format!("!has(object.spec.{field})")),
+        rule,
+        ("not-stated", format!("!has(object.spec.{field})")),
         // A patch, because an apply configuration may not set an atomic list.
-        &format!(
+        format!(
             "[JSONPatch{{op: \"add\", path: \"/spec/{field}\", value: Object.spec.{field}{{\
              username: request.userInfo.username, \
              groups: has(request.userInfo.groups) ? request.userInfo.groups : []}}}}]"
@@ -21,7 +21,7 @@ pub(super) fn themselves(field: &str, requests: &Value) -> [Guard; 2] {
 }
 
 /// `spec.FIELD` names whoever makes the request.
-pub(super) fn is_the_user(field: &str) -> Value {
+pub(super) fn is_the_user(field: &str) -> Validation {
     demand_saying(
         &format!("has(object.spec.{field}) && object.spec.{field}.username == request.userInfo.username"),
         &format!(
@@ -33,7 +33,7 @@ pub(super) fn is_the_user(field: &str) -> Value {
 
 /// `spec.FIELD` has all their groups. Equality, not inclusion: somebody who may hide a group evades a rule about that
 /// group.
-pub(super) fn has_all_their_groups(field: &str) -> Value {
+pub(super) fn has_all_their_groups(field: &str) -> Validation {
     demand(
         format!(
             "has(object.spec.{field}) &&\n\

@@ -2,18 +2,16 @@
 
 use crate::api::NAME_PREFIX;
 
-use super::manifest::{Validating, demand, not_ours, requests};
+use super::manifest::{Validating, demand, namespaces_except, not_ours, requests};
 use super::{Guard, GuardSettings};
 
 /// What is named `curfew-…` carries our label, except where our own manifests live.
 pub(super) fn reserved(settings: &GuardSettings) -> [Guard; 2] {
-    let own = [&settings.namespace, &settings.identities];
+    let own = [settings.namespace.as_str(), settings.identities.as_str()];
     Validating {
         name: "reserved-names",
         objects: not_ours(),
-        namespaces: serde_json::json!({"matchExpressions": [
-            {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": own},
-        ]}),
+        namespaces: namespaces_except(&own),
         rules: vec![
             requests("batch", "v1", &["CREATE"], &["jobs"]),
             requests(

@@ -1,5 +1,7 @@
 //! Who asks: filled in by the API server, and never anybody else.
 
+use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
+
 use crate::api::{GROUP, VERSION};
 
 use super::Guard;
@@ -8,7 +10,7 @@ use super::manifest::{Validating, demand_saying, requests};
 
 /// Fills in who asks where the request leaves it out.
 pub(super) fn fills_in() -> [Guard; 2] {
-    themselves("requester", &asking())
+    themselves("requester", asking())
 }
 
 /// Whoever asks states exactly themselves, and may ask for this policy here.
@@ -33,6 +35,6 @@ pub(super) fn states_themselves() -> [Guard; 2] {
     .guards()
 }
 
-fn asking() -> serde_json::Value {
+fn asking() -> NamedRuleWithOperations {
     requests(GROUP, VERSION, &["CREATE"], &["accessgrants"])
 }

@@ -3,7 +3,7 @@
 //! Asked of the authorizer, by a permission that comes and goes with the access, so that it costs the same however
 //! many grants there are. Grants as parameters of the policy cost 0.25 ms for each of them.
 
-use serde_json::Value;
+use k8s_openapi::api::admissionregistration::v1::Validation;
 
 use super::expression::{operator_asks, quoted};
 use super::manifest::{Validating, demand, requests};
@@ -97,7 +97,7 @@ pub(super) fn elevation() -> Vec<(String, String)> {
     variables
 }
 
-fn refusal() -> Value {
+fn refusal() -> Validation {
     demand(
         "!variables.identity && (!variables.held || variables.always)",
         "you hold temporary access, and this would outlast it: make it when the access has ended, or have it made by \

@@ -96,3 +96,26 @@ fn the_cap_reaches_every_guard_that_bounds_an_end() {
         );
     }
 }
+
+#[test]
+fn mutating_guards_have_only_fields_that_kubernetes_knows() {
+    use k8s_openapi::api::admissionregistration::v1alpha1::{
+        MutatingAdmissionPolicyBindingSpec, MutatingAdmissionPolicySpec,
+    };
+    for guard in guards(&settings()) {
+        let spec = guard.manifest["spec"].clone();
+        // Reading drops each field that the type does not have.
+        let read_back = match guard.kind {
+            GuardKind::MutatingPolicy => {
+                let read: MutatingAdmissionPolicySpec = serde_json::from_value(spec.clone()).unwrap();
+                serde_json::to_value(read).unwrap()
+            }
+            GuardKind::MutatingBinding => {
+                let read: MutatingAdmissionPolicyBindingSpec = serde_json::from_value(spec.clone()).unwrap();
+                serde_json::to_value(read).unwrap()
+            }
+            GuardKind::ValidatingPolicy | GuardKind::ValidatingBinding => continue,
+        };
+        assert_eq!(read_back, spec, "{}", guard.name);
+    }
+}
