@@ -293,7 +293,7 @@ async fn with_everybody_dead_access_is_gone_in_seconds_and_what_waits_for_the_op
     ensure!(
         refused
             .as_ref()
-            .is_some_and(|why| why.contains("stays until the access is proven gone")),
+            .is_some_and(|why| why.contains("after it has proven that the access is gone")),
         "{refused:?}"
     );
     let refused = drain(suite, &["--without-operator", "--timeout", "30s"]).await?;

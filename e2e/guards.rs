@@ -162,7 +162,7 @@ async fn nobody_asks_for_a_policy_they_may_not_request(suite: &Suite) -> anyhow:
         .context("accepted")?;
     let (error, words) = (
         format!("{error:#}"),
-        format!("you may not request accesspolicies/{other}"),
+        format!("You may not request accesspolicies/{other}"),
     );
     ensure!(error.contains(&words), "{error}");
     for (policy, answer) in [(&allowed, "yes"), (&other, "no")] {

@@ -85,7 +85,7 @@ impl Authors {
         };
         let refused = Holds::Guard(
             "curfew-authors",
-            "you may only hand out what you hold: bind on each role, escalate on clusterroles for rules",
+            "You can only offer access that you hold: bind on each role, escalate on clusterroles for rules",
         );
         let mut attacks: Vec<Attack> = [
             ("hands out admin", json!([named("admin", "ClusterRole", "admin")])),

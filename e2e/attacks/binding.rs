@@ -17,9 +17,9 @@ pub fn on_the_mark(ground: &Ground<'_>) -> Vec<Attack> {
     let all = ground.at(RBAC, "rolebindings");
     let stays = Holds::Guard(
         "curfew-binding",
-        "the mark stays while the access does: to end that",
+        "it must stay as long as the access. To end the access",
     );
-    let lasts = Holds::Guard("curfew-no-souvenirs", "this would outlast it");
+    let lasts = Holds::Guard("curfew-no-souvenirs", "it would outlast the access");
     let empty = json!({"subjects": []});
     [
         (
@@ -114,8 +114,8 @@ fn user(name: &str) -> Value {
 }
 
 fn of_the_binding(ground: &Ground<'_>) -> Vec<Attack> {
-    let kept = "labels, end, fuse and finalizers of this binding do not change: delete its AccessGrant";
-    let emptied = "the subjects of this binding can only be emptied: make an AccessGrant";
+    let kept = "Labels, end, owner and finalizers of this RoleBinding cannot be changed. To end the access, delete its AccessGrant";
+    let emptied = "The subjects of this RoleBinding can only be removed. If someone else needs access, create an AccessGrant";
     let mut changes: Vec<_> = metadata(&ground.binding)
         .into_iter()
         .map(|(what, change)| (what, change, kept))
@@ -167,7 +167,7 @@ fn of_the_role(ground: &Ground<'_>) -> Vec<Attack> {
                 request,
                 holds: Holds::Guard(
                     "curfew-role",
-                    "finalizers of this Role do not change: delete its AccessGrant",
+                    "finalizers of this Role cannot be changed. To end the access, delete its AccessGrant",
                 ),
             });
         }
@@ -190,10 +190,10 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
         &mut generated,
         json!({"metadata": {"name": null, "generateName": "curfew-"}}),
     );
-    let ours = "only Curfew makes these: leave the label access.curfew.dev/grant-uid out";
+    let ours = "with the label access.curfew.dev/grant-uid. Leave the label out";
     let name = Holds::Guard(
         "curfew-reserved-names",
-        "are for what Curfew makes: choose another name",
+        "are reserved for Curfew. Choose another name",
     );
     let mut attacks = vec![
         (
@@ -221,7 +221,7 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
                 ground.at(RBAC, "rolebindings/bob"),
                 json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": "a"}}}),
             ),
-            Holds::Guard("curfew-binding", "do not change"),
+            Holds::Guard("curfew-binding", "cannot be changed"),
         ),
         (
             "makes a Role that looks like ours",

@@ -96,47 +96,47 @@ impl<'a> Deciding<'a> {
             (
                 "an owner that is gone",
                 json!({"ownerReferences": owner(&gone)}),
-                "a decision has no owner",
+                "A decision must have no owner",
             ),
             (
                 "its grant as its owner",
                 json!({"ownerReferences": owner(grant)}),
-                "a decision has no owner",
+                "A decision must have no owner",
             ),
             (
                 "a label of Curfew's",
                 json!({"labels": {"access.curfew.dev/state": "counted"}}),
-                "are Curfew's",
+                "are reserved for Curfew",
             ),
             (
                 "the label of an artifact",
                 json!({"labels": {"access.curfew.dev/grant-uid": grant["uid"]}}),
-                "are Curfew's",
+                "are reserved for Curfew",
             ),
             (
                 "an annotation of Curfew's",
                 json!({"annotations": {"access.curfew.dev/not-after": "2036-01-01T00:00:00.000000Z"}}),
-                "are Curfew's",
+                "are reserved for Curfew",
             ),
             (
                 "a foreign finalizer",
                 json!({"finalizers": ["example.com/mine"]}),
-                "leave metadata.finalizers out",
+                "Leave metadata.finalizers out",
             ),
             (
                 "Curfew's own finalizer",
                 json!({"finalizers": ["access.curfew.dev/revoke"]}),
-                "leave metadata.finalizers out",
+                "Leave metadata.finalizers out",
             ),
             (
                 "the finalizer of a hook",
                 json!({"finalizers": ["argocd.argoproj.io/hook-finalizer"]}),
-                "leave metadata.finalizers out",
+                "Leave metadata.finalizers out",
             ),
             (
                 "the finalizer that orphans",
                 json!({"finalizers": ["orphan"]}),
-                "leave metadata.finalizers out",
+                "Leave metadata.finalizers out",
             ),
         ]
     }
@@ -337,7 +337,7 @@ fn writing_status(path: &str, object: &Value, changes: &[(&str, Value)]) -> Vec<
                     request,
                     holds: Holds::Guard(
                         "curfew-status",
-                        "only Curfew writes it: to end a grant, decide Revoke",
+                        "Only Curfew writes the status. To end access, create a decision Revoke",
                     ),
                 });
             }
@@ -351,7 +351,7 @@ fn writing_status(path: &str, object: &Value, changes: &[(&str, Value)]) -> Vec<
 fn by_service_accounts(ground: &Ground<'_>) -> Vec<Attack> {
     let holds = Holds::Guard(
         "curfew-decider",
-        "a service account neither approves nor denies, since nobody would be accountable: a person decides",
+        "A service account cannot approve or deny, because a person must be accountable. Ask a person to decide",
     );
     let here = ground.account();
     let its_groups = json!([

@@ -88,7 +88,10 @@ fn edits(ground: &Ground<'_>) -> Vec<Attack> {
                 what: format!("{what}, by {way}"),
                 who: Who::Person("eve"),
                 request,
-                holds: Holds::Guard("curfew-fuse", "a fuse is never changed: delete its AccessGrant"),
+                holds: Holds::Guard(
+                    "curfew-fuse",
+                    "A fuse cannot be changed. To end the access, delete its AccessGrant",
+                ),
             });
         }
     }
@@ -112,10 +115,7 @@ fn deletions(ground: &Ground<'_>) -> Vec<Attack> {
         ("saying nothing of what it holds", json!({})),
         ("at once, saying nothing", json!({"gracePeriodSeconds": 0})),
     ] {
-        let holds = Holds::Guard(
-            "curfew-fuse",
-            "delete it with propagationPolicy Background or Foreground",
-        );
+        let holds = Holds::Guard("curfew-fuse", "use propagationPolicy Background or Foreground");
         attacks.push(Attack {
             what: format!("deletes it {what}"),
             who: Who::Person("eve"),
@@ -135,7 +135,12 @@ fn deletions(ground: &Ground<'_>) -> Vec<Attack> {
 
 fn of_its_status(ground: &Ground<'_>) -> Vec<Attack> {
     let mut attacks = Vec::new();
-    let guarded = || Holds::Guard("curfew-fuse", "only the Job controller reports on a fuse");
+    let guarded = || {
+        Holds::Guard(
+            "curfew-fuse",
+            "Only the Job controller writes the status of a fuse",
+        )
+    };
     for (what, change, holds) in [
         (
             "a later start",
@@ -184,12 +189,15 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
         (
             "makes a Job that looks like a fuse",
             Request::create(jobs.clone(), with(ordinary_job("mine"), label.clone())),
-            Holds::Guard("curfew-fuse", "only Curfew makes fuses: leave the label"),
+            Holds::Guard(
+                "curfew-fuse",
+                "Only Curfew creates Jobs with the label access.curfew.dev/grant-uid. Leave the label out",
+            ),
         ),
         (
             "makes a second fuse of the grant",
             Request::create(jobs.clone(), twin),
-            Holds::Guard("curfew-fuse", "only Curfew makes fuses"),
+            Holds::Guard("curfew-fuse", "Only Curfew creates Jobs"),
         ),
         (
             "labels a Job of her own as a fuse, by apply",
@@ -198,14 +206,14 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
                 "helm",
                 with(ordinary_job("mine"), label),
             ),
-            Holds::Guard("curfew-fuse", "only Curfew makes fuses"),
+            Holds::Guard("curfew-fuse", "Only Curfew creates Jobs"),
         ),
         (
             "has a Job ready under a name of ours",
             Request::create(jobs.clone(), ordinary_job(&guess)),
             Holds::Guard(
                 "curfew-reserved-names",
-                "are for what Curfew makes: choose another name",
+                "are reserved for Curfew. Choose another name",
             ),
         ),
         (
@@ -217,7 +225,7 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
             ),
             Holds::Guard(
                 "curfew-reserved-names",
-                "are for what Curfew makes: choose another name",
+                "are reserved for Curfew. Choose another name",
             ),
         ),
         (
@@ -231,12 +239,12 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
             ),
             Holds::Guard(
                 "curfew-reserved-names",
-                "are for what Curfew makes: choose another name",
+                "are reserved for Curfew. Choose another name",
             ),
         ),
     ];
     let pods = ground.at("v1", "pods");
-    let held_back = Holds::Guard("curfew-pods", "a pod would hold a fuse back");
+    let held_back = Holds::Guard("curfew-pods", "would keep a fuse from ending access");
     let selected =
         json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": ground.grant["metadata"]["uid"]}}});
     let mut stubborn = with(pod("stubborn"), selected.clone());

@@ -32,42 +32,42 @@ fn around(ground: &Ground<'_>) -> Vec<(&'static str, Value, &'static str)> {
         (
             "an owner that is gone",
             json!({"ownerReferences": dead_owner()}),
-            "a grant has no owner",
+            "A grant must have no owner",
         ),
         (
             "an owner that stands",
             json!({"ownerReferences": owner(ground)}),
-            "a grant has no owner",
+            "A grant must have no owner",
         ),
         (
             "a label of Curfew's",
             json!({"labels": {"access.curfew.dev/state": "active"}}),
-            "are Curfew's",
+            "are reserved for Curfew",
         ),
         (
             "the label of an artifact",
             json!({"labels": {"access.curfew.dev/grant-uid": "another"}}),
-            "are Curfew's",
+            "are reserved for Curfew",
         ),
         (
             "an end in an annotation",
             json!({"annotations": {"access.curfew.dev/not-after": "2036-01-01T00:00:00.000000Z"}}),
-            "are Curfew's",
+            "are reserved for Curfew",
         ),
         (
             "a foreign finalizer",
             json!({"finalizers": ["example.com/mine"]}),
-            "leave metadata.finalizers out",
+            "Leave metadata.finalizers out",
         ),
         (
             "Curfew's own finalizer",
             json!({"finalizers": ["access.curfew.dev/revoke"]}),
-            "leave metadata.finalizers out",
+            "Leave metadata.finalizers out",
         ),
         (
             "the finalizer that orphans",
             json!({"finalizers": ["orphan"]}),
-            "leave metadata.finalizers out",
+            "Leave metadata.finalizers out",
         ),
     ]
 }
@@ -109,10 +109,7 @@ fn at_creation(ground: &Ground<'_>) -> Vec<Attack> {
                 grants.clone(),
                 ground.asking("alice", json!({"spec": {"notAfter": past}})),
             ),
-            holds: Holds::Guard(
-                "curfew-grant",
-                "spec.notAfter has passed: state a moment that lies ahead",
-            ),
+            holds: Holds::Guard("curfew-grant", "spec.notAfter has passed. Set a later time"),
         });
     }
     for (what, reason) in [
@@ -200,7 +197,7 @@ fn of_its_status(ground: &Ground<'_>) -> Vec<Attack> {
     let guarded = || {
         Holds::Guard(
             "curfew-status",
-            "only Curfew writes it: to end a grant, decide Revoke",
+            "Only Curfew writes the status. To end access, create a decision Revoke",
         )
     };
     let mut attacks = Vec::new();
@@ -253,7 +250,7 @@ fn of_its_status(ground: &Ground<'_>) -> Vec<Attack> {
             super::attack::at(CURFEW, "", &format!("accesspolicies/{}/status", ground.policy)),
             json!({"status": {"observedGeneration": 7}}),
         ),
-        holds: Holds::Guard("curfew-status", "only Curfew writes it"),
+        holds: Holds::Guard("curfew-status", "Only Curfew writes the status"),
     });
     attacks
 }

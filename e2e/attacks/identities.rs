@@ -68,7 +68,7 @@ pub fn attacks() -> Vec<Attack> {
         request,
         holds: Holds::Guard(
             "curfew-identities",
-            "and nothing else: no pods, tokens, Secrets or bindings",
+            "is only for service accounts to act as: no pods, tokens, Secrets or bindings",
         ),
     })
     .collect()

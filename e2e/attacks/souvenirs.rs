@@ -208,7 +208,10 @@ impl<'a> Elevated<'a> {
             what: what.to_owned(),
             who,
             request,
-            holds: Holds::Guard(guard, "this would outlast it: make it when the access has ended"),
+            holds: Holds::Guard(
+                guard,
+                "it would outlast the access. Ask someone with permanent access",
+            ),
         };
         let identity = || Who::AlmightyAs("system:serviceaccount:curfew-identities:node-reader".to_owned());
         let mut attacks = Vec::new();

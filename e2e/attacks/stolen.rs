@@ -8,9 +8,12 @@ use super::ground::{Ground, binding, ordinary_job, pod, role};
 
 const UNLABELLED: Holds = Holds::Guard(
     "curfew-own-hands",
-    "Curfew touches only what carries its label access.curfew.dev/grant-uid: use an account of your own",
+    "Curfew's service accounts may only change objects with the label access.curfew.dev/grant-uid. Use your own account",
 );
-const LIMITS: Holds = Holds::Guard("curfew-own-limits", "Curfew's own accounts ask for no access");
+const LIMITS: Holds = Holds::Guard(
+    "curfew-own-limits",
+    "Curfew's service accounts may not request access",
+);
 const OPERATOR: Who = Who::Stolen("curfew");
 
 /// The attacks.
@@ -221,7 +224,7 @@ fn of_the_canary(ground: &Ground<'_>) -> Vec<Attack> {
         (
             "revokes",
             create(revoking(ground, CANARY)),
-            Holds::Guard(CANARY, "it makes dry runs only"),
+            Holds::Guard(CANARY, "may only make dry runs"),
         ),
         (
             "approves",
@@ -231,7 +234,7 @@ fn of_the_canary(ground: &Ground<'_>) -> Vec<Attack> {
         (
             "approves, as a dry run",
             create(approving).dry(),
-            Holds::Guard("curfew-decider", "a service account neither approves nor denies"),
+            Holds::Guard("curfew-decider", "A service account cannot approve or deny"),
         ),
         (
             "approves as bob, as a dry run",
@@ -279,7 +282,7 @@ pub fn fuse(ground: &Ground<'_>, edit: Value) -> Value {
 }
 
 fn fuses(ground: &Ground<'_>) -> Vec<Attack> {
-    let shape = "not a fuse: a fuse runs no pod";
+    let shape = "This Job is not a valid fuse. A fuse runs no pod";
     let another = "8d7f9f4e-0000-4000-8000-000000000000";
     let mut attacks = Vec::new();
     for (what, edit, words) in [
@@ -333,7 +336,7 @@ fn fuses(ground: &Ground<'_>) -> Vec<Attack> {
         (
             "makes a fuse that no grant owns",
             json!({"metadata": {"ownerReferences": null}}),
-            "owned by the grant",
+            "owner of a fuse must be the grant",
         ),
         (
             "makes a fuse of another's grant",
@@ -344,12 +347,12 @@ fn fuses(ground: &Ground<'_>) -> Vec<Attack> {
                     "template": {"metadata": {"labels": {"access.curfew.dev/grant-uid": another}}},
                 },
             }),
-            "owned by the grant it is labelled with",
+            "owner of a fuse must be the grant in its label",
         ),
         (
             "makes a fuse that a finalizer holds",
             json!({"metadata": {"finalizers": ["example.com/mine"]}}),
-            "has no finalizer",
+            "must have no finalizer",
         ),
         ("promises an end beyond the cap", far(), "at most 12h ahead"),
         (
@@ -381,14 +384,14 @@ fn fuses(ground: &Ground<'_>) -> Vec<Attack> {
             what: what.to_owned(),
             who: OPERATOR,
             request: Request::merge(ground.fuse_at(""), edit),
-            holds: Holds::Guard("curfew-fuse", "a fuse is never changed"),
+            holds: Holds::Guard("curfew-fuse", "A fuse cannot be changed"),
         });
     }
     attacks.push(Attack {
         what: "deletes a fuse without what it holds".to_owned(),
         who: OPERATOR,
         request: Request::delete(ground.fuse_at(""), json!({"propagationPolicy": "Orphan"})),
-        holds: Holds::Guard("curfew-fuse", "a fuse never goes without what it holds"),
+        holds: Holds::Guard("curfew-fuse", "cannot be deleted without the access that it owns"),
     });
     attacks
 }
@@ -402,7 +405,7 @@ fn roles(ground: &Ground<'_>) -> Vec<Attack> {
         (
             "makes a Role that no fuse holds",
             json!({"metadata": {"ownerReferences": null}}),
-            "exactly one fuse",
+            "exactly one owner",
         ),
         (
             "makes a Role that ends beyond the cap",
@@ -412,27 +415,27 @@ fn roles(ground: &Ground<'_>) -> Vec<Attack> {
         (
             "makes a Role that a finalizer holds",
             json!({"metadata": {"finalizers": ["example.com/mine"]}}),
-            "has no finalizer",
+            "must have no finalizer",
         ),
         (
             "makes a Role that impersonates",
             rule("impersonate"),
-            "are never given for a time",
+            "are never granted temporarily",
         ),
         (
             "makes a Role with every verb",
             rule("*"),
-            "are never given for a time",
+            "are never granted temporarily",
         ),
         (
             "makes a Role that escalates",
             rule("escalate"),
-            "are never given for a time",
+            "are never granted temporarily",
         ),
         (
             "makes a Role that binds",
             rule("bind"),
-            "are never given for a time",
+            "are never granted temporarily",
         ),
     ] {
         let mut made = anew(&ground.role, &free);
@@ -459,8 +462,8 @@ pub fn mark(ground: &Ground<'_>) -> Value {
 
 fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
     let free = format!("curfew-{}3", "0".repeat(31));
-    let held = "held by exactly one fuse, of its own name";
-    let given = "access goes to one person or service account, never to a group";
+    let held = "must have exactly one owner: the fuse of the same name";
+    let given = "The subject must be one user or service account: no group";
     let subject = |kind: &str, name: &str| json!({"subjects": [{"kind": kind, "name": name}]});
     let account = |namespace: &str, name: &str| json!({"subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]});
     let to_role = |name: &str| json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}});
@@ -512,7 +515,7 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
         (
             "makes one that a finalizer holds",
             json!({"metadata": {"finalizers": ["example.com/mine"]}}),
-            "has no finalizer",
+            "must have no finalizer",
         ),
         ("gives access to a group", subject("Group", "devs"), given),
         (
@@ -559,7 +562,7 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
         what: "gives a binding to somebody else".to_owned(),
         who: OPERATOR,
         request: Request::merge(ground.binding_at(), mallory),
-        holds: Holds::Guard("curfew-binding", "can only be emptied"),
+        holds: Holds::Guard("curfew-binding", "can only be removed"),
     });
     let mut other = owner("Job", &free);
     other["metadata"]["ownerReferences"][0]["uid"] = json!("8d7f9f4e-0000-4000-8000-000000000000");
@@ -571,7 +574,7 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
             what: what.to_owned(),
             who: OPERATOR,
             request: Request::merge(ground.binding_at(), owners),
-            holds: Holds::Guard("curfew-binding", "do not change"),
+            holds: Holds::Guard("curfew-binding", "cannot be changed"),
         });
     }
     attacks.push(Attack {
@@ -581,7 +584,7 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
             ground.role_at(),
             json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}),
         ),
-        holds: Holds::Guard("curfew-role", "do not change"),
+        holds: Holds::Guard("curfew-role", "cannot be changed"),
     });
     attacks
 }
@@ -589,7 +592,7 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
 fn of_the_sweeper(ground: &Ground<'_>) -> Vec<Attack> {
     let deletes = Holds::Guard(
         "curfew-own-hands",
-        "the sweeper only deletes, and frees a binding that is being deleted: use an account of your own",
+        "The sweeper's service account may only delete, or remove finalizers from a RoleBinding that is being deleted. Use your own account",
     );
     let label = json!({"metadata": {"labels": {"team": "a"}}});
     [

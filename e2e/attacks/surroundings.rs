@@ -104,7 +104,7 @@ async fn a_tool_that_suspends_jobs_leaves_access_unmade_that_a_fuse_has_to_hold(
         println!("attacks: no tool that suspends Jobs was tried: this API server has no mutating policies");
         return Ok(());
     };
-    let outcome = not_made(&place, "not a fuse: a fuse runs no pod").await;
+    let outcome = not_made(&place, "This Job is not a valid fuse. A fuse runs no pod").await;
     tool.remove().await?;
     count(FAMILY, 1, usize::from(outcome.is_ok()));
     outcome

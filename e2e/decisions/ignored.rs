@@ -249,7 +249,7 @@ async fn a_service_account_neither_approves_nor_denies_and_revokes_if_it_may(
             .map(|error| format!("{error:#}"))
             .unwrap_or_default();
         ensure!(
-            said.contains("a service account neither approves nor denies"),
+            said.contains("A service account cannot approve or deny"),
             "{word}: {said:?}"
         );
     }

@@ -155,7 +155,7 @@ async fn a_decision_is_never_edited(suite: &Suite) -> anyhow::Result<()> {
         .patch_status(&decision.name_any(), &PatchParams::default(), &patch)
         .await;
     let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
-    ensure!(said.contains("only Curfew writes it"), "{said:?}");
+    ensure!(said.contains("Only Curfew writes the status"), "{said:?}");
     Ok(())
 }
 

@@ -284,7 +284,7 @@ impl Story<'_> {
         let refused = !answer.ok
             && answer
                 .text
-                .contains("you hold temporary access, and this would outlast it");
+                .contains("You have temporary access and cannot create or change this, because it would outlast the access");
         self.must(Who::Admin, &[&["delete"], &grant[..]].concat()).await?;
         self.claims.judge(
             self.screen,

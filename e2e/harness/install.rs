@@ -126,7 +126,7 @@ async fn forgeries_are_refused(plane: &Plane) -> anyhow::Result<()> {
     eventually("the last guard is loaded", EFFECTIVE, async || {
         match plane.run_kubectl(&secret).await {
             Ok(answer) => Err(answer),
-            Err(error) if format!("{error:#}").contains("holds identities to act as") => Ok(()),
+            Err(error) if format!("{error:#}").contains("is only for service accounts to act as") => Ok(()),
             Err(error) => Err(format!("{error:#}")),
         }
     })

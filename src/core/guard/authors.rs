@@ -1,4 +1,4 @@
-//! Whoever writes a policy holds what it hands out.
+//! Guard for policy authors: an author must hold the access that the policy grants.
 
 use crate::api::{GROUP, VERSION};
 
@@ -6,15 +6,15 @@ use super::expression::quoted;
 use super::manifest::{Validating, demand, requests};
 use super::{Guard, GuardSettings};
 
-/// The schema admits so many entitlements in a policy.
+/// Maximum number of entitlements in a policy, as in the CRD.
 const ENTITLEMENTS: usize = 16;
 
-/// `bind` on each role, `escalate` on `clusterroles` for rules of one's own, and `impersonate` on each identity. Asked
-/// when the spec is new or changed: a label needs no rights.
+/// The author needs `bind` on each role, `escalate` on `clusterroles` for rules, and `impersonate` on each act-as
+/// account. Checked when the spec is new or changed; a change of labels needs no rights.
 pub(super) fn hold_what_they_hand_out(settings: &GuardSettings) -> [Guard; 2] {
-    // One check for each variable: an expression has a budget, of which a check costs a third.
+    // One variable for each entitlement: an expression has a cost budget, and one check uses a third of it.
     let mut variables = vec![("entitlements".to_owned(), "object.spec.entitlements".to_owned())];
-    variables.extend((0..ENTITLEMENTS).map(|index| (format!("e{index}"), holds(index, settings))));
+    variables.extend((0..ENTITLEMENTS).map(|index| (format!("e{index}"), author_holds(index, settings))));
     let all: Vec<String> = (0..ENTITLEMENTS)
         .map(|index| format!("variables.e{index}"))
         .collect();
@@ -33,16 +33,16 @@ pub(super) fn hold_what_they_hand_out(settings: &GuardSettings) -> [Guard; 2] {
         variables,
         validations: vec![demand(
             all.join(" &&\n"),
-            "you may only hand out what you hold: bind on each role, escalate on clusterroles for rules, \
-             impersonate on each identity; have the policy written by somebody who does, or hand out less",
+            "You can only offer access that you hold: bind on each role, escalate on clusterroles for rules, \
+             impersonate on each service account. Offer less, or ask an author who holds this access.",
         )],
         ..Validating::default()
     }
     .guards()
 }
 
-/// Whether the author holds the entitlement of that index, if there is one.
-fn holds(index: usize, settings: &GuardSettings) -> String {
+/// CEL: the author holds the entitlement at `index`, or the policy has no entitlement at `index`.
+fn author_holds(index: usize, settings: &GuardSettings) -> String {
     let entitlement = format!("variables.entitlements[{index}]");
     let rbac = "authorizer.group('rbac.authorization.k8s.io')";
     let kinds = [
@@ -70,7 +70,7 @@ fn holds(index: usize, settings: &GuardSettings) -> String {
         .iter()
         .map(|(field, check)| format!("has({entitlement}.{field}) ? {check}"))
         .collect();
-    // What is none of these kinds is refused: a kind that is added has to be guarded.
+    // An entitlement of another kind is denied, so a new kind cannot be forgotten here.
     format!(
         "size(variables.entitlements) <= {index} || ({} : false)",
         checks.join(" : ")

@@ -1,20 +1,21 @@
-//! A binding of ours only ever becomes less.
+//! Guard for RoleBindings of Curfew: a RoleBinding can only lose subjects.
+
+use k8s_openapi::api::admissionregistration::v1::Validation;
 
 use crate::api::{ELEVATED_ROLE, MARKER_SUFFIX};
 
 use super::expression::{
-    creator_asks, ends_within_cap, held_by_fuse_or_grant, list, metadata,
-    metadata_only_narrowed_or_handed_over, on, operator_asks,
+    ends_in_time, has_one_owner, list, metadata, metadata_only_narrowed_or_handed_over, on,
+    only_curfew_creates, operator_asks,
 };
 use super::manifest::{Validating, demand, ours, requests};
 use super::souvenirs::elevation;
 use super::{Guard, GuardSettings};
 
-/// Bindings with our label.
+/// Guard for RoleBindings with Curfew's label, elevation markers among them.
 pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
     let mut variables = metadata();
     variables.extend(elevation());
-    let reserved = list([&settings.namespace, &settings.identities]);
     let named = format!(
         "object.metadata.name == owner.name ||\n\
          (object.metadata.name == owner.name + '{MARKER_SUFFIX}' &&\n\
@@ -30,67 +31,65 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
             &["rolebindings"],
         )],
         variables,
-        validations: vec![
-            demand(
-                on("CREATE", &creator_asks(settings)),
-                "only Curfew makes these: leave the label access.curfew.dev/grant-uid out, or ask for access with an \
-                 AccessGrant",
-            ),
-            demand(
-                on("CREATE", &held_by_fuse_or_grant(settings, &named)),
-                "a binding of Curfew is held by exactly one fuse, of its own name, or by the grant it is labelled with: \
-                 leave making it to Curfew",
-            ),
-            demand(
-                on("CREATE", &format!("size(variables.finalizers) == 0 && {}", ends_within_cap(settings.cap))),
-                format!(
-                    "a binding of Curfew has no finalizer and states access.curfew.dev/not-after, at most {} ahead: \
-                     ask for a shorter time",
-                    settings.cap
-                ),
-            ),
-            demand(
-                on(
-                    "CREATE",
-                    &format!(
-                        "has(object.subjects) && size(object.subjects) == 1 && object.subjects.all(subject, \
-                         subject.kind != 'Group' && !subject.name.startsWith('system:') &&\n\
-                         !(subject.kind == 'ServiceAccount' && subject.?namespace.orValue('') in {reserved})) &&\n\
-                         !object.roleRef.name.startsWith('system:')"
-                    ),
-                ),
-                "access goes to one person or service account, never to a group, a system: name or an account of \
-                 Curfew, and never by a system: role: name another subject or role",
-            ),
-            demand(
-                on("UPDATE", &metadata_only_narrowed_or_handed_over(settings, &named)),
-                "labels, end, fuse and finalizers of this binding do not change: delete its AccessGrant to end the \
-                 access, make another one for more",
-            ),
-            demand(
-                on(
-                    "UPDATE",
-                    "!has(object.subjects) || size(object.subjects) == 0 ||\n\
-                     (has(oldObject.subjects) && object.subjects == oldObject.subjects)",
-                ),
-                "the subjects of this binding can only be emptied: make an AccessGrant for whoever else needs access",
-            ),
-            // Whoever it marks would be free to make what outlasts their access. They may not empty it either: that is
-            // a write of RBAC.
-            demand(
-                on(
-                    "DELETE",
-                    &format!(
-                        "!oldObject.metadata.name.endsWith('{MARKER_SUFFIX}') || !variables.held ||\n\
-                         variables.always || {}",
-                        operator_asks(settings)
-                    ),
-                ),
-                "while you hold temporary access, the mark stays while the access does: to end that, have its \
-                 AccessGrant deleted",
-            ),
-        ],
+        validations: [creation(settings, &named), changes(settings, &named)].concat(),
         ..Validating::default()
     }
     .guards()
+}
+
+/// Validations of a new RoleBinding.
+fn creation(settings: &GuardSettings, named: &str) -> Vec<Validation> {
+    let reserved = list([&settings.namespace, &settings.identities]);
+    vec![
+        only_curfew_creates(settings, "RoleBindings"),
+        has_one_owner(settings, "A RoleBinding of Curfew", named),
+        ends_in_time(settings, "A RoleBinding of Curfew"),
+        demand(
+            on(
+                "CREATE",
+                &format!(
+                    "has(object.subjects) && size(object.subjects) == 1 && object.subjects.all(subject, \
+                     subject.kind != 'Group' && !subject.name.startsWith('system:') &&\n\
+                     !(subject.kind == 'ServiceAccount' && subject.?namespace.orValue('') in {reserved})) &&\n\
+                     !object.roleRef.name.startsWith('system:')"
+                ),
+            ),
+            "The subject must be one user or service account: no group, no system: name, no account of Curfew. The \
+             role must not start with system:. Choose another subject or role.",
+        ),
+    ]
+}
+
+/// Validations of an update or deletion of a RoleBinding.
+fn changes(settings: &GuardSettings, named: &str) -> Vec<Validation> {
+    vec![
+        demand(
+            on("UPDATE", &metadata_only_narrowed_or_handed_over(settings, named)),
+            "Labels, end, owner and finalizers of this RoleBinding cannot be changed. To end the access, delete its \
+             AccessGrant. To get other access, create another AccessGrant.",
+        ),
+        demand(
+            on(
+                "UPDATE",
+                "!has(object.subjects) || size(object.subjects) == 0 ||\n\
+                 (has(oldObject.subjects) && object.subjects == oldObject.subjects)",
+            ),
+            "The subjects of this RoleBinding can only be removed. If someone else needs access, create an \
+             AccessGrant for them.",
+        ),
+        // Without the marker, its holder could create objects that outlast the access. The holder cannot empty the
+        // marker either, because that is a write to RBAC, which the guard against persistence denies.
+        demand(
+            on(
+                "DELETE",
+                &format!(
+                    "!oldObject.metadata.name.endsWith('{MARKER_SUFFIX}') || !variables.elevated ||\n\
+                     variables.permanent || {}",
+                    operator_asks(settings)
+                ),
+            ),
+            "You have temporary access and cannot delete this elevation marker, because it must stay as long as the \
+             access. To end the access, ask someone to delete its AccessGrant.",
+        ),
+    ]
 }

@@ -1,4 +1,4 @@
-//! What the canary of the self-test may do: nothing that lasts.
+//! Guard for the canary of the self-test: the canary may only make dry runs.
 
 use crate::api::GROUP;
 
@@ -6,8 +6,8 @@ use super::expression::quoted;
 use super::manifest::{Validating, demand, requests};
 use super::{Guard, GuardSettings};
 
-/// Dry runs only. The canary holds the rights that bring a forgery as far as admission; without this guard whoever got
-/// its token could run pods as anybody, by a Job.
+/// The canary may only make dry runs. It needs rights that let a forgery pass RBAC, such as `create jobs`. Without this
+/// guard, someone with its token could run pods as any service account.
 pub(super) fn dry_runs_only(settings: &GuardSettings) -> [Guard; 2] {
     let writes = &["CREATE", "UPDATE", "DELETE"];
     Validating {
@@ -31,7 +31,7 @@ pub(super) fn dry_runs_only(settings: &GuardSettings) -> [Guard; 2] {
         )],
         validations: vec![demand(
             "has(request.dryRun) && request.dryRun",
-            "the canary of Curfew's self-test changes nothing, it makes dry runs only: use an account of your own",
+            "The service account of Curfew's self-test may only make dry runs. Use your own account.",
         )],
         ..Validating::default()
     }

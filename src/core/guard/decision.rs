@@ -1,4 +1,4 @@
-//! Who decides: filled in by the API server, never anybody else, and to give access a person.
+//! Guards for decisions: the API server attests the decider, and only people approve or deny.
 
 use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
@@ -9,24 +9,26 @@ use super::expression::{metadata as metadata_variables, reserved_keys_kept};
 use super::identity::{has_all_their_groups, is_the_user, themselves};
 use super::manifest::{Validating, demand, requests};
 
-/// Fills in who decides where the decision leaves it out.
+/// Fills in `spec.decider` if the decision does not have it.
 pub(super) fn fills_in() -> [Guard; 2] {
-    themselves("decider", deciding())
+    themselves("decider", decision_creation())
 }
 
-/// Whoever decides states exactly themselves. Whoever may edit a namespace can act as any service account of it, so
-/// none of those says what others may have; to end access is open to them, where they may.
+/// `spec.decider` must be the user who creates the decision, and only people approve or deny.
+///
+/// Someone who can edit a namespace can act as each service account in it, so a service account cannot approve or deny.
+/// A service account may revoke.
 pub(super) fn states_themselves() -> [Guard; 2] {
     Validating {
         name: "decider",
-        rules: vec![deciding()],
+        rules: vec![decision_creation()],
         validations: vec![
             is_the_user("decider"),
             has_all_their_groups("decider"),
             demand(
                 "object.spec.decision == 'Revoke' || !request.userInfo.username.startsWith('system:serviceaccount:')",
-                "a service account neither approves nor denies, since nobody would be accountable: a person decides; \
-                 decision Revoke is open to it",
+                "A service account cannot approve or deny, because a person must be accountable. Ask a person to \
+                 decide. A service account may only decide Revoke.",
             ),
         ],
         ..Validating::default()
@@ -34,7 +36,7 @@ pub(super) fn states_themselves() -> [Guard; 2] {
     .guards()
 }
 
-/// A decision is a record: nothing takes it along, and nothing holds it back.
+/// A decision is a record: it has no owner that would delete it, and no finalizer that would keep it.
 pub(super) fn metadata() -> [Guard; 2] {
     Validating {
         name: "decision",
@@ -48,15 +50,17 @@ pub(super) fn metadata() -> [Guard; 2] {
         validations: vec![
             demand(
                 "variables.owners.all(owner, owner in variables.oldOwners)",
-                "a decision has no owner, or it would vanish with it: leave metadata.ownerReferences out",
+                "A decision must have no owner, because it would be deleted with its owner. Leave \
+                 metadata.ownerReferences out.",
             ),
             demand(
                 reserved_keys_kept(),
-                "labels and annotations that start with access.curfew.dev/ are Curfew's: leave them out of a decision",
+                "Labels and annotations that start with access.curfew.dev/ are reserved for Curfew. Do not add, change \
+                 or remove them.",
             ),
             demand(
                 "variables.finalizers.all(finalizer, finalizer in variables.oldFinalizers)",
-                "a finalizer would hold the decision back: leave metadata.finalizers out",
+                "A finalizer would keep a deleted decision. Leave metadata.finalizers out.",
             ),
         ],
         ..Validating::default()
@@ -64,6 +68,6 @@ pub(super) fn metadata() -> [Guard; 2] {
     .guards()
 }
 
-fn deciding() -> NamedRuleWithOperations {
+fn decision_creation() -> NamedRuleWithOperations {
     requests(GROUP, VERSION, &["CREATE"], &["accessdecisions"])
 }

@@ -1,15 +1,19 @@
-//! Pieces of CEL that several guards use.
+//! CEL expressions and validations that several guards share.
+
+use k8s_openapi::api::admissionregistration::v1::Validation;
 
 use crate::api::{GRANT_UID_LABEL, GROUP, MARKER_SUFFIX, NAME_PREFIX, NOT_AFTER_ANNOTATION, RESERVED_PREFIX};
 use crate::core::Span;
 
 use super::GuardSettings;
+use super::manifest::demand;
 
-/// Seconds by which an end may lie beyond the cap, seen from the object's creation: the API server cuts its creation
-/// to whole seconds, its clock is not the operator's, and a fuse burns a little later than the access ends.
+/// Seconds that an end may be beyond the fuse cap, counted from the creation of the object. The API server truncates the
+/// creation time to whole seconds, its clock differs from the operator's, and a fuse has its deadline a little after the
+/// end of the access.
 const SLACK: u32 = 60;
 
-/// A text as a CEL literal.
+/// CEL string literal.
 pub(super) fn quoted(text: &str) -> String {
     let mut literal = String::from("'");
     for character in text.chars() {
@@ -24,13 +28,13 @@ pub(super) fn quoted(text: &str) -> String {
     literal
 }
 
-/// Texts as a CEL list.
+/// CEL list of string literals.
 pub(super) fn list<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
     let texts: Vec<String> = texts.into_iter().map(|text| quoted(text.as_ref())).collect();
     format!("[{}]", texts.join(", "))
 }
 
-/// Whether the operator asks.
+/// CEL: the operator makes the request.
 pub(super) fn operator_asks(settings: &GuardSettings) -> String {
     format!(
         "request.userInfo.username == {}",
@@ -38,8 +42,8 @@ pub(super) fn operator_asks(settings: &GuardSettings) -> String {
     )
 }
 
-/// Whether somebody asks who may create what carries our label.
-pub(super) fn creator_asks(settings: &GuardSettings) -> String {
+/// CEL: the user may create objects with Curfew's label.
+fn creator_asks(settings: &GuardSettings) -> String {
     let operator = [settings.operator_username()];
     format!(
         "request.userInfo.username in {}",
@@ -47,13 +51,13 @@ pub(super) fn creator_asks(settings: &GuardSettings) -> String {
     )
 }
 
-/// `demand` where the operation is this one; anything otherwise.
+/// CEL: `demand` must hold for this operation; other operations pass.
 pub(super) fn on(operation: &str, demand: &str) -> String {
     format!("request.operation != '{operation}' || ({demand})")
 }
 
-/// Variables for the metadata of an object after and before: `labels`, `annotations`, `finalizers` and `owners` (uids),
-/// and `oldLabels` and so on; empty where there is none.
+/// CEL variables for the metadata of the new and the old object: `labels`, `annotations`, `finalizers`, `owners` (uids),
+/// and `oldLabels` and so on. A variable is empty if the field or the object is missing.
 pub(super) fn metadata() -> Vec<(String, String)> {
     let fields = [
         ("labels", "oldLabels", "labels", "", "{}"),
@@ -83,7 +87,44 @@ pub(super) fn metadata() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether no label and no annotation of ours was added, changed or removed. Uses [`metadata`].
+/// Validation: only Curfew, and the extra creators of the settings, may create objects with the label. `kind` is a plural.
+pub(super) fn only_curfew_creates(settings: &GuardSettings, kind: &str) -> Validation {
+    demand(
+        on("CREATE", &creator_asks(settings)),
+        format!(
+            "Only Curfew creates {kind} with the label {GRANT_UID_LABEL}. Leave the label out, or request access with \
+             an AccessGrant."
+        ),
+    )
+}
+
+/// Validation: a new object has no finalizer, and its end is within the fuse cap. Uses [`metadata`].
+pub(super) fn ends_in_time(settings: &GuardSettings, object: &str) -> Validation {
+    let cap = settings.cap;
+    demand(
+        on(
+            "CREATE",
+            &format!("size(variables.finalizers) == 0 && {}", ends_within_cap(cap)),
+        ),
+        format!(
+            "{object} must have no finalizer, and its annotation {NOT_AFTER_ANNOTATION} must be at most {cap} ahead. \
+             Request a shorter duration."
+        ),
+    )
+}
+
+/// Validation: a new object has one owner, a fuse whose name passes `named`, or the grant of the label.
+pub(super) fn has_one_owner(settings: &GuardSettings, object: &str, named: &str) -> Validation {
+    demand(
+        on("CREATE", &held_by_fuse_or_grant(settings, named)),
+        format!(
+            "{object} must have exactly one owner: the fuse of the same name, or the grant in its label. Let Curfew \
+             create it."
+        ),
+    )
+}
+
+/// CEL: no reserved label or annotation was added, changed or removed. Uses [`metadata`].
 pub(super) fn reserved_keys_kept() -> String {
     let prefix = quoted(RESERVED_PREFIX);
     let kept = |new: &str, old: &str| {
@@ -100,13 +141,12 @@ pub(super) fn reserved_keys_kept() -> String {
     )
 }
 
-/// Whether the metadata holds what it held: our keys as they were, the same owners, no finalizer added. Uses
-/// [`metadata`].
+/// CEL: reserved labels and annotations and the owners are unchanged, and no finalizer was added. Uses [`metadata`].
 pub(super) fn metadata_only_narrowed() -> String {
     format!("{} && {OWNERS_KEPT}", keys_and_finalizers_narrowed())
 }
 
-/// The same, but that the operator may give to a fuse what the grant has held for want of one. Uses [`metadata`].
+/// Like [`metadata_only_narrowed`], but the operator may hand an object over from its grant to a fuse.
 pub(super) fn metadata_only_narrowed_or_handed_over(settings: &GuardSettings, named: &str) -> String {
     format!(
         "{} && ({OWNERS_KEPT} ||\n({} &&\n{} &&\n{}))",
@@ -126,13 +166,13 @@ fn keys_and_finalizers_narrowed() -> String {
     )
 }
 
-/// Whether a text is a name that Curfew gives: a prefix and 128 bits, in hexadecimal.
+/// CEL: `text` is a name that Curfew gives: the prefix and 128 bits in hexadecimal.
 pub(super) fn is_our_name(text: &str) -> String {
     format!("{text}.matches('^{NAME_PREFIX}[0-9a-f]{{32}}$')")
 }
 
-/// Whether the end that the object states is one, and lies within the cap. Uses [`metadata`].
-pub(super) fn ends_within_cap(cap: Span) -> String {
+/// CEL: the end annotation is a timestamp within the fuse cap. Uses [`metadata`].
+fn ends_within_cap(cap: Span) -> String {
     let key = quoted(NOT_AFTER_ANNOTATION);
     format!(
         "{key} in variables.annotations &&\n\
@@ -142,12 +182,12 @@ pub(super) fn ends_within_cap(cap: Span) -> String {
     )
 }
 
-/// The cap with its slack, in seconds.
+/// The fuse cap plus [`SLACK`], in seconds.
 pub(super) fn seconds(cap: Span) -> u32 {
     cap.seconds() + SLACK
 }
 
-/// Whether an object is labelled as ours; none is as good.
+/// CEL: the object carries Curfew's label, or there is no such object.
 pub(super) fn labelled(object: &str) -> String {
     format!(
         "({object} == null || (has({object}.metadata.labels) && {} in {object}.metadata.labels))",
@@ -155,9 +195,8 @@ pub(super) fn labelled(object: &str) -> String {
     )
 }
 
-/// Whether exactly one fuse holds the object, of the name that `named` compares with `owner.name`; or, where there is no
-/// fuse, the grant with which it is labelled.
-pub(super) fn held_by_fuse_or_grant(settings: &GuardSettings, named: &str) -> String {
+/// CEL: the only owner is a fuse whose name passes `named`, an expression about `owner.name`; or the grant of the label.
+fn held_by_fuse_or_grant(settings: &GuardSettings, named: &str) -> String {
     format!(
         "({}) ||\n({})",
         held_by_one_fuse(named),
@@ -174,8 +213,7 @@ fn held_by_one_fuse(named: &str) -> String {
     )
 }
 
-/// Whether the grant with which an object is labelled, and nothing else, holds it. What lies in the namespace of the
-/// identities no grant can hold.
+/// CEL: the only owner is the grant of the label. A grant cannot own an object in the namespace of the act-as accounts.
 fn held_by_its_grant(settings: &GuardSettings, object: &str) -> String {
     let label = quoted(GRANT_UID_LABEL);
     format!(

@@ -1,4 +1,4 @@
-//! What may be written around a request: nothing that ends it unseen, nothing that speaks for Curfew.
+//! Guard for the metadata and the end of grants.
 
 use crate::api::{GROUP, REVOKE_FINALIZER, VERSION};
 
@@ -6,15 +6,15 @@ use super::expression::{metadata as metadata_variables, on, operator_asks, quote
 use super::manifest::{Validating, demand, requests};
 use super::{Guard, GuardSettings};
 
-/// Finalizer that Argo CD puts on the objects of a sync hook when it creates them.
+/// Finalizer that Argo CD sets on the objects of a sync hook when it creates them.
 const ARGO_CD_HOOK: &str = "argocd.argoproj.io/hook-finalizer";
 
-/// A day that exists in every year, whatever the month; the schema cannot count the days of a month, and CEL fails on
-/// a day that is none. What is left out is refused by the operator.
+/// Pattern of a timestamp whose day exists in every year. The schema cannot check the days of a month, and
+/// `timestamp()` of CEL fails for a day that does not exist. The operator denies the other days.
 const REAL_DAY: &str =
     "^[0-9]{4}-((0[13578]|1[02])-[0-9]{2}|(0[469]|11)-([012][0-9]|30)|02-([01][0-9]|2[0-8]))T";
 
-/// Guards metadata and the end of grants.
+/// A grant has no owner, reserved label or finalizer, and its end is in the future.
 pub(super) fn metadata(settings: &GuardSettings) -> [Guard; 2] {
     let operator = operator_asks(settings);
     let (ours, argo_cd) = (quoted(REVOKE_FINALIZER), quoted(ARGO_CD_HOOK));
@@ -25,25 +25,26 @@ pub(super) fn metadata(settings: &GuardSettings) -> [Guard; 2] {
         validations: vec![
             demand(
                 "variables.owners.all(owner, owner in variables.oldOwners)",
-                "a grant has no owner, or it would vanish with it: leave metadata.ownerReferences out, and delete the \
-                 grant to end it",
+                "A grant must have no owner, because it would be deleted with its owner. Leave \
+                 metadata.ownerReferences out. To end access, delete the grant.",
             ),
             demand(
                 reserved_keys_kept(),
-                "labels and annotations that start with access.curfew.dev/ are Curfew's: leave them out of a grant",
+                "Labels and annotations that start with access.curfew.dev/ are reserved for Curfew. Do not add, change \
+                 or remove them.",
             ),
             demand(
                 format!(
                     "variables.finalizers.all(finalizer, finalizer in variables.oldFinalizers ||\n\
                      finalizer == {argo_cd} || (finalizer == {ours} && request.operation == 'UPDATE' && {operator}))"
                 ),
-                "a finalizer would hold the grant back: leave metadata.finalizers out",
+                "A finalizer would keep a deleted grant. Leave metadata.finalizers out.",
             ),
             demand(
                 format!("!({ours} in variables.oldFinalizers) || {ours} in variables.finalizers || {operator}"),
                 format!(
-                    "{REVOKE_FINALIZER} stays until the access is proven gone: Curfew takes it off, see the grant's \
-                     conditions for what it waits for"
+                    "Only Curfew removes the finalizer {REVOKE_FINALIZER}, after it has proven that the access is \
+                     gone. Read the grant's conditions to see what Curfew waits for."
                 ),
             ),
             demand(
@@ -54,7 +55,7 @@ pub(super) fn metadata(settings: &GuardSettings) -> [Guard; 2] {
                          timestamp(object.spec.notAfter) > timestamp(object.metadata.creationTimestamp)"
                     ),
                 ),
-                "spec.notAfter has passed: state a moment that lies ahead, or leave it out",
+                "spec.notAfter has passed. Set a later time, or leave it out.",
             ),
         ],
         ..Validating::default()

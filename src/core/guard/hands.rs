@@ -1,4 +1,4 @@
-//! What Curfew's own accounts may touch: a stolen token of theirs is worth no more than this.
+//! Guards for Curfew's own accounts. They limit what a stolen token of such an account can do.
 
 use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
@@ -6,8 +6,10 @@ use super::expression::{labelled, list, operator_asks, quoted};
 use super::manifest::{Validating, demand, requests};
 use super::{CANARY, Guard, GuardSettings};
 
-/// Of Jobs and RBAC, only what carries our label; the sweeper only deletes, and takes off what holds back a binding that
-/// is being deleted. That it does no more there is for the guard of bindings to see to.
+/// Operator and sweeper may write only Jobs and RBAC objects that carry Curfew's label.
+///
+/// The sweeper may only delete, and update a RoleBinding that is being deleted, to remove its finalizers. The guard
+/// `curfew-binding` denies other changes in such an update.
 pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
     let writes = &["CREATE", "UPDATE", "DELETE"];
     Validating {
@@ -21,11 +23,12 @@ pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
                 &["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
             ),
         ],
-        conditions: vec![we_ask(settings)],
+        conditions: vec![curfew_asks(settings)],
         validations: vec![
             demand(
                 format!("{} && {}", labelled("object"), labelled("oldObject")),
-                "Curfew touches only what carries its label access.curfew.dev/grant-uid: use an account of your own",
+                "Curfew's service accounts may only change objects with the label access.curfew.dev/grant-uid. Use \
+                 your own account.",
             ),
             demand(
                 format!(
@@ -34,7 +37,8 @@ pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
                      has(oldObject.metadata.deletionTimestamp))",
                     operator_asks(settings)
                 ),
-                "the sweeper only deletes, and frees a binding that is being deleted: use an account of your own",
+                "The sweeper's service account may only delete, or remove finalizers from a RoleBinding that is being \
+                 deleted. Use your own account.",
             ),
         ],
         ..Validating::default()
@@ -42,13 +46,15 @@ pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
     .guards()
 }
 
-/// No request for access, no decision about one, no Secret, nothing in or through pods, and a token only for the
-/// canary. What the operator may hand out it holds itself, and this is what of it does most harm.
+/// Operator and sweeper may not create grants, decisions, Secrets or pods, or connect to pods. The operator may create
+/// tokens only for the canary.
+///
+/// The operator holds all rights that it can grant. This guard takes away the most harmful of them.
 pub(super) fn limits(settings: &GuardSettings) -> [Guard; 2] {
     Validating {
         name: "own-limits",
-        rules: limited(),
-        conditions: vec![we_ask(settings)],
+        rules: limited_requests(),
+        conditions: vec![curfew_asks(settings)],
         validations: vec![demand(
             format!(
                 "request.resource.resource == 'serviceaccounts' && request.namespace == {} &&\n\
@@ -57,15 +63,15 @@ pub(super) fn limits(settings: &GuardSettings) -> [Guard; 2] {
                 quoted(CANARY),
                 operator_asks(settings)
             ),
-            "Curfew's own accounts ask for no access and decide nothing, make no token, Secret or pod, and enter none: \
-             use an account of your own",
+            "Curfew's service accounts may not request access, decide, create tokens, Secrets or pods, or connect to \
+             pods. Use your own account.",
         )],
         ..Validating::default()
     }
     .guards()
 }
 
-fn limited() -> Vec<NamedRuleWithOperations> {
+fn limited_requests() -> Vec<NamedRuleWithOperations> {
     vec![
         requests(
             "access.curfew.dev",
@@ -91,7 +97,11 @@ fn limited() -> Vec<NamedRuleWithOperations> {
     ]
 }
 
-fn we_ask(settings: &GuardSettings) -> (&'static str, String) {
-    let us = list([settings.operator_username(), settings.sweeper_username()]);
-    ("our-own-account", format!("request.userInfo.username in {us}"))
+/// Condition: the operator or the sweeper makes the request.
+fn curfew_asks(settings: &GuardSettings) -> (&'static str, String) {
+    let accounts = list([settings.operator_username(), settings.sweeper_username()]);
+    (
+        "our-own-account",
+        format!("request.userInfo.username in {accounts}"),
+    )
 }

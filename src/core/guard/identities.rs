@@ -1,5 +1,4 @@
-//! The namespace of the identities that people act as: nothing runs there, nothing is kept there, and no identity has
-//! a token.
+//! Guard for the namespace of the act-as accounts: nothing runs there, and no account there has a token.
 
 use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
@@ -9,8 +8,8 @@ use super::expression::{list, quoted};
 use super::manifest::{Validating, demand, only_namespace, requests};
 use super::{Guard, GuardSettings};
 
-/// What is harmless there: it runs nothing, holds no credential and gives nobody access. A list of what is allowed,
-/// because nobody knows every kind that makes pods.
+/// Resources that are allowed in the namespace: they run nothing, hold no credential and give nobody access. The list
+/// says what is allowed, because a list of all resources that create pods cannot be complete.
 const HARMLESS: [&str; 6] = [
     "/serviceaccounts",
     "/configmaps",
@@ -20,20 +19,20 @@ const HARMLESS: [&str; 6] = [
     "/limitranges",
 ];
 
-/// What Curfew makes there, each with a guard of its own.
-const MADE_BY_CURFEW: [&str; 3] = [
+/// Resources that Curfew creates in the namespace. Each has its own guard.
+const CREATED_BY_CURFEW: [&str; 3] = [
     "batch/jobs",
     "rbac.authorization.k8s.io/roles",
     "rbac.authorization.k8s.io/rolebindings",
 ];
 
-/// Nothing is made in that namespace but service accounts and what carries our label.
+/// Only service accounts, harmless objects and objects with Curfew's label can be created in that namespace.
 pub(super) fn nothing_lives_there(settings: &GuardSettings) -> [Guard; 2] {
     Validating {
         name: "identities",
         namespaces: only_namespace(&settings.identities),
         rules: vec![NamedRuleWithOperations {
-            // Without the namespace itself, which may be labelled.
+            // The Namespace object itself may be changed, for example its labels.
             scope: Some("Namespaced".to_owned()),
             ..requests("*", "*", &["CREATE", "UPDATE", "CONNECT"], &["*/*"])
         }],
@@ -54,12 +53,13 @@ pub(super) fn nothing_lives_there(settings: &GuardSettings) -> [Guard; 2] {
                  (variables.subresource == '' && variables.resource in {} &&\n\
                  has(object.metadata.labels) && {} in object.metadata.labels)",
                 list(HARMLESS),
-                list(MADE_BY_CURFEW),
+                list(CREATED_BY_CURFEW),
                 quoted(GRANT_UID_LABEL)
             ),
             format!(
-                "namespace {} holds identities to act as, and nothing else: no pods, tokens, Secrets or bindings; use \
-                 another namespace, and bind an identity from there or by a ClusterRoleBinding",
+                "Namespace {} is only for service accounts to act as: no pods, tokens, Secrets or bindings. Use \
+                 another namespace. To bind such an account, create a RoleBinding in another namespace or a \
+                 ClusterRoleBinding.",
                 settings.identities
             ),
         )],

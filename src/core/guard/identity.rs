@@ -1,17 +1,17 @@
-//! A field that says who makes a request, in which the API server itself puts whoever it authenticated.
+//! Attestation: `spec.requester` and `spec.decider` are the user whom the API server authenticated.
 
 use k8s_openapi::api::admissionregistration::v1::{NamedRuleWithOperations, Validation};
 
 use super::Guard;
 use super::manifest::{demand, demand_saying, patching};
 
-/// Fills `spec.FIELD` in where the request leaves it out.
+/// Fills in `spec.FIELD` if the object does not have it.
 pub(super) fn themselves(field: &str, rule: NamedRuleWithOperations) -> [Guard; 2] {
     patching(
         field,
         rule,
         ("not-stated", format!("!has(object.spec.{field})")),
-        // A patch, because an apply configuration may not set an atomic list.
+        // A JSON patch, because an apply configuration cannot set an atomic list.
         format!(
             "[JSONPatch{{op: \"add\", path: \"/spec/{field}\", value: Object.spec.{field}{{\
              username: request.userInfo.username, \
@@ -20,19 +20,19 @@ pub(super) fn themselves(field: &str, rule: NamedRuleWithOperations) -> [Guard; 
     )
 }
 
-/// `spec.FIELD` names whoever makes the request.
+/// `spec.FIELD.username` must be the user who makes the request.
 pub(super) fn is_the_user(field: &str) -> Validation {
     demand_saying(
         &format!("has(object.spec.{field}) && object.spec.{field}.username == request.userInfo.username"),
         &format!(
-            "'spec.{field}.username must be you, ' + request.userInfo.username + ': leave spec.{field} out, \
-             or state it as kubectl auth whoami prints it'"
+            "'spec.{field}.username must be you, ' + request.userInfo.username + '. Leave spec.{field} out, \
+             or copy it from kubectl auth whoami.'"
         ),
     )
 }
 
-/// `spec.FIELD` has all their groups. Equality, not inclusion: somebody who may hide a group evades a rule about that
-/// group.
+/// `spec.FIELD.groups` must equal the groups of the user. A subset is not enough: a user who hides a group could evade a
+/// rule about that group.
 pub(super) fn has_all_their_groups(field: &str) -> Validation {
     demand(
         format!(
@@ -41,8 +41,8 @@ pub(super) fn has_all_their_groups(field: &str) -> Validation {
              (has(request.userInfo.groups) ? request.userInfo.groups : [])"
         ),
         format!(
-            "spec.{field}.groups must be all of your groups, in the order in which kubectl auth whoami prints \
-             them; or leave spec.{field} out"
+            "spec.{field}.groups must be all of your groups, in the same order. Leave spec.{field} out, or copy it \
+             from kubectl auth whoami."
         ),
     )
 }

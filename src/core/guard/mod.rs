@@ -1,10 +1,15 @@
-//! Guards: what the API server itself refuses, for everybody and for Curfew as well, whether or not an operator runs.
+//! Guards: admission policies with which the API server itself denies requests that would get around Curfew.
 //!
-//! Each is an admission policy of Kubernetes and its binding: nothing to run, no certificates. They are generated
-//! from one place, because names, labels and the cap of the cluster stand in many of them, and because the operator
-//! compares what the cluster has with what it should have.
+//! A guard applies to everyone, to cluster administrators and to Curfew too, and needs no running operator. It is an
+//! admission policy of Kubernetes and its binding: no webhook, no certificate.
 //!
-//! None lists who may make access smaller: a guard that forbids the TTL controller to delete a fuse disarms it.
+//! All guards are generated here, for two reasons. Names, labels and the fuse cap occur in many of them, and the
+//! operator compares the installed guards with the generated ones.
+//!
+//! # Caveats
+//!
+//! No guard has a list of accounts that may reduce access. Such a list would have to name the TTL controller: if it
+//! cannot delete a fuse, the fuse does not end access.
 
 mod authors;
 mod binding;
@@ -29,11 +34,11 @@ mod tests;
 use super::Span;
 use crate::api::NAME_PREFIX;
 
-/// Name of the `ServiceAccount`, in the operator's namespace, as which the operator tries whether the guards hold, and
-/// of its `ClusterRole`. No other `ServiceAccount` gives the operator a token.
+/// Name of the canary's `ServiceAccount`, in the operator's namespace, and of its `ClusterRole`. The operator tests the
+/// guards as the canary. The operator may create tokens for no other `ServiceAccount`.
 pub const CANARY: &str = "curfew-canary";
 
-/// What the guards are made for.
+/// Names and limits of an installation that the guards contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardSettings {
     /// The operator's namespace.
@@ -42,12 +47,12 @@ pub struct GuardSettings {
     pub operator: String,
     /// Name of the sweeper's ServiceAccount there.
     pub sweeper: String,
-    /// Namespace of the identities that people act as.
+    /// Namespace of the act-as accounts.
     pub identities: String,
-    /// The longest any access may last in this cluster.
+    /// Fuse cap: the longest access duration in this cluster.
     pub cap: Span,
-    /// User names of others who may create what carries our label, such as a backup tool that restores. What they
-    /// create is held to the same rules.
+    /// User names that may also create objects with Curfew's label, such as the service account of a backup tool. The
+    /// other guards apply to these objects too.
     pub creators: Vec<String>,
 }
 
@@ -62,12 +67,12 @@ impl GuardSettings {
         format!("system:serviceaccount:{}:{}", self.namespace, self.sweeper)
     }
 
-    /// The user name of the canary, as which the operator tries whether the guards hold.
+    /// The canary's user name.
     pub fn canary_username(&self) -> String {
         format!("system:serviceaccount:{}:{CANARY}", self.namespace)
     }
 
-    /// What the user names of the identities start with.
+    /// Prefix of the user names of the act-as accounts.
     fn identity_prefix(&self) -> String {
         format!("system:serviceaccount:{}:", self.identities)
     }
@@ -76,18 +81,18 @@ impl GuardSettings {
 /// Kind of a [`Guard`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GuardKind {
-    /// A `MutatingAdmissionPolicy` (Kubernetes 1.36).
+    /// `MutatingAdmissionPolicy`, since Kubernetes 1.36.
     MutatingPolicy,
-    /// A `MutatingAdmissionPolicyBinding` (Kubernetes 1.36).
+    /// `MutatingAdmissionPolicyBinding`, since Kubernetes 1.36.
     MutatingBinding,
-    /// A `ValidatingAdmissionPolicy` (Kubernetes 1.30).
+    /// `ValidatingAdmissionPolicy`, since Kubernetes 1.30.
     ValidatingPolicy,
-    /// A `ValidatingAdmissionPolicyBinding` (Kubernetes 1.30).
+    /// `ValidatingAdmissionPolicyBinding`, since Kubernetes 1.30.
     ValidatingBinding,
 }
 
 impl GuardKind {
-    /// As Kubernetes writes it.
+    /// The `kind` field in Kubernetes.
     pub const fn name(self) -> &'static str {
         match self {
             Self::MutatingPolicy => "MutatingAdmissionPolicy",
@@ -97,25 +102,25 @@ impl GuardKind {
         }
     }
 
-    /// Whether it belongs to the part that fills in who asks, which is a convenience and no check.
+    /// True for the guards that fill in `spec.requester` and `spec.decider`. They are a convenience and check nothing.
     pub const fn mutates(self) -> bool {
         matches!(self, Self::MutatingPolicy | Self::MutatingBinding)
     }
 }
 
-/// One object of the API server that guards.
+/// One object of a guard: an admission policy or its binding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guard {
-    /// Its kind.
+    /// Kind of the object.
     pub kind: GuardKind,
-    /// Its name.
+    /// Name of the object; a policy and its binding have the same name.
     pub name: String,
-    /// The object. Its `spec` states every field that the API server would fill in, so that what is read back equals
-    /// it.
+    /// The whole object. Its `spec` sets each field that the API server would default, so the `spec` that is read back
+    /// equals it.
     pub manifest: serde_json::Value,
 }
 
-/// Every guard, in an order that does not change, a policy before its binding.
+/// All guards, always in the same order; each policy comes before its binding.
 pub fn guards(settings: &GuardSettings) -> Vec<Guard> {
     let filling = [requester::fills_in(), decision::fills_in()];
     let validating = [
@@ -140,7 +145,7 @@ pub fn guards(settings: &GuardSettings) -> Vec<Guard> {
     filling.into_iter().chain(validating).flatten().collect()
 }
 
-/// Every guard is called so; what follows says which.
-fn named(what: &str) -> String {
-    format!("{NAME_PREFIX}{what}")
+/// Name of a guard: the prefix of all guards and `suffix`.
+fn named(suffix: &str) -> String {
+    format!("{NAME_PREFIX}{suffix}")
 }

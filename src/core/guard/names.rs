@@ -1,17 +1,18 @@
-//! Names that look like ours are ours, so that nobody has one ready for us to use.
+//! Guard for reserved names: nobody can prepare an object with a name that Curfew will use.
 
 use crate::api::NAME_PREFIX;
 
 use super::manifest::{Validating, demand, namespaces_except, not_ours, requests};
 use super::{Guard, GuardSettings};
 
-/// What is named `curfew-…` carries our label, except where our own manifests live.
+/// A Job, Role or RoleBinding with a name `curfew-…` must carry Curfew's label. The namespaces of Curfew's own manifests
+/// are exempt.
 pub(super) fn reserved(settings: &GuardSettings) -> [Guard; 2] {
-    let own = [settings.namespace.as_str(), settings.identities.as_str()];
+    let exempt = [settings.namespace.as_str(), settings.identities.as_str()];
     Validating {
         name: "reserved-names",
         objects: not_ours(),
-        namespaces: namespaces_except(&own),
+        namespaces: namespaces_except(&exempt),
         rules: vec![
             requests("batch", "v1", &["CREATE"], &["jobs"]),
             requests(
@@ -23,8 +24,7 @@ pub(super) fn reserved(settings: &GuardSettings) -> [Guard; 2] {
         ],
         validations: vec![demand(
             format!("!object.metadata.name.startsWith('{NAME_PREFIX}')"),
-            "names of Jobs, Roles and RoleBindings that start with curfew- are for what Curfew makes: choose another \
-             name",
+            "Names of Jobs, Roles and RoleBindings that start with curfew- are reserved for Curfew. Choose another name.",
         )],
         ..Validating::default()
     }

@@ -1,4 +1,4 @@
-//! No pod is a fuse's.
+//! Guard for pods: no pod belongs to a fuse.
 
 use crate::api::GRANT_UID_LABEL;
 
@@ -6,8 +6,8 @@ use super::Guard;
 use super::expression::labelled;
 use super::manifest::{Validating, demand, ours, requests};
 
-/// A fuse selects pods by our label, so that no pod can hold it back: a Job whose time is over fails only when its
-/// pods have ended, which a pod can put off for years. What carries the label already may go on and end.
+/// No pod may carry Curfew's label. A fuse selects pods by that label, and a Job reaches its deadline only when its pods
+/// have ended, which a pod can delay for years. A pod that already carries the label may be updated, so that it can end.
 pub(super) fn none_of_a_fuse() -> [Guard; 2] {
     Validating {
         name: "pods",
@@ -19,7 +19,7 @@ pub(super) fn none_of_a_fuse() -> [Guard; 2] {
                 labelled("object"),
                 labelled("oldObject")
             ),
-            format!("a pod would hold a fuse back: leave the label {GRANT_UID_LABEL} out"),
+            format!("A pod with the label {GRANT_UID_LABEL} would keep a fuse from ending access. Leave the label out."),
         )],
         ..Validating::default()
     }

@@ -1,4 +1,4 @@
-//! Who asks: filled in by the API server, and never anybody else.
+//! Guards for requests: the API server attests the requester.
 
 use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
@@ -8,26 +8,27 @@ use super::Guard;
 use super::identity::{has_all_their_groups, is_the_user, themselves};
 use super::manifest::{Validating, demand_saying, requests};
 
-/// Fills in who asks where the request leaves it out.
+/// Fills in `spec.requester` if the grant does not have it.
 pub(super) fn fills_in() -> [Guard; 2] {
-    themselves("requester", asking())
+    themselves("requester", grant_creation())
 }
 
-/// Whoever asks states exactly themselves, and may ask for this policy here.
+/// `spec.requester` must be the user who creates the grant. The user needs the verb `request` on the policy in this
+/// namespace.
 pub(super) fn states_themselves() -> [Guard; 2] {
     Validating {
         name: "requester",
-        rules: vec![asking()],
+        rules: vec![grant_creation()],
         validations: vec![
             is_the_user("requester"),
             has_all_their_groups("requester"),
-            // Makes the verb `request` mean something: RBAC can say which policies somebody may ask for, and where.
+            // RBAC does not know the verb `request`. This check lets RBAC say who may request which policy, and where.
             demand_saying(
                 "authorizer.group('access.curfew.dev').resource('accesspolicies').namespace(request.namespace)\
                  .name(object.spec.policyRef.name).check('request').allowed()",
-                "'you may not request accesspolicies/' + object.spec.policyRef.name + ' in namespace ' + \
-                 request.namespace + ': choose another spec.policyRef, or ask for the ClusterRole curfew-requester \
-                 in this namespace'",
+                "'You may not request accesspolicies/' + object.spec.policyRef.name + ' in namespace ' + \
+                 request.namespace + '. Choose another spec.policyRef, or ask an administrator for the ClusterRole \
+                 curfew-requester in this namespace.'",
             ),
         ],
         ..Validating::default()
@@ -35,6 +36,6 @@ pub(super) fn states_themselves() -> [Guard; 2] {
     .guards()
 }
 
-fn asking() -> NamedRuleWithOperations {
+fn grant_creation() -> NamedRuleWithOperations {
     requests(GROUP, VERSION, &["CREATE"], &["accessgrants"])
 }

@@ -1,15 +1,15 @@
-//! A Role of ours says what it said.
+//! Guard for Roles of Curfew: a Role never changes.
 
 use super::expression::{
-    creator_asks, ends_within_cap, held_by_fuse_or_grant, metadata, metadata_only_narrowed_or_handed_over, on,
+    ends_in_time, has_one_owner, metadata, metadata_only_narrowed_or_handed_over, on, only_curfew_creates,
 };
 use super::manifest::{Validating, demand, ours, requests};
 use super::{Guard, GuardSettings};
 
-/// A Role has the name of its fuse.
+/// CEL: the Role has the name of its fuse.
 const NAMED: &str = "object.metadata.name == owner.name";
 
-/// Roles with our label.
+/// Guard for Roles with Curfew's label. Their rules, reserved metadata and owner never change.
 pub(super) fn never_changes(settings: &GuardSettings) -> [Guard; 2] {
     Validating {
         name: "role",
@@ -22,31 +22,16 @@ pub(super) fn never_changes(settings: &GuardSettings) -> [Guard; 2] {
         )],
         variables: metadata(),
         validations: vec![
-            demand(
-                on("CREATE", &creator_asks(settings)),
-                "only Curfew makes these: leave the label access.curfew.dev/grant-uid out, or ask for access with an \
-                 AccessGrant",
-            ),
-            demand(
-                on("CREATE", &held_by_fuse_or_grant(settings, NAMED)),
-                "a Role of Curfew is held by exactly one fuse, of its own name, or by the grant it is labelled with: \
-                 leave making it to Curfew",
-            ),
-            demand(
-                on("CREATE", &format!("size(variables.finalizers) == 0 && {}", ends_within_cap(settings.cap))),
-                format!(
-                    "a Role of Curfew has no finalizer and states access.curfew.dev/not-after, at most {} ahead: ask \
-                     for a shorter time",
-                    settings.cap
-                ),
-            ),
+            only_curfew_creates(settings, "Roles"),
+            has_one_owner(settings, "A Role of Curfew", NAMED),
+            ends_in_time(settings, "A Role of Curfew"),
             demand(
                 on(
                     "CREATE",
                     "!has(object.rules) || object.rules.all(rule, !rule.verbs.exists(verb, \
                      verb in ['*', 'bind', 'escalate', 'impersonate']))",
                 ),
-                "verbs *, bind, escalate and impersonate are never given for a time: name other verbs",
+                "The verbs *, bind, escalate and impersonate are never granted temporarily. Choose other verbs.",
             ),
             demand(
                 on(
@@ -56,8 +41,8 @@ pub(super) fn never_changes(settings: &GuardSettings) -> [Guard; 2] {
                         metadata_only_narrowed_or_handed_over(settings, NAMED)
                     ),
                 ),
-                "rules, labels, end, fuse and finalizers of this Role do not change: delete its AccessGrant to end \
-                 the access, make another one for more",
+                "Rules, labels, end, owner and finalizers of this Role cannot be changed. To end the access, delete its \
+                 AccessGrant. To get other access, create another AccessGrant.",
             ),
         ],
         ..Validating::default()

@@ -1,7 +1,8 @@
-//! Whoever holds access for a time makes nothing meanwhile that would outlast it.
+//! Guards against persistence (MITRE ATT&CK TA0003): a user with temporary access cannot create something that would
+//! outlast the access.
 //!
-//! Asked of the authorizer, by a permission that comes and goes with the access, so that it costs the same however
-//! many grants there are. Grants as parameters of the policy cost 0.25 ms for each of them.
+//! A guard asks the authorizer for a permission that the elevation marker gives and that ends with the access. The cost
+//! does not depend on the number of grants. With grants as parameters of the policy, each grant would cost 0.25 ms.
 
 use k8s_openapi::api::admissionregistration::v1::Validation;
 
@@ -9,36 +10,36 @@ use super::expression::{operator_asks, quoted};
 use super::manifest::{Validating, demand, requests};
 use super::{Guard, GuardSettings};
 
-/// RBAC, tokens, certificates, and policies under which access would be given again.
+/// No RBAC objects, tokens or certificates, and no policies that would grant access again.
 pub(super) fn none(settings: &GuardSettings) -> [Guard; 2] {
-    let make = &["CREATE", "UPDATE"];
+    let writes = &["CREATE", "UPDATE"];
     Validating {
         rules: vec![
             requests(
                 "rbac.authorization.k8s.io",
                 "v1",
-                make,
+                writes,
                 &["roles", "rolebindings", "clusterroles", "clusterrolebindings"],
             ),
             requests("", "v1", &["CREATE"], &["serviceaccounts/token"]),
             requests(
                 "certificates.k8s.io",
                 "v1",
-                make,
+                writes,
                 &[
                     "certificatesigningrequests",
                     "certificatesigningrequests/approval",
                 ],
             ),
-            requests("access.curfew.dev", "v1alpha1", make, &["accesspolicies"]),
+            requests("access.curfew.dev", "v1alpha1", writes, &["accesspolicies"]),
         ],
-        conditions: vec![others(settings)],
-        ..elevated("no-souvenirs", settings)
+        conditions: vec![not_the_operator(settings)],
+        ..denied_if_elevated("no-souvenirs", settings)
     }
     .guards()
 }
 
-/// Secrets that become tokens. A policy of its own, because it looks into the object.
+/// No Secrets that become tokens. This is a separate policy because its condition reads the type of the object.
 pub(super) fn no_token_secrets(settings: &GuardSettings) -> [Guard; 2] {
     Validating {
         rules: vec![requests("", "v1", &["CREATE", "UPDATE"], &["secrets"])],
@@ -47,21 +48,22 @@ pub(super) fn no_token_secrets(settings: &GuardSettings) -> [Guard; 2] {
                 "token",
                 "has(object.type) && object.type == 'kubernetes.io/service-account-token'".to_owned(),
             ),
-            others(settings),
+            not_the_operator(settings),
         ],
-        ..elevated("no-token-secrets", settings)
+        ..denied_if_elevated("no-token-secrets", settings)
     }
     .guards()
 }
 
-/// The operator makes bindings all day, and every one of them ends.
-fn others(settings: &GuardSettings) -> (&'static str, String) {
+/// Condition that exempts the operator: it creates bindings all day, and each of them ends.
+fn not_the_operator(settings: &GuardSettings) -> (&'static str, String) {
     ("not-the-operator", format!("!({})", operator_asks(settings)))
 }
 
-fn elevated(name: &'static str, settings: &GuardSettings) -> Validating {
+/// Policy without rules or conditions that denies users with temporary access and act-as accounts.
+fn denied_if_elevated(name: &'static str, settings: &GuardSettings) -> Validating {
     let mut variables = vec![(
-        "identity".to_owned(),
+        "actsAs".to_owned(),
         format!(
             "request.userInfo.username.startsWith({})",
             quoted(&settings.identity_prefix())
@@ -71,21 +73,21 @@ fn elevated(name: &'static str, settings: &GuardSettings) -> Validating {
     Validating {
         name,
         variables,
-        validations: vec![refusal()],
+        validations: vec![no_elevation()],
         ..Validating::default()
     }
 }
 
-/// Variables for whether whoever asks holds the mark of the elevated where they ask, `held`, and whether they hold
-/// everything, `always`.
+/// CEL variables about the user. `elevated`: the user holds the permission of the elevation marker in the namespace of the
+/// request. `permanent`: the user holds all permissions, and therefore also that one, but permanently.
 pub(super) fn elevation() -> Vec<(String, String)> {
-    // Cluster-scoped requests have no namespace: there only a cluster-wide binding of the mark counts.
+    // A cluster-scoped request has no namespace: only a cluster-wide binding of the marker counts.
     let mut variables = vec![(
         "scope".to_owned(),
         "has(request.namespace) ? request.namespace : ''".to_owned(),
     )];
-    // Nobody is ever given `none`: whoever holds it holds everything, and that not for a time.
-    for (variable, elevation) in [("held", "active"), ("always", "none")] {
+    // Curfew never grants `none`, so a user who holds it holds all permissions.
+    for (variable, elevation) in [("elevated", "active"), ("permanent", "none")] {
         variables.push((
             variable.to_owned(),
             format!(
@@ -97,10 +99,10 @@ pub(super) fn elevation() -> Vec<(String, String)> {
     variables
 }
 
-fn refusal() -> Validation {
+fn no_elevation() -> Validation {
     demand(
-        "!variables.identity && (!variables.held || variables.always)",
-        "you hold temporary access, and this would outlast it: make it when the access has ended, or have it made by \
-         somebody who may do so permanently",
+        "!variables.actsAs && (!variables.elevated || variables.permanent)",
+        "You have temporary access and cannot create or change this, because it would outlast the access. Ask someone \
+         with permanent access, or try again when your access has ended.",
     )
 }

@@ -1,4 +1,4 @@
-//! What Curfew says about grants, decisions and policies is said by Curfew.
+//! Guard for the status of grants, decisions and policies.
 
 use crate::api::{GROUP, VERSION};
 
@@ -6,7 +6,7 @@ use super::expression::operator_asks;
 use super::manifest::{Validating, demand, requests};
 use super::{Guard, GuardSettings};
 
-/// Only the operator writes a status. Writes of the object itself cannot: the API server drops what they say of it.
+/// Only the operator writes a status. A write to the object itself cannot change the status: the API server ignores it.
 pub(super) fn by_the_operator(settings: &GuardSettings) -> [Guard; 2] {
     Validating {
         name: "status",
@@ -22,8 +22,8 @@ pub(super) fn by_the_operator(settings: &GuardSettings) -> [Guard; 2] {
         )],
         validations: vec![demand(
             operator_asks(settings),
-            "status is what Curfew observed, and only Curfew writes it: to end a grant, decide Revoke; to have \
-             other access, make a new one",
+            "Only Curfew writes the status. To end access, create a decision Revoke. To get other access, create \
+             another grant.",
         )],
         ..Validating::default()
     }

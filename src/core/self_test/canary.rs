@@ -1,13 +1,12 @@
-//! The canary: a `ServiceAccount` that exists to be refused.
+//! The canary: the `ServiceAccount` with which the operator tries forgeries.
 //!
-//! The operator cannot try every forgery itself: it is the one who may write statuses and make what carries the label.
-//! The canary holds the rights that bring a forgery as far as admission, and a guard of its own lets it make dry runs
-//! only.
+//! The operator cannot try each forgery as itself, because it may write statuses and create objects with Curfew's label.
+//! The canary has the rights that let a forgery pass RBAC. The guard `curfew-canary` limits it to dry runs.
 
 use crate::api::UserInfo;
 use crate::core::guard::GuardSettings;
 
-/// The canary as the API server knows it.
+/// User name and groups of the canary, as the API server authenticates it.
 pub fn canary_identity(settings: &GuardSettings) -> UserInfo {
     UserInfo {
         username: settings.canary_username(),

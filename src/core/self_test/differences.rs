@@ -1,31 +1,35 @@
-//! Whether the guards in the cluster are those that were generated, word for word.
+//! Comparison of the installed guards with the generated guards.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::REMEDY;
 use super::standing::Standing;
 use crate::core::guard::Guard;
 
-/// A guard as it should be, and the `spec` that was read; `None`: it is not there.
+/// A generated guard and the installed `spec`.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
-    /// As it should be.
+    /// The generated guard.
     pub guard: &'a Guard,
-    /// What was read.
+    /// The `spec` in the cluster; `None` if the guard is missing.
     pub spec: Option<&'a Value>,
 }
 
-/// At most so many differences are told; the first ones are enough to know what to do.
-const TOLD: usize = 4;
+/// Maximum number of differences in a message. The remedy is the same for each of them.
+const MAX_DIFFERENCES: usize = 4;
 
-/// Compares. `operator` is the username that the guards have to name.
+/// Guard state that follows from the installed guards.
+///
+/// `operator` is the user name of this operator. Guards that differ only in that name belong to another installation,
+/// and the message says so.
 pub fn compare(readings: &[Reading<'_>], operator: &str) -> Standing {
-    let mut told = Vec::new();
+    let mut problems = Vec::new();
     for Reading { guard, spec } in readings {
-        let called = format!("{} {}", guard.kind.name(), guard.name);
+        let object = format!("{} {}", guard.kind.name(), guard.name);
         let Some(spec) = spec else {
-            told.push(format!("{called} is absent"));
+            problems.push(format!("{object} is missing"));
             continue;
         };
         let wanted = guard.manifest.get("spec").unwrap_or(&Value::Null);
@@ -35,80 +39,95 @@ pub fn compare(readings: &[Reading<'_>], operator: &str) -> Standing {
             .find_map(|difference| other_operator(difference, operator))
         {
             return Standing::Breached(format!(
-                "two installations in one cluster are not supported: these guards belong to {owner} ({called}), and \
+                "two installations in one cluster are not supported: these guards belong to {owner} ({object}), and \
                  this is {operator}; remove one of the two"
             ));
         }
         if let Some(first) = differences.first() {
-            told.push(match (first.path.as_str(), first.there) {
-                ("spec.policyName", Some(Value::String(other))) => format!("{called} is bound to {other}"),
-                (path, _) => format!("{called} differs at {path}"),
+            problems.push(match (first.path.as_str(), first.installed) {
+                ("spec.policyName", Some(Value::String(other))) => format!("{object} binds policy {other}"),
+                (path, _) => format!("{object} differs at {path}"),
             });
         }
     }
-    if told.is_empty() {
+    if problems.is_empty() {
         return Standing::InForce;
     }
-    let more = told.len().saturating_sub(TOLD);
-    told.truncate(TOLD);
-    let more = if more > 0 {
-        format!("; and {more} more")
-    } else {
-        String::new()
-    };
+    let (count, total) = (problems.len(), readings.len());
+    let more = count.saturating_sub(MAX_DIFFERENCES);
+    problems.truncate(MAX_DIFFERENCES);
+    if more > 0 {
+        problems.push(format!("and {more} more"));
+    }
+    let are = if count == 1 { "is" } else { "are" };
     Standing::Breached(format!(
-        "{}{more}; apply what `curfew guards` prints",
-        told.join("; ")
+        "{count} of {total} admission policies and bindings {are} missing or changed: {}. {REMEDY}",
+        problems.join("; ")
     ))
 }
 
-/// One place where two values differ.
+/// A path at which two values differ; `None` if the value is missing on that side.
 #[derive(Debug, PartialEq)]
 struct Difference<'a> {
     path: String,
     wanted: Option<&'a Value>,
-    there: Option<&'a Value>,
+    installed: Option<&'a Value>,
 }
 
-fn differences<'a>(path: &str, wanted: &'a Value, there: &'a Value) -> Vec<Difference<'a>> {
-    match (wanted, there) {
-        (Value::Object(wanted), Value::Object(there)) => {
-            let keys: BTreeSet<&String> = wanted.keys().chain(there.keys()).collect();
+fn differences<'a>(path: &str, wanted: &'a Value, installed: &'a Value) -> Vec<Difference<'a>> {
+    match (wanted, installed) {
+        (Value::Object(wanted), Value::Object(installed)) => {
+            let keys: BTreeSet<&String> = wanted.keys().chain(installed.keys()).collect();
             keys.into_iter()
-                .flat_map(|key| either(format!("{path}.{key}"), wanted.get(key), there.get(key)))
+                .flat_map(|key| differences_at(format!("{path}.{key}"), wanted.get(key), installed.get(key)))
                 .collect()
         }
-        (Value::Array(wanted), Value::Array(there)) => (0..wanted.len().max(there.len()))
-            .flat_map(|index| either(format!("{path}[{index}]"), wanted.get(index), there.get(index)))
+        (Value::Array(wanted), Value::Array(installed)) => (0..wanted.len().max(installed.len()))
+            .flat_map(|index| {
+                differences_at(
+                    format!("{path}[{index}]"),
+                    wanted.get(index),
+                    installed.get(index),
+                )
+            })
             .collect(),
-        _ if wanted == there => Vec::new(),
+        _ if wanted == installed => Vec::new(),
         _ => vec![Difference {
             path: path.to_owned(),
             wanted: Some(wanted),
-            there: Some(there),
+            installed: Some(installed),
         }],
     }
 }
 
-fn either<'a>(path: String, wanted: Option<&'a Value>, there: Option<&'a Value>) -> Vec<Difference<'a>> {
-    match (wanted, there) {
-        (Some(wanted), Some(there)) => differences(&path, wanted, there),
-        _ => vec![Difference { path, wanted, there }],
+/// Differences of two values, of which one may be missing.
+fn differences_at<'a>(
+    path: String,
+    wanted: Option<&'a Value>,
+    installed: Option<&'a Value>,
+) -> Vec<Difference<'a>> {
+    match (wanted, installed) {
+        (Some(wanted), Some(installed)) => differences(&path, wanted, installed),
+        _ => vec![Difference {
+            path,
+            wanted,
+            installed,
+        }],
     }
 }
 
-/// Who a text names in place of the operator, if that is all it says differently.
+/// The user name that the installed text has in place of `operator`, if nothing else differs.
 fn other_operator(difference: &Difference<'_>, operator: &str) -> Option<String> {
-    let (wanted, there) = (difference.wanted?.as_str()?, difference.there?.as_str()?);
+    let (wanted, installed) = (difference.wanted?.as_str()?, difference.installed?.as_str()?);
     let (before, _) = wanted.split_once(operator)?;
-    let named = there.strip_prefix(before)?;
-    // What a ServiceAccount's username is made of.
+    let named = installed.strip_prefix(before)?;
+    // Characters of the user name of a ServiceAccount.
     let end = named
         .find(|character: char| !(character.is_ascii_alphanumeric() || ":-.".contains(character)))
         .unwrap_or(named.len());
     let other = named.get(..end)?;
     let plausible = other.starts_with("system:serviceaccount:") && other != operator;
-    (plausible && wanted.replace(operator, other) == there).then(|| other.to_owned())
+    (plausible && wanted.replace(operator, other) == installed).then(|| other.to_owned())
 }
 
 #[cfg(test)]
@@ -143,7 +162,7 @@ mod tests {
         }
     }
 
-    fn judged(guard: &Guard, edit: impl FnOnce(&mut Value)) -> Standing {
+    fn compared(guard: &Guard, edit: impl FnOnce(&mut Value)) -> Standing {
         let mut spec = guard.manifest["spec"].clone();
         edit(&mut spec);
         compare(
@@ -155,20 +174,23 @@ mod tests {
         )
     }
 
-    fn differs(what: &str) -> Standing {
-        Standing::Breached(format!("{what}; apply what `curfew guards` prints"))
+    fn one_changed(what: &str) -> Standing {
+        Standing::Breached(format!(
+            "1 of 1 admission policies and bindings is missing or changed: {what}. Run `curfew guards | kubectl apply \
+             --server-side -f -`, with the operator's flags"
+        ))
     }
 
     #[test]
-    fn guards_that_are_there_word_for_word_are_in_force() {
+    fn identical_guards_are_in_force() {
         for guard in [policy("curfew-fuse"), binding("curfew-fuse")] {
-            assert_eq!(judged(&guard, |_| ()), Standing::InForce);
+            assert_eq!(compared(&guard, |_| ()), Standing::InForce);
         }
         assert_eq!(compare(&[], US), Standing::InForce);
     }
 
     #[test]
-    fn each_way_to_weaken_a_guard_is_told_by_the_place_where_it_differs() {
+    fn a_weakened_guard_is_reported_with_the_path_that_differs() {
         type Edit = fn(&mut Value);
         let table: [(Edit, &str); 7] = [
             (
@@ -199,42 +221,42 @@ mod tests {
             (|spec| *spec = Value::Null, "spec"),
         ];
         for (edit, path) in table {
-            let expected = differs(&format!(
+            let expected = one_changed(&format!(
                 "ValidatingAdmissionPolicy curfew-fuse differs at {path}"
             ));
-            assert_eq!(judged(&policy("curfew-fuse"), edit), expected);
+            assert_eq!(compared(&policy("curfew-fuse"), edit), expected);
         }
     }
 
     #[test]
-    fn a_binding_that_leaves_something_out_or_binds_another_policy_is_told() {
+    fn a_changed_binding_is_reported() {
         let guard = binding("curfew-fuse");
-        let called = "ValidatingAdmissionPolicyBinding curfew-fuse";
+        let object = "ValidatingAdmissionPolicyBinding curfew-fuse";
         assert_eq!(
-            judged(&guard, |spec| spec["policyName"] = json!("harmless")),
-            differs(&format!("{called} is bound to harmless"))
+            compared(&guard, |spec| spec["policyName"] = json!("harmless")),
+            one_changed(&format!("{object} binds policy harmless"))
         );
         assert_eq!(
-            judged(&guard, |spec| {
+            compared(&guard, |spec| {
                 spec["matchResources"] = json!({"namespaceSelector": {"matchExpressions": []}});
             }),
-            differs(&format!("{called} differs at spec.matchResources"))
+            one_changed(&format!("{object} differs at spec.matchResources"))
         );
         assert_eq!(
-            judged(&guard, |spec| spec["validationActions"] = json!(["Audit"])),
-            differs(&format!("{called} differs at spec.validationActions[0]"))
+            compared(&guard, |spec| spec["validationActions"] = json!(["Audit"])),
+            one_changed(&format!("{object} differs at spec.validationActions[0]"))
         );
     }
 
     #[test]
-    fn guards_of_another_installation_are_told_by_whose_they_are() {
+    fn guards_of_another_installation_are_reported_with_its_operator() {
         let theirs = "system:serviceaccount:security:curfew";
-        let foreign = judged(&policy("curfew-fuse"), |spec| {
+        let other = compared(&policy("curfew-fuse"), |spec| {
             let expression = format!("request.userInfo.username == '{theirs}' || x in ['{theirs}']");
             spec["validations"][0]["expression"] = json!(expression);
         });
         assert_eq!(
-            foreign,
+            other,
             Standing::Breached(format!(
                 "two installations in one cluster are not supported: these guards belong to {theirs} \
                  (ValidatingAdmissionPolicy curfew-fuse), and this is {US}; remove one of the two"
@@ -247,28 +269,33 @@ mod tests {
             "request.userInfo.username == 'eve' || x in ['eve']".to_owned(),
         ] {
             assert_eq!(
-                judged(&policy("curfew-fuse"), |spec| {
+                compared(&policy("curfew-fuse"), |spec| {
                     spec["validations"][0]["expression"] = json!(weakened);
                 }),
-                differs("ValidatingAdmissionPolicy curfew-fuse differs at spec.validations[0].expression"),
+                one_changed(
+                    "ValidatingAdmissionPolicy curfew-fuse differs at spec.validations[0].expression"
+                ),
                 "{weakened}"
             );
         }
     }
 
     #[test]
-    fn what_is_absent_is_told_and_a_long_list_is_cut() {
+    fn missing_guards_are_reported_and_a_long_list_is_truncated() {
         let guards: Vec<Guard> = (0..6).map(|number| binding(&format!("b{number}"))).collect();
         let readings: Vec<_> = guards.iter().map(|guard| Reading { guard, spec: None }).collect();
         let Standing::Breached(why) = compare(&readings, US) else {
             panic!("in force");
         };
         assert!(
-            why.starts_with("ValidatingAdmissionPolicyBinding b0 is absent; "),
+            why.starts_with(
+                "6 of 6 admission policies and bindings are missing or changed: ValidatingAdmissionPolicyBinding b0 is \
+                 missing; "
+            ),
             "{why}"
         );
         assert!(
-            why.ends_with("b3 is absent; and 2 more; apply what `curfew guards` prints"),
+            why.contains("b3 is missing; and 2 more. Run `curfew guards "),
             "{why}"
         );
     }

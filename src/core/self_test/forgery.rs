@@ -1,4 +1,4 @@
-//! The forgeries: each is what Curfew or a person would do, but for the one thing its guard has to refuse.
+//! Forgeries: each is a request that Curfew or a person could make, except for one thing that its guard must deny.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,22 +14,22 @@ use crate::api::{
 use crate::core::guard::CANARY;
 use crate::core::{Artifact, Body, GrantIdentity, Holder, Span};
 
-/// Something that has to be refused.
+/// A request that a guard must deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Forgery {
-    /// A grant that names somebody else as its requester.
+    /// A grant with another user as requester.
     AnotherRequester,
     /// A grant that states fewer groups than its requester has.
     HiddenGroup,
-    /// A grant with the label of what is made for grants.
+    /// A grant with Curfew's label.
     ReservedLabel,
-    /// A grant that somebody owns: the garbage collector would end it without a word.
+    /// A grant with an owner: the garbage collector could delete it and so end the access silently.
     OwnedGrant,
-    /// A decision that names somebody else as its decider.
+    /// A decision with another user as decider.
     AnotherDecider,
     /// An approval by a service account.
     ApprovalByServiceAccount,
-    /// A decision that somebody owns.
+    /// A decision with an owner: the garbage collector could delete the record.
     OwnedDecision,
     /// A status that the operator did not write.
     Status,
@@ -39,35 +39,35 @@ pub enum Forgery {
     Role,
     /// A binding that the operator did not make.
     Binding,
-    /// A Job without the label, by the operator: a stolen token would run pods by one.
+    /// A Job without Curfew's label, created by the operator: with a stolen token, such a Job could run pods.
     UnlabelledJob,
 }
 
-/// Who tries a forgery.
+/// Account that tries a forgery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forger {
-    /// The canary.
+    /// The canary, with its own token.
     Canary,
-    /// The operator itself.
+    /// The operator, with its own token.
     Operator,
 }
 
-/// Where a forgery is tried.
+/// Place and time of a forgery.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
-    /// Its namespace.
+    /// Namespace of the forgery.
     pub namespace: &'a str,
-    /// Name of a grant that is there.
+    /// Name of an existing grant in that namespace.
     pub grant: &'a str,
-    /// The canary.
+    /// The canary's user name and groups.
     pub canary: &'a UserInfo,
-    /// The longest any access may last.
+    /// Fuse cap: the longest access duration in this cluster.
     pub cap: Span,
-    /// When.
+    /// Time of the forgery.
     pub now: Timestamp,
 }
 
-/// What is asked of the API server, as a dry run.
+/// Request to the API server, made as a dry run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attempt {
     /// Create this grant.
@@ -76,20 +76,20 @@ pub enum Attempt {
     Decision(Box<AccessDecision>),
     /// Patch the status of the scene's grant (a merge patch).
     Status(Value),
-    /// Create this, just as Curfew would.
+    /// Create this artifact as Curfew does.
     Artifact(Artifact),
-    /// Create this as Curfew would, but without its label.
+    /// Create this artifact as Curfew does, but without Curfew's label.
     Unlabelled(Artifact),
 }
 
 /// No grant has this uid.
 const NO_UID: &str = "00000000-0000-4000-8000-000000000000";
 
-/// How long the access of a forged artifact would last, at most.
-const LASTING: Duration = Duration::from_mins(1);
+/// Longest access duration of a forged artifact. The fuse cap may be shorter.
+const DURATION: Duration = Duration::from_mins(1);
 
 impl Forgery {
-    /// All of them.
+    /// All forgeries.
     pub const ALL: [Self; 12] = [
         Self::AnotherRequester,
         Self::HiddenGroup,
@@ -105,7 +105,7 @@ impl Forgery {
         Self::UnlabelledJob,
     ];
 
-    /// Name of the guard that has to refuse it.
+    /// Name of the guard that must deny it.
     pub const fn guard(self) -> &'static str {
         match self {
             Self::AnotherRequester | Self::HiddenGroup => "curfew-requester",
@@ -120,7 +120,7 @@ impl Forgery {
         }
     }
 
-    /// Who tries it.
+    /// Account that tries it.
     pub const fn forger(self) -> Forger {
         match self {
             Self::UnlabelledJob => Forger::Operator,
@@ -128,25 +128,25 @@ impl Forgery {
         }
     }
 
-    /// What it is, for people.
+    /// Description for messages.
     pub const fn describe(self) -> &'static str {
         match self {
-            Self::AnotherRequester => "a grant in somebody else's name",
+            Self::AnotherRequester => "a grant in someone else's name",
             Self::HiddenGroup => "a grant that hides a group",
             Self::ReservedLabel => "a grant with a reserved label",
             Self::OwnedGrant => "a grant with an owner",
-            Self::AnotherDecider => "a decision in somebody else's name",
+            Self::AnotherDecider => "a decision in someone else's name",
             Self::ApprovalByServiceAccount => "an approval by a service account",
             Self::OwnedDecision => "a decision with an owner",
             Self::Status => "a status that Curfew did not write",
-            Self::Fuse => "a fuse as if made by Curfew",
-            Self::Role => "a Role as if made by Curfew",
-            Self::Binding => "a RoleBinding as if made by Curfew",
-            Self::UnlabelledJob => "a Job of Curfew's without its label",
+            Self::Fuse => "a forged fuse of Curfew",
+            Self::Role => "a forged Role of Curfew",
+            Self::Binding => "a forged RoleBinding of Curfew",
+            Self::UnlabelledJob => "a Job of Curfew without its label",
         }
     }
 
-    /// What to ask of the API server.
+    /// The request to make.
     pub fn attempt(self, scene: &Scene<'_>) -> Attempt {
         let grant = |edit: fn(&mut AccessGrant)| {
             let mut grant = honest_grant(scene);
@@ -160,7 +160,7 @@ impl Forgery {
         };
         match self {
             Self::AnotherRequester => grant(|grant| {
-                "somebody-else".clone_into(&mut requester(grant).username);
+                "someone-else".clone_into(&mut requester(grant).username);
             }),
             Self::HiddenGroup => grant(|grant| {
                 requester(grant).groups.pop();
@@ -170,32 +170,32 @@ impl Forgery {
                 grant.metadata.labels = Some(BTreeMap::from([label]));
             }),
             Self::OwnedGrant => grant(|grant| {
-                grant.metadata.owner_references = Some(vec![nothing()]);
+                grant.metadata.owner_references = Some(vec![missing_owner()]);
             }),
             Self::AnotherDecider => decision(|decision| {
-                "somebody-else".clone_into(&mut decision.spec.decider.get_or_insert_default().username);
+                "someone-else".clone_into(&mut decision.spec.decider.get_or_insert_default().username);
             }),
             Self::ApprovalByServiceAccount => decision(|decision| {
                 decision.spec.decision = DecisionKind::Approve;
                 decision.spec.access_hash = Some(format!("sha256:{:064}", 0));
             }),
             Self::OwnedDecision => decision(|decision| {
-                decision.metadata.owner_references = Some(vec![nothing()]);
+                decision.metadata.owner_references = Some(vec![missing_owner()]);
             }),
-            // A generation that no grant reaches: its spec never changes.
+            // No grant has this generation, because the spec of a grant never changes.
             Self::Status => Attempt::Status(json!({"status": {"observedGeneration": 1_000_000}})),
             Self::Fuse => Attempt::Artifact(artifact(scene, fuse(scene))),
             Self::Role => Attempt::Artifact(artifact(scene, Body::Role(Vec::new()))),
             Self::Binding => Attempt::Artifact(artifact(
                 scene,
                 Body::Binding {
-                    // One that the canary holds: RBAC refuses to bind more before admission is asked.
+                    // The canary holds this role. RBAC denies a binding to other roles before admission runs.
                     role: (RoleKind::ClusterRole, CANARY.to_owned()),
                     subject: Subject::user("nobody"),
                 },
             )),
             Self::UnlabelledJob => Attempt::Unlabelled(Artifact {
-                // The prefix is reserved, which is another guard's to refuse.
+                // The prefix `curfew-` is reserved, so another guard would deny it.
                 name: "not-labelled".to_owned(),
                 ..artifact(scene, fuse(scene))
             }),
@@ -203,7 +203,7 @@ impl Forgery {
     }
 }
 
-/// The canary asks, in its own name.
+/// A grant of the canary that no guard denies.
 fn honest_grant(scene: &Scene<'_>) -> AccessGrant {
     let mut grant = AccessGrant::new(
         "canary",
@@ -211,7 +211,7 @@ fn honest_grant(scene: &Scene<'_>) -> AccessGrant {
             policy_ref: PolicyRef {
                 name: "self-test".to_owned(),
             },
-            reason: "a forgery that has to be refused".to_owned(),
+            reason: "forgery of the self-test: must be denied".to_owned(),
             requester: Some(scene.canary.clone()),
             ..AccessGrantSpec::default()
         },
@@ -220,7 +220,7 @@ fn honest_grant(scene: &Scene<'_>) -> AccessGrant {
     grant
 }
 
-/// The canary would end access, which is open to service accounts.
+/// A decision of the canary that no guard denies: service accounts may decide Revoke.
 fn honest_decision(scene: &Scene<'_>) -> AccessDecision {
     let mut decision = AccessDecision::new(
         "canary",
@@ -232,15 +232,15 @@ fn honest_decision(scene: &Scene<'_>) -> AccessDecision {
             decision: DecisionKind::Revoke,
             access_hash: None,
             decider: Some(scene.canary.clone()),
-            reason: Some("a forgery that has to be refused".to_owned()),
+            reason: Some("forgery of the self-test: must be denied".to_owned()),
         },
     );
     decision.metadata.namespace = Some(scene.namespace.to_owned());
     decision
 }
 
-/// An owner that is not there.
-fn nothing() -> OwnerReference {
+/// Reference to an owner that does not exist.
+fn missing_owner() -> OwnerReference {
     OwnerReference {
         api_version: "v1".to_owned(),
         kind: "ConfigMap".to_owned(),
@@ -254,13 +254,14 @@ fn requester(grant: &mut AccessGrant) -> &mut UserInfo {
     grant.spec.requester.get_or_insert_default()
 }
 
-fn lasting(scene: &Scene<'_>) -> Duration {
-    LASTING.min(Duration::from_secs(u64::from(scene.cap.seconds())))
+/// Access duration of a forged artifact.
+fn duration(scene: &Scene<'_>) -> Duration {
+    DURATION.min(Duration::from_secs(u64::from(scene.cap.seconds())))
 }
 
 fn fuse(scene: &Scene<'_>) -> Body {
     Body::Fuse {
-        seconds: i64::try_from(lasting(scene).as_secs()).unwrap_or(1),
+        seconds: i64::try_from(duration(scene).as_secs()).unwrap_or(1),
     }
 }
 
@@ -273,7 +274,10 @@ fn artifact(scene: &Scene<'_>, body: Body) -> Artifact {
         },
         namespace: scene.namespace.to_owned(),
         name: format!("{NAME_PREFIX}{:032x}", 0),
-        not_after: scene.now.saturating_add(lasting(scene)).unwrap_or(Timestamp::MAX),
+        not_after: scene
+            .now
+            .saturating_add(duration(scene))
+            .unwrap_or(Timestamp::MAX),
         holder: match body {
             Body::Fuse { .. } => Holder::Grant,
             Body::Role(_) | Body::Binding { .. } => Holder::Fuse,
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_grant_is_honest_but_for_one_thing() {
+    fn a_forged_grant_has_exactly_one_forged_field() {
         let canary = canary_identity(&settings());
         let scene = scene(&canary);
         let honest = honest_grant(&scene);
@@ -321,10 +325,10 @@ mod tests {
             Forgery::OwnedGrant,
         ] {
             let Attempt::Grant(forged) = forgery.attempt(&scene) else {
-                panic!("{forgery:?} is no grant");
+                panic!("{forgery:?} is not a grant");
             };
             let (Some(requester), Some(own)) = (&forged.spec.requester, &honest.spec.requester) else {
-                panic!("{forgery:?} names nobody");
+                panic!("{forgery:?} has no requester");
             };
             let lies = [
                 requester.username != own.username,
@@ -342,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_decision_is_honest_but_for_one_thing() {
+    fn a_forged_decision_has_exactly_one_forged_field() {
         let canary = canary_identity(&settings());
         let scene = scene(&canary);
         for forgery in [
@@ -351,7 +355,7 @@ mod tests {
             Forgery::OwnedDecision,
         ] {
             let Attempt::Decision(forged) = forgery.attempt(&scene) else {
-                panic!("{forgery:?} is no decision");
+                panic!("{forgery:?} is not a decision");
             };
             let decider = forged.spec.decider.as_ref().unwrap();
             let lies = [
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_tries_only_what_the_canary_cannot() {
+    fn the_operator_tries_only_the_unlabelled_job() {
         let by_operator: Vec<_> = Forgery::ALL
             .into_iter()
             .filter(|forgery| forgery.forger() == Forger::Operator)
@@ -381,14 +385,14 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_binding_hands_out_what_the_canary_holds_within_the_cap() {
+    fn a_forged_binding_binds_the_canary_role_within_the_cap() {
         let canary = canary_identity(&settings());
         let short = Scene {
             cap: Span::from_seconds(30).unwrap(),
             ..scene(&canary)
         };
         let Attempt::Artifact(forged) = Forgery::Binding.attempt(&short) else {
-            panic!("no artifact");
+            panic!("not an artifact");
         };
         assert_eq!(forged.not_after.duration_since(short.now).as_secs(), 30);
         assert_eq!(
@@ -401,12 +405,12 @@ mod tests {
     }
 
     #[test]
-    fn every_forgery_has_a_guard_that_has_to_refuse_it() {
+    fn every_forgery_has_a_guard_that_denies_it() {
         let guards = guards(&settings());
         for forgery in Forgery::ALL {
-            let refuses =
+            let denies =
                 |guard: &&Guard| guard.kind == GuardKind::ValidatingPolicy && guard.name == forgery.guard();
-            assert!(guards.iter().any(|guard| refuses(&guard)), "{forgery:?}");
+            assert!(guards.iter().any(|guard| denies(&guard)), "{forgery:?}");
         }
     }
 }

@@ -1,10 +1,12 @@
-//! The self-test of the admission guards: whether the API server refuses what it has to refuse.
+//! Self-test of the admission guards: proof that the API server denies forgeries.
 //!
-//! Curfew believes who asked because the API server checked it, so it gives access only while it has proof that the
-//! API server does. The proof has two halves. The guards and their bindings are there, word for word as generated
-//! ([`compare`]); and in the namespace in question each forgery is refused by its guard ([`verdict`]): a binding that
-//! only leaves out one namespace is invisible to a test elsewhere, and a guard that has just been installed is not
-//! loaded yet.
+//! Curfew trusts `spec.requester` and `spec.decider` because the API server checks them. Curfew therefore grants access
+//! only while it has a proof of that check. The proof has two halves:
+//!
+//! 1. The installed guards equal the generated guards ([`compare`]).
+//! 2. In the namespace of the access, each guard denies its forgeries ([`verdict`]). A binding can leave out one
+//!    namespace, which a test in another namespace does not notice. A new guard is not in force until the API server has
+//!    loaded it.
 
 mod canary;
 mod differences;
@@ -17,3 +19,6 @@ pub use differences::{Reading, compare};
 pub use forgery::{Attempt, Forger, Forgery, Scene};
 pub use standing::{Evidence, Standing, VALIDITY, standing};
 pub use trial::{Trial, TrialOutcome, trial, verdict};
+
+/// End of each message about missing or weakened guards.
+const REMEDY: &str = "Run `curfew guards | kubectl apply --server-side -f -`, with the operator's flags";

@@ -1,28 +1,28 @@
-//! Whether access may be given: what is known of the guards, and how old it is.
+//! Guard state: the result of the self-test, and how long it is valid.
 
 use std::time::Duration;
 
-/// How long a proof counts. The self-test comes every minute; half of that on top lets one come late.
+/// How long a proof is valid. The self-test runs every minute, and may be half a minute late.
 pub const VALIDITY: Duration = Duration::from_secs(90);
 
-/// Whether the guards stand where access is to be given.
+/// State of the guards in the namespace of the access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// They do, and lately proved it.
+    /// The guards are proven to be in force.
     InForce,
-    /// They do not; why, for people. What is asked meanwhile may be forged.
+    /// The guards are not in force. Requests and decisions may be forged. The text says why, for people.
     Breached(String),
-    /// Nobody could find out; why, for people.
+    /// There is no valid proof, and no breach was found. The text says why, for people.
     Unproven(String),
 }
 
 impl Standing {
-    /// The answer to whoever has not asked: nothing may be given.
+    /// State before the first self-test: access may not be granted.
     pub fn unasked() -> Self {
-        Self::Unproven("nobody has tried the admission guards yet".to_owned())
+        Self::Unproven("the admission guards have not been tested yet".to_owned())
     }
 
-    /// What is wrong with the guards.
+    /// Why the guards are breached; `None` if no breach was found.
     pub fn breach(&self) -> Option<&str> {
         match self {
             Self::InForce | Self::Unproven(_) => None,
@@ -31,17 +31,19 @@ impl Standing {
     }
 }
 
-/// What one half of the self-test found, and how long ago.
+/// Result of one half of the self-test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// What it found.
+    /// The guard state that the test found.
     pub standing: Standing,
-    /// How long ago.
+    /// Time since the test.
     pub age: Duration,
 }
 
-/// What both halves say together; `None`: there is no proof that still counts, and no breach either. A breach counts
-/// until the opposite is proven, however old it is.
+/// Guard state of both halves of the self-test together: the installed specs and the forgeries.
+///
+/// `None` if there is no breach, and a half has no valid proof. A breach stays valid at any age, until the same half of
+/// the self-test finds another state.
 pub fn standing(specs: Option<&Evidence>, forgeries: Option<&Evidence>) -> Option<Standing> {
     let halves = [specs, forgeries];
     let breach = halves
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn access_is_given_only_by_two_proofs_that_still_count() {
+    fn guards_are_in_force_only_with_two_valid_proofs() {
         use Standing::InForce;
         let table = [
             (

@@ -1,27 +1,28 @@
-//! What the answer to a forgery proves.
+//! Results of forgeries: what the answer of the API server proves about a guard.
 
 use kube::core::Status;
 
+use super::REMEDY;
 use super::forgery::Forgery;
 use super::standing::Standing;
 
-/// How a forgery came out.
+/// Result of one forgery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trial {
-    /// Its guard refused it: the guard stands.
+    /// The forgery's guard denied it: the guard is in force.
     Refused,
-    /// The API server took it: the guard does not stand.
+    /// The API server accepted it: the guard is not in force.
     Accepted,
-    /// Somebody else refused it, such as RBAC, before its guard was asked: nothing is proven, nor will be by trying
-    /// again.
+    /// Something else denied it before the guard, such as RBAC. Nothing is proven, and a retry does not help. The text is
+    /// the answer of the API server.
     Untried(String),
-    /// No answer, or none that says anything: try again.
+    /// No useful answer; the forgery is tried again. The text is the answer of the API server.
     Unknown(String),
 }
 
-/// Kinds of [`Trial`], for metrics.
+/// Kind of a [`Trial`], the value of a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "each names its trial")]
+#[allow(missing_docs, reason = "each variant has the name of its trial")]
 pub enum TrialOutcome {
     Refused,
     Accepted,
@@ -30,12 +31,12 @@ pub enum TrialOutcome {
 }
 
 impl TrialOutcome {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [Self; 4] = [Self::Refused, Self::Accepted, Self::Untried, Self::Unknown];
 }
 
 impl Trial {
-    /// Its kind.
+    /// Kind of the result, for metrics.
     pub fn outcome(&self) -> TrialOutcome {
         match self {
             Self::Refused => TrialOutcome::Refused,
@@ -46,12 +47,12 @@ impl Trial {
     }
 }
 
-/// What an answer of the API server to a forgery proves. Only a refusal by the forgery's own guard is a refusal.
+/// Result of a forgery from the answer of the API server. Only a denial by the forgery's own guard is `Refused`.
 pub fn trial(forgery: Forgery, answer: Result<(), &Status>) -> Trial {
     let Err(status) = answer else {
         return Trial::Accepted;
     };
-    let said = || format!("{} ({})", status.message, status.code);
+    let answer_text = || format!("{} ({})", status.message, status.code);
     if denier(&status.message) == Some(forgery.guard()) {
         return Trial::Refused;
     }
@@ -64,19 +65,19 @@ pub fn trial(forgery: Forgery, answer: Result<(), &Status>) -> Trial {
                 .any(|cause| cause.reason == "NamespaceTerminating")
     });
     match status.code {
-        // The name is looked at last, when admission has let the object pass.
+        // The API server checks the name after admission, so admission accepted the object.
         409 if status.reason == "AlreadyExists" => Trial::Accepted,
-        // Nothing can be given in a namespace that goes.
-        403 | 404 if about_namespace => Trial::Unknown(said()),
-        // The grant whose status was to be forged went meanwhile.
-        404 if forgery == Forgery::Status => Trial::Unknown(said()),
-        // 401: a token that ran out. It is asked for anew.
-        401 | 408 | 409 | 429 | 500.. => Trial::Unknown(said()),
-        _ => Trial::Untried(said()),
+        // No access can be granted in a namespace that is being deleted.
+        403 | 404 if about_namespace => Trial::Unknown(answer_text()),
+        // The grant of the forged status has been deleted.
+        404 if forgery == Forgery::Status => Trial::Unknown(answer_text()),
+        // 401: the canary's token has expired. The operator gets a new one.
+        401 | 408 | 409 | 429 | 500.. => Trial::Unknown(answer_text()),
+        _ => Trial::Untried(answer_text()),
     }
 }
 
-/// The policy that denied a request, by the words of the API server:
+/// Name of the policy that denied a request, from the message of the API server:
 /// `ValidatingAdmissionPolicy 'name' with binding 'name' denied request: …`.
 fn denier(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("ValidatingAdmissionPolicy '")?;
@@ -85,17 +86,14 @@ fn denier(message: &str) -> Option<&str> {
     rest.starts_with(" denied request").then_some(name)
 }
 
-/// What all trials in one namespace say; `None`: not all of them were answered, and none of the answers is a breach.
+/// Guard state from all trials in one namespace; `None` if there is no breach, and a trial has no useful answer.
 pub fn verdict(trials: &[(Forgery, Trial)]) -> Option<Standing> {
     let breaches: Vec<String> = trials
         .iter()
         .filter_map(|(forgery, trial)| breach(*forgery, trial))
         .collect();
     if !breaches.is_empty() {
-        return Some(Standing::Breached(format!(
-            "{}; apply what `curfew guards` prints",
-            breaches.join("; ")
-        )));
+        return Some(Standing::Breached(format!("{}. {REMEDY}", breaches.join("; "))));
     }
     trials
         .iter()
@@ -104,14 +102,14 @@ pub fn verdict(trials: &[(Forgery, Trial)]) -> Option<Standing> {
 }
 
 fn breach(forgery: Forgery, trial: &Trial) -> Option<String> {
-    let (what, guard) = (forgery.describe(), forgery.guard());
+    let (forged, guard) = (forgery.describe(), forgery.guard());
     match trial {
         Trial::Refused | Trial::Unknown(_) => None,
         Trial::Accepted => Some(format!(
-            "the API server accepted {what} here, which guard {guard} has to refuse"
+            "the API server accepted {forged}, which guard {guard} must deny"
         )),
-        Trial::Untried(said) => Some(format!(
-            "whether guard {guard} refuses {what} could not be tried: {said}"
+        Trial::Untried(answer) => Some(format!(
+            "guard {guard} could not be tested with {forged}: {answer}; check manifests/self-test.yaml"
         )),
     }
 }
@@ -138,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_guard_refuses_a_forgery() {
+    fn only_the_guard_of_a_forgery_proves_a_refusal() {
         for code in [403, 422] {
             let own = denied_by(Forgery::HiddenGroup.guard(), code);
             assert_eq!(trial(Forgery::HiddenGroup, Err(&own)), Trial::Refused);
         }
         for other in [
-            denied_by("somebody-elses", 403),
+            denied_by("other-policy", 403),
             status(
                 403,
                 "Forbidden",
@@ -171,25 +169,25 @@ mod tests {
                 &json!({}),
             ),
         ] {
-            let said = format!("{} ({})", other.message, other.code);
-            assert_eq!(trial(Forgery::HiddenGroup, Err(&other)), Trial::Untried(said));
+            let answer = format!("{} ({})", other.message, other.code);
+            assert_eq!(trial(Forgery::HiddenGroup, Err(&other)), Trial::Untried(answer));
         }
     }
 
     #[test]
-    fn what_was_taken_was_accepted_even_where_the_name_was_taken_before() {
+    fn already_exists_counts_as_accepted() {
         assert_eq!(trial(Forgery::Fuse, Ok(())), Trial::Accepted);
-        let there = status(
+        let exists = status(
             409,
             "AlreadyExists",
             "jobs.batch \"x\" already exists",
             &json!({}),
         );
-        assert_eq!(trial(Forgery::Fuse, Err(&there)), Trial::Accepted);
+        assert_eq!(trial(Forgery::Fuse, Err(&exists)), Trial::Accepted);
     }
 
     #[test]
-    fn an_answer_that_says_nothing_is_asked_for_again() {
+    fn an_unclear_answer_is_tried_again() {
         let terminating = json!({"causes": [{"reason": "NamespaceTerminating", "message": "", "field": ""}]});
         for unclear in [
             status(401, "Unauthorized", "Unauthorized", &json!({})),
@@ -211,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_went_is_no_breach_and_a_resource_that_is_not_there_is_one() {
+    fn a_missing_grant_is_no_breach_and_a_missing_resource_is_one() {
         let gone = status(
             404,
             "NotFound",
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn one_breach_decides_one_silence_leaves_it_open_and_only_refusals_prove() {
+    fn any_breach_fails_any_missing_answer_is_unproven_else_proven() {
         let refused = |forgery| (forgery, Trial::Refused);
         let unknown = |forgery| (forgery, Trial::Unknown("503".to_owned()));
         let all = Forgery::ALL.map(refused);
@@ -241,9 +239,10 @@ mod tests {
         assert_eq!(
             breached,
             Some(Standing::Breached(
-                "the API server accepted a grant that hides a group here, which guard curfew-requester has to \
-                 refuse; whether guard curfew-role refuses a Role as if made by Curfew could not be tried: RBAC says \
-                 no (403); apply what `curfew guards` prints"
+                "the API server accepted a grant that hides a group, which guard curfew-requester must deny; guard \
+                 curfew-role could not be tested with a forged Role of Curfew: RBAC says no (403); check \
+                 manifests/self-test.yaml. Run `curfew guards | kubectl apply --server-side -f -`, with the \
+                 operator's flags"
                     .to_owned()
             ))
         );
