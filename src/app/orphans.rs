@@ -17,9 +17,8 @@ use tokio::time::Instant;
 use super::lease::{Leadership, Term};
 use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
 use super::pass::Passes;
-use super::triggers::Orphan;
 use crate::api::{AccessGrant, AccessGrantSpec};
-use crate::cluster::{Application, Error, call};
+use crate::cluster::{Application, Error, Orphan, call};
 use crate::core::{Class, Lane, delay, lease, plan_orphan};
 
 /// How long after an artifact without a grant was seen it is looked into: its grant's watch may only lag behind

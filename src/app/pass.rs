@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
-use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch;
 
 use super::deadlines::Deadlines;
@@ -30,8 +29,6 @@ pub struct Passes {
     pub edges: Edges,
     /// What the operator was told.
     pub settings: Settings,
-    /// The grants as watched.
-    pub grants: Store<AccessGrant>,
     /// When live grants end.
     pub deadlines: Arc<Deadlines>,
     /// What may keep access from being given.
@@ -98,7 +95,6 @@ impl Passes {
     pub fn new(
         edges: Edges,
         settings: Settings,
-        grants: Store<AccessGrant>,
         deadlines: Arc<Deadlines>,
         gates: Gates,
         leadership: Leadership,
@@ -108,7 +104,6 @@ impl Passes {
         Self {
             edges,
             settings,
-            grants,
             deadlines,
             gates,
             leadership,
@@ -139,10 +134,9 @@ impl Passes {
     /// Does what there is to do about one grant, and answers when to look again.
     pub async fn run(&self, key: &GrantKey, urgency: Urgency) -> Result<Option<Timestamp>, Failed> {
         self.wait_until_synced().await;
-        let reference = ObjectRef::new(&key.name).within(&key.namespace);
-        let Some(grant) = self.grants.get(&reference) else {
-            // The store takes in a relist when it is complete; a grant that came with it is looked at again then.
-            return Ok(self.edges.index.knows(key).then(|| self.edges.clock.now()));
+        let index = &self.edges.index;
+        let Some(grant) = index.get_grant(key) else {
+            return Ok(None);
         };
         if urgency == Urgency::None && self.is_left_to_expiry(&grant) {
             return Ok(Some(self.edges.clock.now()));
@@ -153,10 +147,9 @@ impl Passes {
             Urgency::None => self.lock(&uid).await,
         };
         // Whoever held the lock has written since.
-        let Some(grant) = self.grants.get(&reference) else {
+        let Some(grant) = index.get_grant(key) else {
             return Ok(None);
         };
-        let grant = self.edges.index.newest(grant);
         let told = self.ask_at_the_gates(key, &grant, urgency, &alone).await;
         let request = match urgency {
             Urgency::None => undecided(&grant),
@@ -177,8 +170,7 @@ impl Passes {
 
     /// Whether a grant's end has come, or the API server has come back, so lately that the expiry lane is at it, which
     /// goes by the ends: two lanes would end access in no order.
-    fn is_left_to_expiry(&self, grant: &Arc<AccessGrant>) -> bool {
-        let grant = self.edges.index.newest(Arc::clone(grant));
+    fn is_left_to_expiry(&self, grant: &AccessGrant) -> bool {
         let Some(live) = grant.status.as_ref().and_then(Live::of) else {
             return false;
         };

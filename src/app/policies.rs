@@ -9,7 +9,6 @@ use futures::{StreamExt as _, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -30,9 +29,6 @@ const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// bindings, which nobody watches.
 const UNREADY_EVERY: Duration = Duration::from_secs(30);
 
-/// How soon to look again for a policy that the watch has delivered and the store has not taken in.
-const STORED: Duration = Duration::from_millis(10);
-
 /// How many policies are judged at once. Each takes questions about rights, and all are judged anew when what may be
 /// handed out changes: 200 of them kept a new one waiting for 1.7 s one after the other, and 0.7 s so (without
 /// optimization); an edited one has no effect for as long.
@@ -40,14 +36,6 @@ const AT_ONCE: usize = 8;
 
 /// What `/readyz` waits for: until then every request would be held for a moment.
 pub const JUDGED: &str = "policies judged";
-
-/// What became of judging one policy.
-enum Judged {
-    /// It was judged, or is gone.
-    Done,
-    /// The store takes in a list when it is complete, a moment after the index has its items.
-    NotYet,
-}
 
 /// Judges policies until it is dropped.
 pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, readiness: Readiness) {
@@ -59,7 +47,6 @@ pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, r
     let mut judged_unready_at = Instant::now();
     let mut term = None;
     loop {
-        let mut stored = true;
         let judging = std::mem::take(&mut pending)
             .into_iter()
             .map(async |name: String| {
@@ -69,12 +56,8 @@ pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, r
         let mut judged = std::pin::pin!(stream::iter(judging).buffer_unordered(AT_ONCE));
         while let Some((name, judged)) = judged.next().await {
             match judged {
-                Ok(Judged::Done) => {
+                Ok(()) => {
                     retries.remove(&name);
-                }
-                Ok(Judged::NotYet) => {
-                    stored = false;
-                    retries.insert(name, (0, Instant::now() + STORED));
                 }
                 Err(error) => {
                     let attempt = retries.get(&name).map_or(0, |(attempt, _)| attempt + 1);
@@ -85,9 +68,7 @@ pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, r
                 }
             }
         }
-        if stored {
-            readiness.done(JUDGED);
-        }
+        readiness.done(JUDGED);
         let next_retry = retries.values().map(|(_, at)| *at).min();
         tokio::select! {
             Some(name) = triggered.recv() => {
@@ -138,24 +119,15 @@ async fn sleep_until(at: Option<Instant>) {
 pub struct Judge {
     /// What it shares with the passes over grants.
     pub passes: Arc<Passes>,
-    /// The policies as watched.
-    pub policies: Store<AccessPolicy>,
     /// Where it says which grants a verdict concerns.
     pub triggers: Triggers,
 }
 
 impl Judge {
-    async fn judge(&self, name: &str) -> Result<Judged, Error> {
+    async fn judge(&self, name: &str) -> Result<(), Error> {
         let edges = &self.passes.edges;
-        if !edges.index.has_policy(name) {
-            return Ok(Judged::Done);
-        }
-        let Some(policy) = self.policies.get(&ObjectRef::new(name)) else {
-            return Ok(Judged::NotYet);
-        };
-        // A verdict on new rules under an old generation would count for nothing, and nobody would look again.
-        let Some(parsed) = edges.index.parsed_policy(&policy) else {
-            return Ok(Judged::NotYet);
+        let Some((policy, parsed)) = edges.index.get_policy(name) else {
+            return Ok(());
         };
         let verdict = self.verdict(parsed).await?;
         let uid = policy.metadata.uid.clone().unwrap_or_default();
@@ -168,7 +140,7 @@ impl Judge {
         if let Some(term) = self.passes.leadership.term() {
             term.run(self.write(&policy, &status)).await.transpose()?;
         }
-        Ok(Judged::Done)
+        Ok(())
     }
 
     async fn verdict(&self, parsed: Result<Arc<Policy>, Vec<Problem>>) -> Result<Result<(), Verdict>, Error> {
@@ -221,7 +193,7 @@ impl Judge {
             let said = policy.status.as_ref()?.live_grants;
             (said != index.live_grants(&name)).then_some(name)
         };
-        self.policies.state().iter().filter_map(off).collect()
+        index.policies().iter().filter_map(off).collect()
     }
 
     fn unready(&self) -> Vec<String> {

@@ -8,7 +8,6 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
 use kube::{Api, Client, Config, ResourceExt as _};
@@ -30,7 +29,7 @@ use super::self_test::SelfTest;
 use super::server::{self, Readiness};
 use super::skew::SkewWatch;
 use super::streams::{self, Patience, Sync};
-use super::triggers::{Orphan, Triggers, triggers};
+use super::triggers::{Triggers, triggers};
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
 use crate::cluster::{
     Canary, Clock, Edges, GrantKey, Index, Leases, Reach, SlotLimits, Slots, client_heard_by, fuses,
@@ -128,7 +127,6 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     };
     let sync = Sync::of(&WATCHES, readiness.clone());
     let (triggers, triggered) = triggers();
-    let ((grants, grant_writer), (policy_store, policy_writer)) = (reflector::store(), reflector::store());
     let deadlines = Arc::new(Deadlines::default());
     let gates = gates(&config, &edges, &options.guards, &triggers, &readiness, &metrics);
     let leases = Leases::new(client.clone(), &options.guards.namespace);
@@ -144,7 +142,6 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let passes = Arc::new(Passes::new(
         edges.clone(),
         options.settings,
-        grants.clone(),
         Arc::clone(&deadlines),
         gates.clone(),
         leadership.clone(),
@@ -153,15 +150,9 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     let mut tasks = JoinSet::new();
     let identities = Api::namespaced(client.clone(), &passes.settings.identities);
     watch_the_rest(&mut tasks, &client, identities, &index, &sync, &triggers);
-    tasks.spawn(watch_policies(
-        edges.clone(),
-        policy_writer,
-        sync.clone(),
-        triggers.clone(),
-    ));
+    tasks.spawn(watch_policies(edges.clone(), sync.clone(), triggers.clone()));
     let judge = policies::Judge {
         passes: Arc::clone(&passes),
-        policies: policy_store,
         triggers: triggers.clone(),
     };
     tasks.spawn(policies::run(judge, triggered.policies, readiness.clone()));
@@ -182,14 +173,7 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     tasks.spawn(heartbeat::run(Arc::clone(&passes), metrics.clone()));
     tasks.spawn(serve(listener, readiness, metrics.clone(), stop.clone()));
 
-    tasks.spawn(watch_grants(
-        edges,
-        grant_writer,
-        grants,
-        sync,
-        triggers,
-        deadlines,
-    ));
+    tasks.spawn(watch_grants(edges, sync, triggers, deadlines));
     let synced = passes.synced.clone();
     let warm = Arc::clone(&passes);
     let mut candidacy = campaign.start(changes, async move { warm.wait_until_synced().await });
@@ -338,7 +322,6 @@ async fn watch_policies(
     Edges {
         client, clock, index, ..
     }: Edges,
-    mut writer: reflector::store::Writer<AccessPolicy>,
     sync: Sync,
     triggers: Triggers,
 ) {
@@ -348,71 +331,30 @@ async fn watch_policies(
         if let Event::Apply(policy) | Event::InitApply(policy) = &mut event {
             policy.managed_fields_mut().clear();
         }
-        writer.apply_watcher_event(&event);
         triggers.fire(index.policy(&event, clock.now()));
     }
 }
 
-/// The watch of grants: feeds the index, the store and the expiry lane, and triggers a pass over each grant whose
-/// spec, finalizers or deletion changed. Status writes are this process's own.
-async fn watch_grants(
-    Edges {
-        client, clock, index, ..
-    }: Edges,
-    mut writer: reflector::store::Writer<AccessGrant>,
-    store: Store<AccessGrant>,
-    sync: Sync,
-    triggers: Triggers,
-    deadlines: Arc<Deadlines>,
-) {
-    let triggered = triggers.clone();
-    let known = store.clone();
+/// The watch of grants: feeds the index and the expiry task, and triggers a reconcile of each grant whose spec,
+/// finalizers or deletion changed. Status writes are this process's own.
+async fn watch_grants(edges: Edges, sync: Sync, triggers: Triggers, deadlines: Arc<Deadlines>) {
+    let known = Arc::clone(&edges.index);
     // Access that is in force ends as it was last read to end.
     let last = move |metadata: &ObjectMeta| {
-        let key = ObjectRef::new(metadata.name.as_deref()?).within(metadata.namespace.as_deref()?);
-        let grant = known
-            .get(&key)
-            .filter(|grant| grant.metadata.uid == metadata.uid)?;
-        Some(Arc::unwrap_or_clone(grant))
-    };
-    let events = streams::events_of_ours("grants", client, sync, last).map(move |mut event| {
-        let now = clock.now();
-        match &mut event {
-            Event::Apply(grant) | Event::InitApply(grant) => {
-                slim(grant);
-                deadlines.follow(&index.newest(Arc::new(grant.clone())));
-            }
-            Event::Delete(_) | Event::Init | Event::InitDone => {}
-        }
-        // The index forgets what this process wrote as soon as the watch has delivered it, so the store comes
-        // first. Where objects go, the other way round: the store still knows what they were.
-        let goes = matches!(event, Event::Delete(_) | Event::InitDone);
-        if !goes {
-            writer.apply_watcher_event(&event);
-        }
-        let going = match &event {
-            Event::Delete(grant) => store
-                .get(&ObjectRef::from_obj(grant))
-                .map(|grant| index.newest(grant)),
-            _ => None,
+        let key = GrantKey {
+            namespace: metadata.namespace.clone()?,
+            name: metadata.name.clone()?,
         };
-        let mut touched = index.grant(&event, now);
-        for (uid, key) in std::mem::take(&mut touched.orphans) {
-            deadlines.forget(&key);
-            let stored = || store.get(&ObjectRef::new(&key.name).within(&key.namespace));
-            let last = going
-                .clone()
-                .or_else(stored)
-                .filter(|grant| grant.uid().as_ref() == Some(&uid));
-            triggers.fire_orphan(Orphan { uid, key, last });
-        }
-        if goes {
-            writer.apply_watcher_event(&event);
-        }
-        triggers.fire(touched);
-        Ok(event)
-    });
+        let grant = known.get_grant(&key)?;
+        (grant.metadata.uid == metadata.uid).then(|| Arc::unwrap_or_clone(grant))
+    };
+    let events = streams::events_of_ours("grants", edges.client.clone(), sync, last);
+    let fired = triggers.clone();
     events
+        .map(move |mut event| {
+            take_grant(&edges, &deadlines, &fired, &mut event);
+            Ok(event)
+        })
         .applied_objects()
         .predicate_filter(
             predicates::generation.combine(predicates::finalizers),
@@ -420,11 +362,29 @@ async fn watch_grants(
         )
         .for_each(|grant| {
             if let Ok(grant) = grant {
-                triggered.fire_grants([GrantKey::of(&grant)].into());
+                triggers.fire_grants([GrantKey::of(&grant)].into());
             }
             std::future::ready(())
         })
         .await;
+}
+
+/// Takes one event into the index and the expiry times, and triggers what the event affects.
+fn take_grant(edges: &Edges, deadlines: &Deadlines, triggers: &Triggers, event: &mut Event<AccessGrant>) {
+    if let Event::Apply(grant) | Event::InitApply(grant) = event {
+        slim(grant);
+    }
+    let touched = edges.index.grant(event, edges.clock.now());
+    for orphan in &touched.orphans {
+        deadlines.forget(&orphan.key);
+    }
+    // After that, since a new grant may have the name of the orphan.
+    if let Event::Apply(grant) | Event::InitApply(grant) = event
+        && let Some(newest) = edges.index.get_grant(&GrantKey::of(grant))
+    {
+        deadlines.follow(&newest);
+    }
+    triggers.fire(touched);
 }
 
 async fn keep_gauges(Edges { clock, index, .. }: Edges, metrics: Metrics) {

@@ -1,12 +1,10 @@
 //! What watches say they touch, and the queues that lead to whoever looks at it.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::api::AccessGrant;
-use crate::cluster::{DecisionKey, GrantKey, Touched};
+use crate::cluster::{DecisionKey, GrantKey, Orphan, Touched};
 
 /// Where watches say what they touch.
 #[derive(Clone, Debug)]
@@ -64,10 +62,8 @@ impl Triggers {
         for decision in touched.decisions {
             self.decisions.send(decision).unwrap_or_default();
         }
-        for (uid, key) in touched.orphans {
-            self.orphans
-                .send(Orphan { uid, key, last: None })
-                .unwrap_or_default();
+        for orphan in touched.orphans {
+            self.orphans.send(orphan).unwrap_or_default();
         }
     }
 
@@ -77,20 +73,4 @@ impl Triggers {
             self.grants.send(grant).unwrap_or_default();
         }
     }
-
-    /// A grant that was seen to go.
-    pub fn fire_orphan(&self, orphan: Orphan) {
-        self.orphans.send(orphan).unwrap_or_default();
-    }
-}
-
-/// A grant that is gone.
-#[derive(Clone, Debug)]
-pub struct Orphan {
-    /// Its uid.
-    pub uid: String,
-    /// Its last known key.
-    pub key: GrantKey,
-    /// Its last known form, if this process saw it go.
-    pub last: Option<Arc<AccessGrant>>,
 }

@@ -46,7 +46,7 @@ impl Index {
     pub fn wrote(&self, grant: Arc<AccessGrant>) {
         let mut state = self.write();
         let key = GrantKey::of(&grant);
-        let brief = Brief::of(&grant);
+        let brief = Brief::of(grant, true);
         state.told.remove(&brief.uid);
         let older = |before: &Brief| before.uid == brief.uid && before.version < brief.version;
         let Some(before) = state.grants.get(&key).cloned().filter(older) else {
@@ -55,7 +55,6 @@ impl Index {
         state.unindex(&key, &before);
         state.grants.put(key.clone(), brief);
         state.reindex(&key, None);
-        state.written.insert(key, grant);
     }
 
     /// Whether what the Event of that name tells of a grant is news, and notes that it is told. It is none where this
@@ -101,19 +100,15 @@ impl Index {
         state.tell_of_fuse(key);
     }
 
-    /// Whether the watch has delivered a grant of that name, be it in a relist that is not complete yet.
-    pub fn knows(&self, key: &GrantKey) -> bool {
-        self.read().grants.get(key).is_some()
+    /// The newest known version of a grant: from the watch, or as this process wrote it. A relist that is not complete
+    /// hides no grant.
+    pub fn get_grant(&self, key: &GrantKey) -> Option<Arc<AccessGrant>> {
+        self.read().grants.get(key).map(|brief| Arc::clone(&brief.grant))
     }
 
     /// When this process first saw a request that nobody had decided; `None` if it never did.
     pub fn first_seen(&self, uid: &str) -> Option<Timestamp> {
         self.read().seen.get(uid).copied()
-    }
-
-    /// The newer of a copy from the watch and what this process wrote.
-    pub fn newest(&self, watched: Arc<AccessGrant>) -> Arc<AccessGrant> {
-        self.read().newer_written(&watched).unwrap_or(watched)
     }
 
     /// Notes the verdict on a policy. Answers the grants it concerns, if it is news.
@@ -142,19 +137,18 @@ impl Index {
         state.grants_where(|_, brief| brief.policy == name)
     }
 
-    /// The parsed form and the problems of this copy of a policy; `None` if the watch has delivered another version of
-    /// it, or its deletion: while it lists anew, a store still has the one from before.
-    pub fn parsed_policy(&self, copy: &AccessPolicy) -> Option<Result<Arc<Policy>, Vec<Problem>>> {
+    /// A policy as the watch delivered it last, and the result of parsing that version.
+    pub fn get_policy(&self, name: &str) -> Option<(Arc<AccessPolicy>, Result<Arc<Policy>, Vec<Problem>>)> {
         let state = self.read();
-        let entry = state.policies.get(copy.metadata.name.as_ref()?)?;
-        let same = copy.metadata.uid.as_ref() == Some(&entry.uid)
-            && copy.metadata.generation.unwrap_or_default() == entry.generation;
-        same.then(|| entry.policy.0.clone())
+        let entry = state.policies.get(&name.to_owned())?;
+        Some((Arc::clone(&entry.object.0), entry.policy.0.clone()))
     }
 
-    /// Whether the watch has delivered a policy of that name.
-    pub fn has_policy(&self, name: &str) -> bool {
-        self.read().policies.get(&name.to_owned()).is_some()
+    /// All policies as the watch delivered them last, in no order.
+    pub fn policies(&self) -> Vec<Arc<AccessPolicy>> {
+        let state = self.read();
+        let policies = state.policies.iter();
+        policies.map(|(_, entry)| Arc::clone(&entry.object.0)).collect()
     }
 
     /// Whether people may be asked about requests under that policy.

@@ -1,6 +1,7 @@
 //! How the edges name grants and what is made for them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kube::ResourceExt as _;
 
@@ -46,8 +47,20 @@ pub struct Held {
     pub found: Found,
 }
 
+/// A deleted grant whose artifacts exist, or may exist.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Orphan {
+    /// Uid of the grant.
+    pub uid: String,
+    /// Last known namespace and name of the grant.
+    pub key: GrantKey,
+    /// The last version of the grant, if this process saw the grant go; `None` if the cache never had the grant, or
+    /// does not have it yet.
+    pub last: Option<Arc<AccessGrant>>,
+}
+
 /// What concerns whom, after an event.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Touched {
     /// Grants to look at.
     pub grants: BTreeSet<GrantKey>,
@@ -55,6 +68,6 @@ pub struct Touched {
     pub policies: BTreeSet<String>,
     /// Decisions that nobody has judged, about grants that nobody knows.
     pub decisions: BTreeSet<DecisionKey>,
-    /// Grants that are gone though something made for them is there, or was: uid and last known key.
-    pub orphans: BTreeSet<(String, GrantKey)>,
+    /// Deleted grants that leave artifacts, or were live.
+    pub orphans: Vec<Orphan>,
 }

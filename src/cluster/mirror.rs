@@ -45,10 +45,12 @@ impl<K: Eq + Hash + Clone, V: PartialEq> Mirror<K, V> {
                 if let Some(relisted) = &mut self.relisted {
                     relisted.insert(key.clone());
                 }
-                if self.objects.get(&key) == Some(&value) {
+                let unchanged = self.objects.get(&key) == Some(&value);
+                // An equal value may still carry a newer copy of the object.
+                let before = self.objects.insert(key.clone(), value);
+                if unchanged {
                     return Vec::new();
                 }
-                let before = self.objects.insert(key.clone(), value);
                 vec![Change::Set(key, before)]
             }
             Event::Delete(object) => {

@@ -34,7 +34,7 @@ pub use events::{AUDIT_TARGET, publish};
 pub use forge::forge;
 pub use guards::read_guards;
 pub use index::Index;
-pub use keys::{DecisionKey, GrantKey, Held, Touched};
+pub use keys::{DecisionKey, GrantKey, Held, Orphan, Touched};
 pub use lease::{LEASE, Leases};
 pub use observe::{Observation, freshen, observe, read_live};
 pub use reach::Reach;

@@ -11,9 +11,9 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 
 use super::Index;
-use super::state::{Brief, Parsed, PolicyEntry, changed_key};
+use super::state::{Brief, Parsed, PolicyEntry, Watched, changed_key};
 use crate::api::{AccessGrant, AccessPolicy, RoleKind};
-use crate::cluster::keys::{GrantKey, Touched};
+use crate::cluster::keys::{GrantKey, Orphan, Touched};
 use crate::cluster::mirror::Change;
 use crate::cluster::read::{self, Fuse};
 use crate::core::Policy;
@@ -123,6 +123,7 @@ impl Index {
                 uid: policy.uid().unwrap_or_default(),
                 generation: policy.metadata.generation.unwrap_or_default(),
                 policy: Parsed(Policy::parse(policy, &self.settings).map(Arc::new)),
+                object: Watched(Arc::new(policy.clone())),
             };
             (policy.name_any(), entry)
         });
@@ -138,20 +139,19 @@ impl Index {
         touched
     }
 
-    /// Takes in an event about grants, which the store of grants holds already. Answers the orphans it leaves; a
-    /// grant's own change is its own trigger.
+    /// Applies an event about grants. The answer has the orphans that the event leaves, and no grant: the watch itself
+    /// triggers a reconcile of the grant that changed.
     pub fn grant(&self, event: &Event<AccessGrant>, now: Timestamp) -> Touched {
         let mut state = self.write();
         let state = &mut *state;
         // The watch can deliver what was before our own write after it.
         let newer = match event {
-            Event::Apply(grant) | Event::InitApply(grant) => {
-                state.newer_written(grant).map(|grant| Brief::of(&grant))
-            }
+            Event::Apply(grant) | Event::InitApply(grant) => state.newer_written(grant),
             Event::Delete(_) | Event::Init | Event::InitDone => None,
         };
         let changes = state.grants.take(event, |grant| {
-            (GrantKey::of(grant), newer.unwrap_or_else(|| Brief::of(grant)))
+            let watched = || Brief::of(Arc::new(grant.clone()), false);
+            (GrantKey::of(grant), newer.unwrap_or_else(watched))
         });
         let mut touched = Touched::default();
         for change in changes {
@@ -161,7 +161,11 @@ impl Index {
                         state.unindex(&key, &before);
                         if !state.is_grant(&key, &before.uid) && state.held_by_grant.contains_key(&before.uid)
                         {
-                            touched.orphans.insert((before.uid.clone(), key.clone()));
+                            touched.orphans.push(Orphan {
+                                uid: before.uid.clone(),
+                                key: key.clone(),
+                                last: Some(Arc::clone(&before.grant)),
+                            });
                         }
                         if !state.is_grant(&key, &before.uid) {
                             state.told.remove(&before.uid);
@@ -171,20 +175,19 @@ impl Index {
                     state.reindex(&key, Some(now));
                 }
                 Change::Removed(key, brief) => {
-                    state.written.remove(&key);
                     state.unindex(&key, &brief);
                     state.seen.remove(&brief.uid);
                     state.told.remove(&brief.uid);
                     touched.decisions.extend(state.open_decisions(&key, &brief.uid));
                     if brief.live.is_some() || state.held_by_grant.contains_key(&brief.uid) {
-                        touched.orphans.insert((brief.uid, key));
+                        touched.orphans.push(Orphan {
+                            uid: brief.uid,
+                            key,
+                            last: Some(brief.grant),
+                        });
                     }
                 }
             }
-        }
-        // Not at a relist: its objects come into the store only when it is complete.
-        if let Event::Apply(grant) = event {
-            state.forget_written(&GrantKey::of(grant), grant);
         }
         touched
     }

@@ -8,16 +8,20 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::sync::Notify;
 
-use crate::api::{AccessGrant, ArtifactKind, RoleKind, StandsAgainst, Subject, reasons};
-use crate::cluster::keys::{DecisionKey, GrantKey, Held, Touched};
+use crate::api::{AccessGrant, AccessPolicy, ArtifactKind, RoleKind, StandsAgainst, Subject, reasons};
+use crate::cluster::keys::{DecisionKey, GrantKey, Held, Orphan, Touched};
 use crate::cluster::mirror::{Change, Mirror};
 use crate::core::{
     ArtifactKey, Decision, Live, NamespaceFacts, Policy, Problem, RoleFacts, is_unfused, status,
 };
 
-/// What a grant looks like to those who only count and find it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A grant, and the facts that lookups and counts need of it.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Brief {
+    /// The newest known version: from the watch, or as this process wrote it.
+    pub(super) grant: Arc<AccessGrant>,
+    /// Whether this process wrote this version and the watch has not delivered it yet.
+    pub(super) written: bool,
     pub(super) uid: String,
     pub(super) version: u128,
     pub(super) policy: String,
@@ -34,6 +38,18 @@ pub(super) struct PolicyEntry {
     pub(super) uid: String,
     pub(super) generation: i64,
     pub(super) policy: Parsed,
+    pub(super) object: Watched,
+}
+
+/// A policy as the watch delivered it last.
+#[derive(Clone, Debug)]
+pub(super) struct Watched(pub(super) Arc<AccessPolicy>);
+
+impl PartialEq for Watched {
+    /// A new status is no change for grants; uid and generation, which the entry compares, say the rest.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -82,7 +98,6 @@ pub(super) struct State {
     pub(super) decisions: Mirror<DecisionKey, DecisionEntry>,
     pub(super) decisions_by_grant: HashMap<GrantKey, BTreeSet<DecisionKey>>,
     pub(super) live_by_policy: HashMap<String, u32>,
-    pub(super) written: HashMap<GrantKey, Arc<AccessGrant>>,
     pub(super) seen: HashMap<String, Timestamp>,
     /// What was told of a grant, by its uid and the names of the Events, until its record says so.
     pub(super) told: HashMap<String, BTreeSet<String>>,
@@ -131,7 +146,11 @@ impl State {
             if let Some(grant) = self.grant_keys.get(&after.grant_uid) {
                 touched.grants.insert(grant.clone());
             } else {
-                touched.orphans.insert((after.grant_uid, after.grant));
+                touched.orphans.push(Orphan {
+                    uid: after.grant_uid,
+                    key: after.grant,
+                    last: None,
+                });
             }
         }
         touched
@@ -158,10 +177,11 @@ impl State {
         self.grants.get(key).is_some_and(|brief| brief.uid == uid)
     }
 
-    pub(super) fn newer_written(&self, watched: &AccessGrant) -> Option<Arc<AccessGrant>> {
-        let written = self.written.get(&GrantKey::of(watched))?;
-        (written.metadata.uid == watched.metadata.uid && version(written) > version(watched))
-            .then(|| Arc::clone(written))
+    /// The version that this process wrote, if it is newer than the one that the watch delivers now.
+    pub(super) fn newer_written(&self, watched: &AccessGrant) -> Option<Brief> {
+        let known = self.grants.get(&GrantKey::of(watched))?;
+        let newer = known.grant.metadata.uid == watched.metadata.uid && known.version > version(watched);
+        (known.written && newer).then(|| known.clone())
     }
 
     pub(super) fn grants_where(&self, wanted: impl Fn(&GrantKey, &Brief) -> bool) -> BTreeSet<GrantKey> {
@@ -233,25 +253,15 @@ impl State {
         let Some(subject) = subject else { return };
         remove_from(&mut self.live, &(brief.policy.clone(), subject.clone()), key);
     }
-
-    pub(super) fn forget_written(&mut self, key: &GrantKey, watched: &AccessGrant) {
-        if self
-            .written
-            .get(key)
-            .is_some_and(|written| version(written) <= version(watched))
-        {
-            self.written.remove(key);
-        }
-    }
 }
 
 impl Brief {
-    pub(super) fn of(grant: &AccessGrant) -> Self {
+    pub(super) fn of(grant: Arc<AccessGrant>, written: bool) -> Self {
         let status = grant.status.as_ref();
         let live = status
             .and_then(Live::of)
             .map(|live| (live.status.subject.clone(), live.expires_at));
-        let state = status::state(grant);
+        let state = status::state(&grant);
         let admitted = status.is_some_and(|status| status.resolved.is_some());
         let waits = match state {
             reasons::AWAITING_APPROVAL | reasons::SCHEDULED => true,
@@ -266,12 +276,14 @@ impl Brief {
             .map(|requester| requester.username.clone());
         Self {
             uid: grant.uid().unwrap_or_default(),
-            version: version(grant),
+            version: version(&grant),
             policy: grant.spec.policy_ref.name.clone(),
             pending: requester.filter(|_| waits),
             unfused: status.is_some_and(is_unfused),
             state,
             live,
+            written,
+            grant,
         }
     }
 }

@@ -75,14 +75,62 @@ fn what_this_process_wrote_counts_until_the_watch_has_caught_up() {
     // The watch delivers a version from before the write.
     index.grant(&Event::Apply(grant("11", None, false)), now);
     assert_eq!(rivals(&index), ["prod/pay-123"]);
-    let newest = index.newest(Arc::new(grant("11", None, false)));
+    let newest = index.get_grant(&key()).unwrap();
     assert_eq!(newest.metadata.resource_version.as_deref(), Some("12"));
 
     index.grant(&Event::Apply(grant("13", Some(8), true)), now);
     assert_eq!(rivals(&index), Vec::<String>::new());
-    let newest = index.newest(Arc::new(grant("13", Some(8), true)));
+    let newest = index.get_grant(&key()).unwrap();
     assert_eq!(newest.metadata.resource_version.as_deref(), Some("13"));
     assert_eq!(index.live_grants("p"), 0);
+}
+
+#[test]
+fn a_relist_hides_no_grant_until_it_is_complete() {
+    let index = index();
+    let now = Timestamp::UNIX_EPOCH;
+    let version = || {
+        let grant = index.get_grant(&key())?;
+        grant.metadata.resource_version.clone()
+    };
+    index.grant(&Event::Apply(grant("10", None, false)), now);
+    index.wrote(Arc::new(grant("12", Some(8), false)));
+    index.grant(&Event::Init, now);
+    assert_eq!(version().as_deref(), Some("12"));
+    index.grant(&Event::InitApply(grant("11", None, false)), now);
+    assert_eq!(
+        version().as_deref(),
+        Some("12"),
+        "the list is from before the write"
+    );
+    assert_eq!(index.grant(&Event::InitDone, now).orphans, []);
+    assert_eq!(version().as_deref(), Some("12"));
+
+    index.grant(&Event::Init, now);
+    let gone = index.grant(&Event::InitDone, now).orphans;
+    assert_eq!(version(), None);
+    let [orphan] = gone.as_slice() else {
+        panic!("{gone:?}");
+    };
+    let last = orphan.last.as_ref().unwrap();
+    assert_eq!(
+        last.metadata.resource_version.as_deref(),
+        Some("12"),
+        "what was written last is lost"
+    );
+}
+
+#[test]
+fn a_watched_version_replaces_the_written_one_of_the_same_number() {
+    let index = index();
+    let now = Timestamp::UNIX_EPOCH;
+    index.grant(&Event::Apply(grant("10", None, false)), now);
+    index.wrote(Arc::new(grant("12", Some(8), false)));
+    index.grant(&Event::Apply(grant("12", Some(8), false)), now);
+    // From here on the watch alone counts, even if the cluster went back to a backup.
+    index.grant(&Event::Apply(grant("5", None, false)), now);
+    let newest = index.get_grant(&key()).unwrap();
+    assert_eq!(newest.metadata.resource_version.as_deref(), Some("5"));
 }
 
 fn decision(name: &str, about: (&str, &str), standing: Option<&str>) -> AccessDecision {
@@ -342,7 +390,7 @@ fn a_grant_that_goes_leaves_the_decisions_about_it_to_be_judged() {
 
 /// A verdict on new rules under the generation of the old ones would count for nothing.
 #[test]
-fn a_copy_of_a_policy_is_judged_only_by_what_it_says_itself() {
+fn a_policy_and_its_parsed_form_are_of_the_same_version() {
     let index = index();
     let policy = |uid: &str, generation| {
         let policy = serde_json::json!({
@@ -359,11 +407,21 @@ fn a_copy_of_a_policy_is_judged_only_by_what_it_says_itself() {
         });
         serde_json::from_value::<AccessPolicy>(policy).unwrap()
     };
-    index.policy(&Event::Apply(policy("one", 2)), Timestamp::UNIX_EPOCH);
-    assert!(index.parsed_policy(&policy("one", 2)).is_some());
-    for other in [policy("one", 1), policy("one", 3), policy("another", 2)] {
-        assert!(index.parsed_policy(&other).is_none(), "{:?}", other.metadata);
+    let mut other_max = policy("one", 3);
+    other_max.spec.duration.max = crate::api::DurationText("2h".to_owned());
+    for watched in [policy("one", 2), other_max, policy("another", 2)] {
+        index.policy(&Event::Apply(watched.clone()), Timestamp::UNIX_EPOCH);
+        let (known, parsed) = index.get_policy("p").unwrap();
+        assert_eq!(*known, watched);
+        let expected = Policy::parse(&watched, &index.settings).map(Arc::new);
+        assert_eq!(format!("{parsed:?}"), format!("{expected:?}"));
     }
+    // A new status changes nothing for grants, but the next write needs its version.
+    let mut counted = policy("another", 2);
+    counted.metadata.resource_version = Some("7".to_owned());
+    let touched = index.policy(&Event::Apply(counted.clone()), Timestamp::UNIX_EPOCH);
+    assert_eq!(touched, Touched::default());
+    assert_eq!(*index.get_policy("p").unwrap().0, counted);
 }
 
 /// A fuse of the grant as a watch delivers it.
