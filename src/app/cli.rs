@@ -7,7 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 
 use super::drain;
-use super::run::{Options, run};
+use super::options::Options;
+use super::run::run;
 use super::sweep;
 use super::telemetry::{self, LogFormat};
 use crate::api;

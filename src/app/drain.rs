@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use kube::{Client, Config};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::run::RunError;
+use super::error::RunError;
 use super::sweep::{AT_ONCE, KINDS, Output};
 use crate::api::REVOKE_FINALIZER;
 use crate::cluster::drain::{Dismissed, asked, dismiss, release};

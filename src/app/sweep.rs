@@ -11,7 +11,8 @@ use futures::stream;
 use jiff::{SignedDuration, Timestamp};
 use kube::{Client, Config};
 
-use super::run::{RunError, Stop};
+use super::error::RunError;
+use super::stop::Stop;
 use crate::api::ArtifactKind;
 use crate::cluster::client;
 use crate::cluster::heartbeat::{Heart, beat, last_beat};
