@@ -8,8 +8,8 @@ pub fn role_name(service_account: &str) -> String {
     format!("{ACT_AS_PREFIX}{service_account}")
 }
 
-/// The only rule of that role. A binding in the namespace of the service account allows to act as this account and as no
-/// other one.
+/// The only rule of that role. A binding in the namespace of the service account allows to act as this account and as
+/// no other one.
 pub fn impersonation(service_account: &str) -> Rule {
     Rule {
         api_groups: vec![String::new()],

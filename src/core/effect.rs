@@ -15,8 +15,8 @@ pub enum Effect {
     /// Record the write-ahead: what will be made, and when it expires. Comes before anything that gives access. Carries
     /// the resourceVersion of the grant, so of two operators only one succeeds.
     Intend(Box<AccessGrantStatus>),
-    /// Add our finalizer to the grant, until what the grant does not own is proven absent. Carries the resourceVersion of
-    /// the grant, so that finalizers of others stay.
+    /// Add our finalizer to the grant, until what the grant does not own is proven absent. Carries the resourceVersion
+    /// of the grant, so that finalizers of others stay.
     AddFinalizer,
     /// Create one artifact.
     Create(Artifact),
@@ -93,8 +93,8 @@ impl Target {
     }
 }
 
-/// Deletes these in two stages: what gives access, then the rest. So an elevation marker lasts as long as the access that
-/// it marks.
+/// Deletes these in two stages: what gives access, then the rest. So an elevation marker lasts as long as the access
+/// that it marks.
 pub fn removal(targets: impl IntoIterator<Item = Target>) -> [Vec<Effect>; 2] {
     let (first, rest): (Vec<_>, Vec<_>) = targets.into_iter().partition(Target::gives_access);
     [first, rest].map(|targets| targets.into_iter().map(Effect::Delete).collect())

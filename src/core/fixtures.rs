@@ -1,5 +1,5 @@
-//! Fixtures of the tests of `core`: one request, one policy, one namespace, a clock that does not move, and a fake cluster
-//! that applies plans.
+//! Fixtures of the tests of `core`: one request, one policy, one namespace, a clock that does not move, and a fake
+//! cluster that applies plans.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -194,8 +194,8 @@ pub(crate) fn principal(kind: PrincipalKind, name: &str) -> Principal {
     }
 }
 
-/// A policy for payments-devs, carol and the pipeline, in namespaces with env=prod, for 30 minutes or up to 4 hours. Its
-/// entitlements are look (default, `ClusterRole` view) and exec (on request, narrowed or not).
+/// A policy for payments-devs, carol and the pipeline, in namespaces with env=prod, for 30 minutes or up to 4 hours.
+/// Its entitlements are look (default, `ClusterRole` view) and exec (on request, narrowed or not).
 pub(crate) fn policy() -> AccessPolicy {
     let mut policy = AccessPolicy::new(
         "prod-debug",

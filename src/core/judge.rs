@@ -98,8 +98,8 @@ pub(super) fn is_accepted(status: Option<&AccessGrantStatus>) -> bool {
     status.is_some_and(|status| status.resolved.is_some())
 }
 
-/// Whether the grant was seen while the guards were in breach. Anybody may have created it then, in any name. The mark is
-/// in the status, so it survives a restart and the end of the breach.
+/// Whether the grant was seen while the guards were in breach. Anybody may have created it then, in any name. The mark
+/// is in the status, so it survives a restart and the end of the breach.
 pub(super) fn was_held_in_a_breach(status: Option<&AccessGrantStatus>) -> bool {
     status
         .iter()
@@ -350,7 +350,7 @@ impl Case<'_> {
     }
 
     /// Step 7, approvals missing: waits for them, if there is time left and the limits allow it. A request that would
-    /// start at once is checked against the limit of live access before anybody is asked.
+    /// start at once is checked against the limit of live access before approvers are asked.
     fn await_approvals(
         &self,
         accepted: Accepted,
@@ -403,14 +403,15 @@ fn revoked_before(input: &Input<'_>, request: &Request, now: Timestamp) -> Resul
         reasons::REVOKED_BEFORE,
         "metadata.name",
         format!(
-            "{} revoked the same request ({}), which is blocked until {}; change the request or its name, or delete that \
-             decision",
+            "{} revoked the same request ({}), which is blocked until {}; change the request or its name, or delete \
+             that decision",
             objection.decider, objection.decision, objection.against.until.0
         ),
     ))
 }
 
-/// Until when approvers can decide: the timeout of the policy, `notAfter` or the end of the window, whichever comes first.
+/// Until when approvers can decide: the timeout of the policy, `notAfter` or the end of the window, whichever comes
+/// first.
 fn awaited_until(input: &Input<'_>, request: &Request, demands: &Demands, resolved: &Resolved) -> Timestamp {
     [
         Some(demands.timeout.after(created(input))),

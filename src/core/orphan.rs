@@ -12,7 +12,7 @@ use crate::api::{AccessGrant, ArtifactKind, RevocationCause};
 /// The plan for the orphans of one grant: everything that has the label of a grant that no longer exists.
 ///
 /// # Guarantees
-/// Deletes RoleBindings first, then the rest, and then proves that no access is left. `last` is the grant as it was last
+/// Deletes bindings first, then the rest, and then proves that no access is left. `last` is the grant as it was last
 /// seen. If it was live then, its end is announced after the proof.
 pub fn plan_orphan(last: Option<&AccessGrant>, found: &[Found], now: Timestamp) -> Plan {
     let recorded = last.and_then(|grant| grant.status.as_ref()).and_then(Live::of);

@@ -299,8 +299,8 @@ fn proof(targets: impl Iterator<Item = Target>) -> Option<Effect> {
     (!targets.is_empty()).then_some(Effect::ProveAbsent(targets))
 }
 
-/// Ends access: RoleBindings first, then the rest, then the proof of absence, the verdicts, the Event, the record and
-/// the finalizer. The verdict of a Revoke comes before the end of the grant: with it the Revoke blocks the same request,
+/// Ends access: bindings first, then the rest, then the proof of absence, the verdicts, the Event, the record and the
+/// finalizer. The verdict of a Revoke comes before the end of the grant: with it the Revoke blocks the same request,
 /// which a tool may make again at once.
 fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending, verdicts: [Vec<Effect>; 2]) -> Plan {
     let targets = live.targets(input.found);
@@ -352,7 +352,7 @@ fn remove_everything(input: &Input<'_>) -> Vec<Vec<Effect>> {
     stages
 }
 
-/// Deletes the artifacts that match `unwanted`, RoleBindings first.
+/// Deletes the artifacts that match `unwanted`, bindings first.
 fn removals(input: &Input<'_>, unwanted: impl Fn(&Found) -> bool) -> [Vec<Effect>; 2] {
     let unwanted = input.found.iter().filter(|found| unwanted(found));
     removal(unwanted.map(Target::from))

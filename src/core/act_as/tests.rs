@@ -193,7 +193,7 @@ fn the_finalizer_goes_after_the_proof_and_the_record() {
 fn a_deleted_grant_disappears_after_the_proof_of_absence() {
     let deleted = asked()
         .pass()
-        .but(|it| it.grant = it.grant.clone().being_deleted());
+        .but(|situation| situation.grant = situation.grant.clone().being_deleted());
     assert_eq!(ending(&deleted).0, RevocationCause::GrantDeleted);
     let after = deleted.pass();
     assert!(after.gone);
@@ -204,8 +204,8 @@ fn a_deleted_grant_disappears_after_the_proof_of_absence() {
 fn after_an_outage_a_deleted_grant_loses_its_finalizer() {
     let burnt = asked()
         .pass()
-        .but(|it| it.grant = it.grant.clone().being_deleted())
-        .but(|it| it.found.clear())
+        .but(|situation| situation.grant = situation.grant.clone().being_deleted())
+        .but(|situation| situation.found.clear())
         .after(seconds(4000));
     assert_eq!(ending(&burnt).0, RevocationCause::DeadlineReached);
     assert!(burnt.pass().gone);
@@ -217,11 +217,11 @@ fn a_finalizer_left_by_a_crash_is_removed() {
         .pass()
         .after(seconds(1800))
         .pass()
-        .but(|it| it.grant.metadata.finalizers = Some(vec![REVOKE_FINALIZER.to_owned()]));
+        .but(|situation| situation.grant.metadata.finalizers = Some(vec![REVOKE_FINALIZER.to_owned()]));
     assert_eq!(died.plan().stages, [[Effect::RemoveFinalizer]]);
 
     // Leftovers are deleted first, and proven absent.
-    let left = died.but(|it| it.found = asked().pass().found);
+    let left = died.but(|situation| situation.found = asked().pass().found);
     let binding = target(ArtifactKind::RoleBinding, "uid-2");
     assert_eq!(
         left.plan().stages,
@@ -237,15 +237,15 @@ fn a_finalizer_left_by_a_crash_is_removed() {
 #[test]
 fn a_request_with_our_finalizer_from_the_start_can_be_deleted() {
     let undecided = asked()
-        .but(|it| it.grant.metadata.finalizers = Some(vec![REVOKE_FINALIZER.to_owned()]))
-        .but(|it| it.grant = it.grant.clone().being_deleted());
+        .but(|situation| situation.grant.metadata.finalizers = Some(vec![REVOKE_FINALIZER.to_owned()]))
+        .but(|situation| situation.grant = situation.grant.clone().being_deleted());
     assert_eq!(undecided.plan(), Plan::new([vec![Effect::RemoveFinalizer]], None));
 }
 
 #[test]
 fn an_owner_added_to_an_act_as_fuse_ends_the_access() {
-    let owned = asked().pass().but(|it| {
-        it.found[0].owner = Some("somebody".to_owned());
+    let owned = asked().pass().but(|situation| {
+        situation.found[0].owner = Some("somebody".to_owned());
     });
     assert_eq!(
         ending(&owned),
@@ -258,8 +258,8 @@ fn an_owner_added_to_an_act_as_fuse_ends_the_access() {
 
 #[test]
 fn the_same_name_in_another_namespace_is_another_artifact() {
-    let planted = asked().pass().but(|it| {
-        it.found.push(Found {
+    let planted = asked().pass().but(|situation| {
+        situation.found.push(Found {
             namespace: "prod".to_owned(),
             name: NODES.to_owned(),
             uid: "planted".to_owned(),
@@ -280,18 +280,19 @@ fn the_same_name_in_another_namespace_is_another_artifact() {
 
 type Change = fn(&mut Situation);
 
-fn widen(it: &mut Situation) {
+fn widen(situation: &mut Situation) {
     let rule = named(
         rule(&["impersonate"], &["serviceaccounts"]),
         &["node-reader", "root"],
     );
     let facts = RoleFacts::new("uid-of-curfew-act-as-node-reader", &[rule]);
-    it.roles
+    situation
+        .roles
         .insert((RoleKind::ClusterRole, ROLE.to_owned()), Arc::new(facts));
 }
 
-fn lose_role(it: &mut Situation) {
-    it.roles.remove(&(RoleKind::ClusterRole, ROLE.to_owned()));
+fn lose_role(situation: &mut Situation) {
+    situation.roles.remove(&(RoleKind::ClusterRole, ROLE.to_owned()));
 }
 
 #[test]
@@ -300,11 +301,12 @@ fn a_changed_service_account_or_role_ends_act_as() {
         let identity = spec.entitlements.last_mut().unwrap().act_as.as_mut().unwrap();
         identity.on_change = OnChange::Keep;
     });
-    let remake: Change = |it| {
-        it.identities
+    let remake: Change = |situation| {
+        situation
+            .identities
             .insert("node-reader".to_owned(), "another".to_owned());
     };
-    let delete: Change = |it| it.identities.clear();
+    let delete: Change = |situation| situation.identities.clear();
     for (change, message, kept) in [
         (
             delete,
@@ -345,7 +347,9 @@ fn offering_the_act_as_role_itself_is_another_entitlement() {
         spec.entitlements
             .push(crate::core::fixtures::role_entitlement("nodes", ROLE));
     });
-    let edited = asked().pass().but(|it| it.policy = otherwise.ready());
+    let edited = asked()
+        .pass()
+        .but(|situation| situation.policy = otherwise.ready());
     assert_eq!(
         ending(&edited),
         (
@@ -367,7 +371,7 @@ fn denial(situation: &Situation) -> (&'static str, String) {
 fn a_denial_names_the_missing_act_as_objects() {
     let cases: [(Change, &str, &str); 3] = [
         (
-            |it| it.identities.clear(),
+            |situation| situation.identities.clear(),
             reasons::IDENTITY_NOT_FOUND,
             "spec.entitlements[nodes]: service account curfew-identities/node-reader does not exist",
         ),

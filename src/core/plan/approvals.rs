@@ -473,9 +473,9 @@ fn access_ends_if_an_edit_requires_more_approvals_unless_keep() {
 
 #[test]
 fn a_waiting_request_survives_a_missing_policy_for_60s() {
-    let absent = awaiting(&manual()).after(seconds(60)).but(|it| {
-        it.policy = PolicyFacts::Absent {
-            since: it.now,
+    let absent = awaiting(&manual()).after(seconds(60)).but(|situation| {
+        situation.policy = PolicyFacts::Absent {
+            since: situation.now,
             why: "does not exist".to_owned(),
             text: None,
         };
@@ -490,7 +490,7 @@ fn a_waiting_request_survives_a_missing_policy_for_60s() {
     let back = held
         .clone()
         .after(seconds(54))
-        .but(|it| it.policy = manual().ready())
+        .but(|situation| situation.policy = manual().ready())
         .pass();
     assert_eq!(state_and_approval(&back).0, "AwaitingApproval");
     assert_eq!(state_and_approval(&held.after(seconds(55)).pass()).0, "Denied");
@@ -610,7 +610,7 @@ fn not_before_is_within_30_days_and_before_not_after() {
 fn pending_requests_of_one_requester_are_limited() {
     let full: Vec<_> = (1..=5).map(|number| format!("prod/g{number}")).collect();
     let crowded = |policy: &AccessPolicy| {
-        Situation::of(grant("pay-123"), policy).but(|it| it.pending.clone_from(&full))
+        Situation::of(grant("pay-123"), policy).but(|situation| situation.pending.clone_from(&full))
     };
     let denied = crowded(&manual()).pass();
     assert!(
@@ -624,13 +624,15 @@ fn pending_requests_of_one_requester_are_limited() {
         "Active",
         "it does not wait"
     );
-    let waiting = awaiting(&manual()).but(|it| it.pending = full.clone());
+    let waiting = awaiting(&manual()).but(|situation| situation.pending = full.clone());
     assert!(waiting.plan().stages.is_empty(), "it waited before");
 }
 
 #[test]
 fn the_live_limit_is_checked_when_a_scheduled_request_starts() {
-    let busy = |grant| Situation::of(grant, &policy()).but(|it| it.rivals = vec!["prod/other".to_owned()]);
+    let busy = |grant| {
+        Situation::of(grant, &policy()).but(|situation| situation.rivals = vec!["prod/other".to_owned()])
+    };
     let later = busy(grant("pay-123").starting("2026-12-01T10:00:00Z")).pass();
     assert_eq!(state_and_approval(&later).0, "Scheduled");
     assert!(reason(&later.after(seconds(3600)).pass()).starts_with("LimitReached"));
@@ -643,8 +645,8 @@ fn the_live_limit_is_checked_when_a_scheduled_request_starts() {
 fn a_revoke_withdraws_a_request_whatever_it_waits_for() {
     let later = || Situation::of(grant("pay-123").starting("2026-12-01T10:00:00Z"), &manual()).pass();
     let held = || {
-        Situation::of(grant("pay-123"), &manual()).but(|it| {
-            it.policy = PolicyFacts::Absent {
+        Situation::of(grant("pay-123"), &manual()).but(|situation| {
+            situation.policy = PolicyFacts::Absent {
                 since: now(),
                 why: "does not exist".to_owned(),
                 text: None,
@@ -774,12 +776,14 @@ fn a_revoke_of_a_persons_request_blocks_nothing() {
 #[test]
 fn a_decision_made_in_a_breach_never_counts() {
     let breached = awaiting(&one_lead())
-        .but(|it| it.guards = Standing::Breached("curfew-decider is absent".to_owned()))
+        .but(|situation| situation.guards = Standing::Breached("curfew-decider is absent".to_owned()))
         .decided(Approve, BOB, "leads")
         .pass();
     assert_eq!(verdict(&breached, 1).reason, "NotAttested");
     assert!(breached.found.is_empty());
-    let after = breached.but(|it| it.guards = Standing::InForce).pass();
+    let after = breached
+        .but(|situation| situation.guards = Standing::InForce)
+        .pass();
     assert_eq!(state_and_approval(&after).0, "AwaitingApproval");
     let active = after.decided(Approve, BOB, "leads").pass();
     assert_eq!(state_and_approval(&active).0, "Active");
@@ -788,11 +792,16 @@ fn a_decision_made_in_a_breach_never_counts() {
 #[test]
 fn a_waiting_request_stays_as_it_is_while_guards_are_unproven() {
     let unproven = awaiting(&one_lead())
-        .but(|it| it.guards = Standing::unasked())
+        .but(|situation| situation.guards = Standing::unasked())
         .decided(Approve, BOB, "leads");
     assert!(unproven.plan().stages.is_empty());
     assert_eq!(
-        state_and_approval(&unproven.but(|it| it.guards = Standing::InForce).pass()).0,
+        state_and_approval(
+            &unproven
+                .but(|situation| situation.guards = Standing::InForce)
+                .pass()
+        )
+        .0,
         "Active"
     );
 }
@@ -817,8 +826,8 @@ fn recorded_verdicts(plan: &Plan, end: impl Fn(&Effect) -> bool) -> Vec<(String,
         .position(|effect| end(effect))
         .unwrap_or(effects.len());
     let announced = |verdict: &Judged| {
-        let announces = |effect: &&Effect| matches!(effect, Effect::Announce(Announcement::Judged(told)) if **told == *verdict);
-        effects.iter().position(announces)
+        let announcement = Effect::Announce(Announcement::Judged(Box::new(verdict.clone())));
+        effects.iter().position(|effect| **effect == announcement)
     };
     let mut reasons = Vec::new();
     for (position, effect) in effects.iter().enumerate() {
@@ -860,15 +869,15 @@ fn every_open_decision_has_a_verdict_before_the_grant_is_over() {
             "denied at the limit",
             scheduled
                 .after(seconds(1200))
-                .but(|it| it.rivals = vec!["prod/other".to_owned()]),
+                .but(|situation| situation.rivals = vec!["prod/other".to_owned()]),
             ["NotAsked", "NotAsked", "MayNotRevoke"],
         ),
         (
             "not attested",
             Situation::of(grant("pay-123"), &manual())
-                .but(|it| it.guards = Standing::Breached("a guard is absent".to_owned()))
+                .but(|situation| situation.guards = Standing::Breached("a guard is absent".to_owned()))
                 .pass()
-                .but(|it| it.guards = Standing::InForce),
+                .but(|situation| situation.guards = Standing::InForce),
             ["TooLate"; 3],
         ),
         (
@@ -927,16 +936,18 @@ fn a_decision_stays_open_only_while_its_grant_is_held_or_unproven() {
     let held = |reason: &str| -> Situation {
         let waiting = Situation::of(grant("pay-123"), &manual());
         match reason {
-            "policy" => waiting.but(|it| {
-                it.policy = PolicyFacts::Absent {
+            "policy" => waiting.but(|situation| {
+                situation.policy = PolicyFacts::Absent {
                     since: now(),
                     why: "does not exist".to_owned(),
                     text: None,
                 };
             }),
-            "guards" => waiting.but(|it| it.guards = Standing::unasked()),
-            "clocks" => waiting.but(|it| it.skewed = Some("31 s".to_owned())),
-            "accepted" => waiting.pass().but(|it| it.guards = Standing::unasked()),
+            "guards" => waiting.but(|situation| situation.guards = Standing::unasked()),
+            "clocks" => waiting.but(|situation| situation.skewed = Some("31 s".to_owned())),
+            "accepted" => waiting
+                .pass()
+                .but(|situation| situation.guards = Standing::unasked()),
             other => panic!("{other}"),
         }
     };
@@ -946,7 +957,7 @@ fn a_decision_stays_open_only_while_its_grant_is_held_or_unproven() {
     }
     let uid = |number: usize| format!("uid-of-decision-{number}");
     let breach = Situation::of(grant("pay-123"), &manual())
-        .but(|it| it.guards = Standing::Breached("a guard is absent".to_owned()));
+        .but(|situation| situation.guards = Standing::Breached("a guard is absent".to_owned()));
     let breach = with_decisions_of_a_stranger(breach);
     assert_eq!(
         recorded_verdicts(&breach.plan(), |_| false),
@@ -983,7 +994,7 @@ fn a_decision_stays_open_only_while_its_grant_is_held_or_unproven() {
 #[derive(Clone, Debug)]
 enum Step {
     Decide(DecisionKind, usize, bool),
-    Pass,
+    Reconcile,
     Crash(usize),
     ChangeRole(bool),
     Edit(usize),
@@ -1016,7 +1027,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             prop::bool::weighted(0.1)
         )
             .prop_map(|(kind, who, stale)| Step::Decide(kind, who, stale)),
-        6 => Just(Step::Pass),
+        6 => Just(Step::Reconcile),
         2 => (0..8_usize).prop_map(Step::Crash),
         1 => any::<bool>().prop_map(Step::ChangeRole),
         1 => (0..3_usize).prop_map(Step::Edit),
@@ -1065,57 +1076,57 @@ proptest! {
 
     #[test]
     fn access_is_granted_only_with_enough_different_approvers(steps in steps(), first in 0..3_usize) {
-        let mut it = Situation::of(grant("pay-123"), &policies()[first]);
+        let mut situation = Situation::of(grant("pay-123"), &policies()[first]);
         for step in steps {
             match step {
                 Step::Decide(kind, who, stale) => {
                     let (username, group) = PEOPLE[who];
-                    it = it.decided(kind, username, group);
-                    if stale && let Some(decision) = it.decisions.last_mut() {
+                    situation = situation.decided(kind, username, group);
+                    if stale && let Some(decision) = situation.decisions.last_mut() {
                         decision.access_hash = Some("sha256:0".to_owned());
                     }
                 }
-                Step::Pass | Step::Crash(_) => {
+                Step::Reconcile | Step::Crash(_) => {
                     let done = if let Step::Crash(done) = step { done } else { usize::MAX };
-                    let plan = it.plan();
+                    let plan = situation.plan();
                     for effect in plan.stages.iter().flatten().take(done) {
                         if let Effect::Intend(status) = effect {
-                            approved(&it, status);
+                            approved(&situation, status);
                         }
-                        it.apply(effect).unwrap();
+                        situation.apply(effect).unwrap();
                     }
-                    if matches!(step, Step::Pass) && it.grant.at_present().ended_at.is_none() {
-                        let again = it.plan();
+                    if matches!(step, Step::Reconcile) && situation.grant.at_present().ended_at.is_none() {
+                        let again = situation.plan();
                         prop_assert!(again.stages.is_empty(), "not settled: {:?}", again.stages);
                     }
                 }
                 Step::ChangeRole(wider) => {
                     if wider {
-                        it = with_role_changed(it);
+                        situation = with_role_changed(situation);
                     } else {
-                        it.roles = crate::core::fixtures::roles();
+                        situation.roles = crate::core::fixtures::roles();
                     }
                 }
                 Step::Edit(which) => {
-                    let generation = match &it.policy {
+                    let generation = match &situation.policy {
                         PolicyFacts::Ready(policy) => policy.generation + 1,
                         _ => 1,
                     };
                     let mut edited = policies()[which].clone();
                     edited.metadata.generation = Some(generation);
-                    it.policy = edited.ready();
+                    situation.policy = edited.ready();
                 }
-                Step::Later(time) => it = it.after(seconds(time)),
+                Step::Later(time) => situation = situation.after(seconds(time)),
                 Step::Forget(which) => {
-                    if which < it.decisions.len() {
-                        it.decisions.remove(which);
+                    if which < situation.decisions.len() {
+                        situation.decisions.remove(which);
                     }
                 }
             }
         }
         // L1: the grant ends if nobody does anything more.
-        it = it.after(seconds(4 * 3600 + 1800)).pass().after(seconds(4 * 3600)).pass();
-        prop_assert!(it.grant.at_present().ended_at.is_some(), "{}", status::state(&it.grant));
-        prop_assert!(it.found.is_empty());
+        situation = situation.after(seconds(4 * 3600 + 1800)).pass().after(seconds(4 * 3600)).pass();
+        prop_assert!(situation.grant.at_present().ended_at.is_some(), "{}", status::state(&situation.grant));
+        prop_assert!(situation.found.is_empty());
     }
 }

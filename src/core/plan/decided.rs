@@ -50,7 +50,7 @@ fn by_bob(situation: &Situation, kind: DecisionKind) -> Decision {
 /// The same situation with a decision of Bob.
 fn decided(situation: Situation, kind: DecisionKind) -> Situation {
     let decision = by_bob(&situation, kind);
-    situation.but(|it| it.decisions.push(decision))
+    situation.but(|situation| situation.decisions.push(decision))
 }
 
 fn approved() -> Situation {
@@ -63,9 +63,9 @@ fn approved() -> Situation {
 
 /// The policy is not checked yet: the operator has just started.
 fn before_the_policy_check(situation: Situation) -> Situation {
-    situation.but(|it| {
-        it.policy = PolicyFacts::Absent {
-            since: it.now,
+    situation.but(|situation| {
+        situation.policy = PolicyFacts::Absent {
+            since: situation.now,
             why: "has not been judged yet".to_owned(),
             text: Some(Arc::new(asking().parsed())),
         };
@@ -74,9 +74,9 @@ fn before_the_policy_check(situation: Situation) -> Situation {
 
 /// The policy is being replaced: its text is unknown.
 fn without_policy(situation: Situation) -> Situation {
-    situation.but(|it| {
-        it.policy = PolicyFacts::Absent {
-            since: it.now,
+    situation.but(|situation| {
+        situation.policy = PolicyFacts::Absent {
+            since: situation.now,
             why: "does not exist".to_owned(),
             text: None,
         };
@@ -117,7 +117,7 @@ fn an_approver_can_revoke_before_the_policy_is_checked() {
 /// Another operator died while it revoked the access.
 #[test]
 fn a_half_done_revocation_keeps_its_revoker() {
-    let half = decided(approved(), DecisionKind::Revoke).but(|it| it.found.clear());
+    let half = decided(approved(), DecisionKind::Revoke).but(|situation| situation.found.clear());
     let over = before_the_policy_check(half).pass();
     let revocation = over.grant.at_present().revocation.unwrap();
     assert_eq!(
@@ -139,7 +139,9 @@ fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
         ],
         "it is unknown if the policy lists bob"
     );
-    let over = waiting.but(|it| it.policy = asking().ready()).pass();
+    let over = waiting
+        .but(|situation| situation.policy = asking().ready())
+        .pass();
     assert_eq!(state(&over), "Revoked");
     assert_eq!(
         verdicts(&over),
@@ -167,10 +169,13 @@ fn a_revoke_that_waited_for_its_policy_is_too_late_after_expiry() {
 /// A crash came between the record of the approval and its verdict.
 #[test]
 fn a_recorded_approval_counts_even_if_announced_after_the_end() {
-    let untold = approved().but(|it| it.decisions[0].recorded = None);
+    let untold = approved().but(|situation| situation.decisions[0].recorded = None);
     let unknown = without_policy(untold.clone()).after(seconds(1800)).pass();
     let known = untold.clone().after(seconds(1800)).pass();
-    let after = untold.but(|it| it.decisions.clear()).after(seconds(1800)).pass();
+    let after = untold
+        .but(|situation| situation.decisions.clear())
+        .after(seconds(1800))
+        .pass();
     let after = decided(after, DecisionKind::Approve).pass();
     for over in [unknown, known, after] {
         assert_eq!(state(&over), "Expired");

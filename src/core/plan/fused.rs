@@ -25,7 +25,7 @@ fn asked(demand: FuseDemand) -> Situation {
 
 /// The same request, while no Job controller runs.
 fn without_job_controller(demand: FuseDemand) -> Situation {
-    asked(demand).but(|it| it.nobody_lights = true)
+    asked(demand).but(|situation| situation.nobody_lights = true)
 }
 
 /// The same request after a first plan whose fuse the API server refused.
@@ -38,7 +38,7 @@ fn without_fuse(demand: FuseDemand) -> Situation {
 
 /// The next reconcile, which has tried nothing yet.
 fn next_reconcile(situation: Situation) -> Situation {
-    situation.but(|it| it.tried = crate::core::Tried::default())
+    situation.but(|situation| situation.tried = crate::core::Tried::default())
 }
 
 fn key(kind: ArtifactKind, name: &str) -> ArtifactKey {
@@ -95,7 +95,7 @@ use super::super::EffectKind as Kind;
 #[test]
 fn active_and_fused_are_written_in_one_update() {
     let active = asked(FuseDemand::Preferred)
-        .but(|it| it.sweep_lives = true)
+        .but(|situation| situation.sweep_lives = true)
         .pass();
     assert_eq!(
         fused_condition(&active),
@@ -113,7 +113,7 @@ fn active_and_fused_are_written_in_one_update() {
     assert_eq!(status.enforced_by, "Controller, Fuse, Sweep");
     assert_eq!(active.plan(), Plan::wait_until(end()));
     // A sweep that stops raises an alert of its own; grants are not written.
-    let silent = active.but(|it| it.sweep_lives = false);
+    let silent = active.but(|situation| situation.sweep_lives = false);
     assert_eq!(silent.plan(), Plan::wait_until(end()));
 }
 
@@ -278,7 +278,7 @@ fn artifacts_are_handed_over_once_the_fuse_can_be_made() {
     assert_eq!(held.owner.as_ref(), Some(&fuse.uid));
     assert_eq!(fused.plan(), Plan::wait_until(end()));
     // From then on only that fuse may own it.
-    let taken_back = fused.but(|it| it.found[0].owner = Some("uid-of-pay-123".to_owned()));
+    let taken_back = fused.but(|situation| situation.found[0].owner = Some("uid-of-pay-123".to_owned()));
     let ending = taken_back.plan();
     let taken = ending.stages.iter().flatten().any(|effect| {
         matches!(effect, Effect::RecordEnded(ending) if ending.cause == RevocationCause::ArtifactChanged)
@@ -345,7 +345,7 @@ fn a_fuse_that_stops_being_lit_alerts_at_once() {
 fn a_required_fuse_lit_late_is_made_again_with_the_time_left() {
     let waiting = next_reconcile(without_job_controller(FuseDemand::Required).pass()).after(seconds(120));
     let late = waiting
-        .but(|it| it.nobody_lights = false)
+        .but(|situation| situation.nobody_lights = false)
         .burning(Flame::Late { made: now() });
     let plan = late.plan();
     assert_eq!(kinds(&plan), [vec![Kind::DeleteFuse], vec![Kind::AwaitFuses]]);
@@ -390,7 +390,7 @@ fn without_fuses_the_grant_owns_all_and_has_no_fused_condition() {
     assert_eq!(fused_condition(&active), None);
     assert!(!crate::core::is_unfused(&active.grant.at_present()));
     assert_eq!(active.plan(), Plan::wait_until(end()));
-    let disowned = active.but(|it| it.found[0].owner = None).pass();
+    let disowned = active.but(|situation| situation.found[0].owner = None).pass();
     assert_eq!(
         disowned.grant.at_present().revocation.unwrap().cause,
         RevocationCause::ArtifactChanged
@@ -401,7 +401,7 @@ fn without_fuses_the_grant_owns_all_and_has_no_fused_condition() {
 fn requiring_fuses_ends_access_that_has_none() {
     let active = asked(FuseDemand::None).pass();
     let stricter = policy().with(|spec| spec.fuse = FuseDemand::Required);
-    let over = active.but(|it| it.policy = stricter.ready()).pass();
+    let over = active.but(|situation| situation.policy = stricter.ready()).pass();
     let revocation = over.grant.at_present().revocation.unwrap();
     assert_eq!(revocation.cause, RevocationCause::PolicyChanged);
     assert!(
@@ -414,7 +414,10 @@ fn requiring_fuses_ends_access_that_has_none() {
 fn act_as_waits_for_a_refused_fuse_but_not_for_an_unlit_one() {
     let offering = policy().with(|spec| spec.entitlements.push(act_as_entitlement("nodes", "node-reader")));
     let asked = Situation::of(grant("pay-123").asking_for(&["look", "nodes"]), &offering);
-    let unlit = asked.clone().but(|it| it.nobody_lights = true).pass();
+    let unlit = asked
+        .clone()
+        .but(|situation| situation.nobody_lights = true)
+        .pass();
     assert!(unlit.grant.at_present().activated_at.is_some());
 
     let mut refused = asked;

@@ -17,7 +17,7 @@ pub(super) fn asked() -> Situation {
 }
 
 fn in_breach(situation: Situation) -> Situation {
-    situation.but(|it| it.guards = breached())
+    situation.but(|situation| situation.guards = breached())
 }
 
 #[test]
@@ -55,7 +55,8 @@ fn a_request_is_held_during_a_breach_and_announced_once() {
 #[test]
 fn another_breach_is_recorded_but_not_announced_again() {
     let held = in_breach(asked()).pass();
-    let other = held.but(|it| it.guards = Standing::Breached("curfew-role is absent".to_owned()));
+    let other =
+        held.but(|situation| situation.guards = Standing::Breached("curfew-role is absent".to_owned()));
     let plan = other.plan();
     assert!(
         matches!(plan.stages.as_slice(), [stage] if matches!(stage.as_slice(), [Effect::Record(_)])),
@@ -66,8 +67,10 @@ fn another_breach_is_recorded_but_not_announced_again() {
 #[test]
 fn a_request_made_in_a_breach_is_denied_afterwards() {
     let held = in_breach(asked()).pass();
-    let silent = held.but(|it| it.guards = Standing::Unproven("no answer".to_owned()));
-    let back = silent.pass().but(|it| it.guards = Standing::InForce);
+    let silent = held.but(|situation| situation.guards = Standing::Unproven("no answer".to_owned()));
+    let back = silent
+        .pass()
+        .but(|situation| situation.guards = Standing::InForce);
     let denied = back.pass();
     assert_eq!(status::state(&denied.grant), reasons::DENIED);
     let accepted = denied.grant.at_present().conditions;
@@ -82,7 +85,7 @@ fn a_request_made_in_a_breach_is_denied_afterwards() {
 #[test]
 fn a_request_held_for_unproven_guards_is_granted_afterwards() {
     let held = asked()
-        .but(|it| it.guards = Standing::Unproven("no answer".to_owned()))
+        .but(|situation| situation.guards = Standing::Unproven("no answer".to_owned()))
         .pass();
     let recorded = held.grant.at_present().conditions;
     assert!(
@@ -90,7 +93,9 @@ fn a_request_held_for_unproven_guards_is_granted_afterwards() {
             .iter()
             .any(|condition| condition.reason == reasons::GUARDS_UNPROVEN)
     );
-    let back = held.but(|it| it.guards = Standing::InForce).after(seconds(300));
+    let back = held
+        .but(|situation| situation.guards = Standing::InForce)
+        .after(seconds(300));
     let active = back.pass();
     let status = active.grant.at_present();
     assert_eq!(status::state(&active.grant), reasons::ACTIVE);
@@ -105,8 +110,8 @@ fn a_request_held_for_unproven_guards_is_granted_afterwards() {
 #[test]
 fn a_breach_holds_a_request_that_would_be_denied() {
     let too_long = Situation::of(grant("pay-123").lasting("9h"), &policy());
-    let without_policy = asked().but(|it| {
-        it.policy = PolicyFacts::Absent {
+    let without_policy = asked().but(|situation| {
+        situation.policy = PolicyFacts::Absent {
             since: Timestamp::MIN,
             why: "does not exist".to_owned(),
             text: None,
@@ -150,11 +155,17 @@ fn half_made_access_stays_unfinished_and_ends_on_time() {
 fn active_access_is_checked_and_ended_during_a_breach() {
     let active = asked().pass();
     let changes: [Change; 5] = [
-        |it| it,
-        |it| it.after(seconds(1800)),
-        |it| it.but(|it| it.grant = it.grant.clone().being_deleted()),
-        |it| it.but(|it| it.found.retain(|found| found.kind() != ArtifactKind::RoleBinding)),
-        |it| it.but(|it| it.roles.clear()),
+        |situation| situation,
+        |situation| situation.after(seconds(1800)),
+        |situation| situation.but(|situation| situation.grant = situation.grant.clone().being_deleted()),
+        |situation| {
+            situation.but(|situation| {
+                situation
+                    .found
+                    .retain(|found| found.kind() != ArtifactKind::RoleBinding);
+            })
+        },
+        |situation| situation.but(|situation| situation.roles.clear()),
     ];
     for (number, change) in changes.into_iter().enumerate() {
         let guarded = change(active.clone());

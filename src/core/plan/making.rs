@@ -15,9 +15,9 @@ use crate::core::naming::{ArtifactKey, is_marker};
 use crate::core::status;
 use crate::core::{Artifact, Holder};
 
-/// Makes the recorded artifacts that are missing: fuses, then Roles and elevation markers, then bindings, then the Event
-/// and the record. The grant gets a finalizer before the bindings, if it will not own all of them. Where the policy
-/// requires fuses that are lit, nothing else is made before they are.
+/// Makes the recorded artifacts that are missing: fuses, then Roles and elevation markers, then bindings, then the
+/// Event and the record. The grant gets a finalizer before the bindings, if it will not own all of them. Where the
+/// policy requires fuses that are lit, nothing else is made before they are.
 pub(super) fn make(input: &Input<'_>, live: &Live<'_>, found: &[Found], now: Timestamp) -> Plan {
     let making = Making::of(input, live, found, now);
     if making.waits_for_fuses() {
@@ -125,8 +125,8 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// Makes the fuses and nothing else, waits for a moment, and then says what is missing. A fuse that was lit too late
-    /// is made again with the time that is left: nobody has access yet.
+    /// Makes the fuses and nothing else, waits for a moment, and then says what is missing. A fuse that was lit too
+    /// late is made again with the time that is left: nobody has access yet.
     fn wait_for_fuses(&self) -> Plan {
         let (late, missing) = (self.delete_late_fuses(), self.create_fuses());
         let makes_any = !late.is_empty() || !missing.is_empty();

@@ -1,9 +1,9 @@
 //! Invariants of plans: any events, in any order, with a crash anywhere.
 //!
-//! A [`World`] plays the API server, the garbage collector, the Job controller and everyone else. It does not model: two
-//! operators at the same time (the `resourceVersion` of the write-ahead), observations older than the last write, time
-//! that passes within a reconcile, refusals of anything but `Create`, windows other than one in UTC, and grants whose spec
-//! is edited (the CRD forbids it).
+//! A [`World`] plays the API server, the garbage collector, the Job controller and everyone else. It does not model:
+//! two operators at the same time (the `resourceVersion` of the write-ahead), observations older than the last write,
+//! time that passes within a reconcile, refusals of anything but `Create`, windows other than one in UTC, and grants
+//! whose spec is edited (the CRD forbids it).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -116,7 +116,7 @@ enum PolicyState {
 /// One event.
 #[derive(Clone, Debug)]
 enum Step {
-    Pass,
+    Reconcile,
     /// A reconcile that dies in that stage, after some of its effects.
     Crash {
         stage: usize,
@@ -159,7 +159,7 @@ enum Tampering {
 }
 
 struct World {
-    it: Situation,
+    situation: Situation,
     ask: Ask,
     offer: Offer,
     view: View,
@@ -327,7 +327,7 @@ fn view_rules(view: View) -> Vec<Rule> {
 impl World {
     fn new(ask: Ask, offer: Offer) -> Self {
         let mut world = Self {
-            it: Situation::of(ask.grant(), &policy()),
+            situation: Situation::of(ask.grant(), &policy()),
             ask,
             offer,
             view: View::AsItWas,
@@ -352,7 +352,7 @@ impl World {
     fn set_account(&mut self, account: Account) {
         self.account = account;
         let role = (RoleKind::ClusterRole, "curfew-act-as-node-reader".to_owned());
-        self.it.roles.remove(&role);
+        self.situation.roles.remove(&role);
         let names: &[&str] = match account {
             Account::NoRole => &[],
             Account::Wider => &["node-reader", "node-writer"],
@@ -361,12 +361,12 @@ impl World {
         if !names.is_empty() {
             let rules = [named(rule(&["impersonate"], &["serviceaccounts"]), names)];
             let facts = RoleFacts::new("uid-of-act-as", &rules);
-            self.it.roles.insert(role, Arc::new(facts));
+            self.situation.roles.insert(role, Arc::new(facts));
         }
-        self.it.identities.clear();
+        self.situation.identities.clear();
         if account != Account::Absent {
             let uid = format!("account-{}", self.accounts);
-            self.it.identities.insert("node-reader".to_owned(), uid);
+            self.situation.identities.insert("node-reader".to_owned(), uid);
         }
     }
 
@@ -385,7 +385,7 @@ impl World {
     }
 
     fn has_finalizer(&self) -> bool {
-        let finalizers = &self.it.grant.metadata.finalizers;
+        let finalizers = &self.situation.grant.metadata.finalizers;
         finalizers
             .iter()
             .flatten()
@@ -395,8 +395,8 @@ impl World {
     fn set_policy(&mut self, state: PolicyState) {
         self.policy = state;
         let parsed = Arc::new(self.offer.parsed());
-        let (since, why) = (self.it.now, "something".to_owned());
-        self.it.policy = match state {
+        let (since, why) = (self.situation.now, "something".to_owned());
+        self.situation.policy = match state {
             PolicyState::Ready => PolicyFacts::Ready(parsed),
             PolicyState::Lacking => PolicyFacts::Unready {
                 since,
@@ -419,18 +419,19 @@ impl World {
     fn set_view(&mut self, view: View) {
         self.view = view;
         let name = (RoleKind::ClusterRole, "view".to_owned());
-        let uid = match self.it.roles.get(&name) {
+        let uid = match self.situation.roles.get(&name) {
             Some(role) => role.uid.clone(),
-            None => format!("view-since-{}", self.it.now),
+            None => format!("view-since-{}", self.situation.now),
         };
-        self.it.roles.remove(&name);
+        self.situation.roles.remove(&name);
         if view != View::Absent {
             let facts = RoleFacts::new(uid, &view_rules(view));
-            self.it.roles.insert(name, Arc::new(facts));
+            self.situation.roles.insert(name, Arc::new(facts));
         }
     }
 
-    /// Whether the policy accepts the request now, by a simple model. `granted`: the duration in minutes, if it was granted.
+    /// Whether the policy accepts the request now, by a simple model. `granted`: the duration in minutes, if it was
+    /// granted.
     fn admits(&self, granted: Option<u32>) -> bool {
         let (ask, offer) = (&self.ask, &self.offer);
         let listed = if ask.pipeline {
@@ -439,7 +440,7 @@ impl World {
             offer.lists_people
         };
         let end = match ask.hard_end() {
-            Some(end) => end > self.it.now,
+            Some(end) => end > self.situation.now,
             None => !ask.pipeline,
         };
         let receives = match ask.receiver {
@@ -461,10 +462,10 @@ impl World {
                 (Some(_), _) => true,
             };
         let acts = !ask.acts || offer.nodes.is_some();
-        let hour = self.it.now.as_second() / 3600 % 24;
+        let hour = self.situation.now.as_second() / 3600 % 24;
         let open = !offer.in_the_morning || hour == 9;
         let alive = self
-            .it
+            .situation
             .namespace
             .as_ref()
             .is_some_and(|namespace| !namespace.terminating);
@@ -484,8 +485,8 @@ impl World {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Pass => {
-                self.pass();
+            Step::Reconcile => {
+                self.reconcile();
                 self.settled();
             }
             Step::Crash {
@@ -493,17 +494,19 @@ impl World {
                 done,
                 backwards,
             } => self.crash(*stage, *done, *backwards),
-            Step::Later(count) => self.it.now = self.it.now.checked_add(seconds(*count)).unwrap(),
+            Step::Later(count) => {
+                self.situation.now = self.situation.now.checked_add(seconds(*count)).unwrap();
+            }
             Step::ToTheEnd(after) => {
                 if let Some(end) = self.expires_at() {
-                    self.it.now = self.it.now.max(end.checked_add(seconds(*after)).unwrap());
+                    self.situation.now = self.situation.now.max(end.checked_add(seconds(*after)).unwrap());
                 }
             }
             Step::Follow => {
-                let plan = if self.it.gone {
+                let plan = if self.situation.gone {
                     Plan::default()
                 } else {
-                    self.it.plan_end()
+                    self.situation.plan_end()
                 };
                 self.follow(&plan, usize::MAX, 0, false);
             }
@@ -516,7 +519,9 @@ impl World {
             }
             Step::View(view) => self.set_view(*view),
             Step::RemakeView => {
-                self.it.roles.remove(&(RoleKind::ClusterRole, "view".to_owned()));
+                self.situation
+                    .roles
+                    .remove(&(RoleKind::ClusterRole, "view".to_owned()));
                 self.set_view(self.view);
             }
             Step::Account(account) => self.set_account(*account),
@@ -524,16 +529,18 @@ impl World {
                 self.accounts += 1;
                 self.set_account(self.account);
             }
-            Step::DeleteGrant => self.it.grant = self.it.grant.clone().being_deleted(),
+            Step::DeleteGrant => self.situation.grant = self.situation.grant.clone().being_deleted(),
             Step::TerminateNamespace => {
-                self.it.namespace.as_mut().unwrap().terminating = true;
+                self.situation.namespace.as_mut().unwrap().terminating = true;
             }
             Step::Refuse(kind) => self.refuses = *kind,
             Step::JobController(there) => {
-                self.it.nobody_lights = !there;
+                self.situation.nobody_lights = !there;
                 self.was_dark |= !there;
             }
-            Step::Rivals(count) => self.it.rivals = (0..*count).map(|n| format!("dev/other-{n}")).collect(),
+            Step::Rivals(count) => {
+                self.situation.rivals = (0..*count).map(|n| format!("dev/other-{n}")).collect();
+            }
         }
         self.light();
         self.invariants();
@@ -541,43 +548,43 @@ impl World {
 
     /// The Job controller, if it runs, starts fuses that are not started.
     fn light(&mut self) {
-        if self.it.nobody_lights {
+        if self.situation.nobody_lights {
             return;
         }
-        for found in &mut self.it.found {
+        for found in &mut self.situation.found {
             let Content::Fuse(flame @ Flame::NotStarted) = &mut found.content else {
                 continue;
             };
             if let Some((made, burns)) = self.fuses.get(&found.uid) {
-                *flame = Flame::of(false, Some(*made), Some(self.it.now));
+                *flame = Flame::of(false, Some(*made), Some(self.situation.now));
                 self.burns.insert(
                     found.uid.clone(),
-                    self.it.now.checked_add(seconds(*burns)).unwrap(),
+                    self.situation.now.checked_add(seconds(*burns)).unwrap(),
                 );
             }
         }
     }
 
     /// A reconcile without a crash. Returns whether anything was to do, except to retry refused creations.
-    fn pass(&mut self) -> bool {
+    fn reconcile(&mut self) -> bool {
         let idle = self.to_do().stages.is_empty();
         while let Some((refused, continued)) = self.run(usize::MAX, 0, false) {
-            let tried = &mut self.it.tried;
+            let tried = &mut self.situation.tried;
             if refused.is_empty() && (!continued || tried.awaited_fuses) {
                 break;
             }
             tried.awaited_fuses |= refused.is_empty();
             tried.refused.extend(refused);
         }
-        self.it.tried = Tried::default();
+        self.situation.tried = Tried::default();
         !idle
     }
 
     /// The plan, except for retries of refused creations.
     fn to_do(&self) -> Plan {
-        let mut it = self.it.clone();
+        let mut situation = self.situation.clone();
         loop {
-            let plan = it.plan();
+            let plan = situation.plan();
             let refused: BTreeMap<_, _> = plan
                 .stages
                 .iter()
@@ -586,13 +593,13 @@ impl World {
                     Effect::Create(made) if self.refuses == Some(made.kind()) => Some(made.key()),
                     _ => None,
                 })
-                .filter(|key| !it.tried.refused.contains_key(key))
+                .filter(|key| !situation.tried.refused.contains_key(key))
                 .map(|key| (key, "forbidden".to_owned()))
                 .collect();
             if refused.is_empty() {
                 return plan;
             }
-            it.tried.refused.extend(refused);
+            situation.tried.refused.extend(refused);
         }
     }
 
@@ -608,11 +615,11 @@ impl World {
         done: u8,
         backwards: bool,
     ) -> Option<(BTreeMap<ArtifactKey, String>, bool)> {
-        if self.it.gone {
+        if self.situation.gone {
             return None;
         }
-        self.it.entropy += 1;
-        let plan = self.it.plan();
+        self.situation.entropy += 1;
+        let plan = self.situation.plan();
         let refused = self.follow(&plan, last, done, backwards)?;
         Some((refused, plan.is_to_be_continued()))
     }
@@ -674,23 +681,28 @@ impl World {
             Effect::Delete(target) => {
                 let stays =
                     |found: &&mut Found| found.key() == target.key() && self.held.contains(&found.uid);
-                if let Some(found) = self.it.found.iter_mut().find(stays) {
+                if let Some(found) = self.situation.found.iter_mut().find(stays) {
                     found.deleting = true;
                     return Ok(());
                 }
             }
             Effect::RecordEnded(_) => {
-                let access: Vec<&Found> = self.it.found.iter().filter(|found| gives_access(found)).collect();
+                let access: Vec<&Found> = self
+                    .situation
+                    .found
+                    .iter()
+                    .filter(|found| gives_access(found))
+                    .collect();
                 assert!(access.is_empty(), "recorded as ended with {access:?}");
                 assert!(
-                    matches!(self.it.told.last(), Some(Announcement::Ended(_))),
+                    matches!(self.situation.told.last(), Some(Announcement::Ended(_))),
                     "not announced"
                 );
             }
             Effect::RecordActive => {
                 assert!(
                     matches!(
-                        self.it.told.last(),
+                        self.situation.told.last(),
                         Some(Announcement::Activated { .. } | Announcement::Unfused { .. })
                     ),
                     "not announced"
@@ -701,8 +713,8 @@ impl World {
                 return Ok(());
             }
             Effect::Record(status) => {
-                let told = matches!(self.it.told.last(), Some(Announcement::Denied { .. }));
-                assert!(status.ended_at.is_none() || told, "not announced");
+                let announced = matches!(self.situation.told.last(), Some(Announcement::Denied { .. }));
+                assert!(status.ended_at.is_none() || announced, "not announced");
                 let waits = status
                     .conditions
                     .iter()
@@ -711,7 +723,7 @@ impl World {
             }
             Effect::DeleteGrant => {
                 let access = self
-                    .it
+                    .situation
                     .found
                     .iter()
                     .filter(|found| !self.held.contains(&found.uid));
@@ -722,9 +734,14 @@ impl World {
                 "a finalizer, although the grant owns all artifacts"
             ),
             Effect::RemoveFinalizer => {
-                let access: Vec<&Found> = self.it.found.iter().filter(|found| gives_access(found)).collect();
+                let access: Vec<&Found> = self
+                    .situation
+                    .found
+                    .iter()
+                    .filter(|found| gives_access(found))
+                    .collect();
                 assert!(access.is_empty(), "S5: finalizer removed with {access:?}");
-                let status = self.it.grant.at_present();
+                let status = self.situation.grant.at_present();
                 assert!(status.ended_at.is_some() || status.expires_at.is_none());
             }
             Effect::ProveAbsent(_)
@@ -733,7 +750,7 @@ impl World {
             | Effect::HandOver(_)
             | Effect::RecordFuses => {}
         }
-        match self.it.apply(effect) {
+        match self.situation.apply(effect) {
             Ok(()) => {}
             // A foreign finalizer blocks a deletion.
             Err(_) if matches!(effect, Effect::ProveAbsent(_)) && !self.held.is_empty() => return Err(None),
@@ -742,26 +759,27 @@ impl World {
         if let Effect::Create(artifact) = effect
             && let Body::Fuse { seconds: burns_after } = artifact.body
         {
-            let burns = self.it.now.checked_add(seconds(burns_after)).unwrap();
+            let burns = self.situation.now.checked_add(seconds(burns_after)).unwrap();
             assert!(burns >= artifact.not_after, "a fuse expires before the access");
             let late = burns.duration_since(artifact.not_after);
             assert!(late <= seconds(2), "a fuse expires {late} late");
-            let fuse = self.it.found.last().unwrap();
-            self.fuses.insert(fuse.uid.clone(), (self.it.now, burns_after));
+            let fuse = self.situation.found.last().unwrap();
+            self.fuses
+                .insert(fuse.uid.clone(), (self.situation.now, burns_after));
         }
         Ok(())
     }
 
     fn may_be_intended(&self, status: &AccessGrantStatus) {
         assert!(
-            self.it.grant.at_present().expires_at.is_none(),
+            self.situation.grant.at_present().expires_at.is_none(),
             "two write-aheads"
         );
         let end = status.expires_at.as_ref().unwrap().0;
         let longest = seconds(i64::from(self.offer.max_minutes) * 60);
-        assert!(self.it.now < end, "expired before it began");
+        assert!(self.situation.now < end, "expired before it began");
         assert!(
-            end <= self.it.now.checked_add(longest).unwrap(),
+            end <= self.situation.now.checked_add(longest).unwrap(),
             "longer than the policy allows"
         );
         assert!(
@@ -774,21 +792,22 @@ impl World {
         );
         assert!(self.policy == PolicyState::Ready && self.admits(None));
         assert!(self.role_is_fine() && self.account_is_fine());
-        assert!(self.it.rivals.len() < usize::from(self.offer.limit));
+        assert!(self.situation.rivals.len() < usize::from(self.offer.limit));
     }
 
-    /// S1, S3, S4, S8: an artifact that is made is recorded, its grant is live, and the policy offers it at this instant.
+    /// S1, S3, S4, S8: an artifact that is made is recorded, its grant is live, and the policy offers it at this
+    /// instant.
     fn may_be_made(&self, artifact: &Artifact) {
         if artifact.kind() == ArtifactKind::Job {
             return;
         }
-        let status = self.it.grant.at_present();
+        let status = self.situation.grant.at_present();
         let record = status
             .artifacts
             .iter()
             .find(|record| ArtifactKey::from(*record) == artifact.key())
             .expect("made without a record");
-        let fuse = self.it.there(&artifact.key().of_fuse());
+        let fuse = self.situation.there(&artifact.key().of_fuse());
         match self.demand() {
             FuseDemand::Required => assert_eq!(
                 fuse.map(|fuse| &fuse.content),
@@ -803,9 +822,12 @@ impl World {
         }
         assert_eq!(status.ended_at, None, "made after the end");
         assert_eq!(artifact.not_after, status.expires_at.unwrap().0);
-        assert!(self.it.now < artifact.not_after, "made at or after its end");
         assert!(
-            self.it.grant.metadata.deletion_timestamp.is_none(),
+            self.situation.now < artifact.not_after,
+            "made at or after its end"
+        );
+        assert!(
+            self.situation.grant.metadata.deletion_timestamp.is_none(),
             "made for a deleted grant"
         );
         assert!(
@@ -824,7 +846,7 @@ impl World {
                 assert_eq!(*subject, self.ask.subject());
                 assert_eq!(*role, (RoleKind::Role, artifact.name.clone()));
                 let bound = self
-                    .it
+                    .situation
                     .find(ArtifactKind::Role, &artifact.name)
                     .expect("bound before its Role");
                 assert_eq!(bound.content, Content::Role(self.exec_rules()));
@@ -836,7 +858,7 @@ impl World {
             }
             (Body::Binding { role, subject }, "look") => {
                 let mark = format!("{}-elevated", artifact.name);
-                let is_there = self.it.find(ArtifactKind::RoleBinding, &mark).is_some();
+                let is_there = self.situation.find(ArtifactKind::RoleBinding, &mark).is_some();
                 assert_eq!(is_there, self.is_elevated());
                 assert_eq!(*subject, self.ask.subject());
                 let offered = self.offer.look.as_ref().expect("not offered");
@@ -862,7 +884,7 @@ impl World {
 
     /// Demand for fuses at the time of the grant.
     fn demand(&self) -> FuseDemand {
-        let resolved = self.it.grant.at_present().resolved;
+        let resolved = self.situation.grant.at_present().resolved;
         resolved.map_or(self.offer.fuse, |access| access.fuse)
     }
 
@@ -924,19 +946,23 @@ impl World {
     }
 
     fn expires_at(&self) -> Option<Timestamp> {
-        self.it.grant.at_present().expires_at.map(|end| end.0)
+        self.situation.grant.at_present().expires_at.map(|end| end.0)
     }
 
     fn is_ended(&self) -> bool {
-        self.it.gone || self.it.grant.at_present().ended_at.is_some()
+        self.situation.gone || self.situation.grant.at_present().ended_at.is_some()
     }
 
     /// Removes objects whose owner is gone, and expired fuses.
     fn collect_garbage(&mut self) {
-        let burnt = |found: &Found| self.burns.get(&found.uid).is_some_and(|at| *at <= self.it.now);
-        let before = self.it.found.len();
+        let burnt = |found: &Found| {
+            self.burns
+                .get(&found.uid)
+                .is_some_and(|at| *at <= self.situation.now)
+        };
+        let before = self.situation.found.len();
         let mut kept: Vec<Found> = self
-            .it
+            .situation
             .found
             .iter()
             .filter(|found| !burnt(found))
@@ -945,8 +971,8 @@ impl World {
         // Twice, since dependants of dependants go in the same step.
         for _ in 0..2 {
             let mut uids: BTreeSet<String> = kept.iter().map(|found| found.uid.clone()).collect();
-            if !self.it.gone {
-                uids.extend(self.it.grant.metadata.uid.clone());
+            if !self.situation.gone {
+                uids.extend(self.situation.grant.metadata.uid.clone());
             }
             kept.retain(|found| {
                 let owned = found.owner.as_ref().is_none_or(|owner| uids.contains(owner));
@@ -954,29 +980,29 @@ impl World {
             });
         }
         self.tampered |= kept.len() != before;
-        self.it.found = kept;
+        self.situation.found = kept;
     }
 
     fn tamper(&mut self, tampering: Tampering, which: usize) {
         if let Tampering::Release = tampering {
             let held = std::mem::take(&mut self.held);
-            self.it
+            self.situation
                 .found
                 .retain(|found| !(found.deleting && held.contains(&found.uid)));
             return;
         }
-        if self.it.gone {
+        if self.situation.gone {
             // An object planted for a deleted grant is an orphan, which is not part of the plan of a grant.
             return;
         }
         self.tampered = true;
-        let fresh = format!("foreign-{}", self.it.entropy);
-        self.it.entropy += 1;
+        let fresh = format!("foreign-{}", self.situation.entropy);
+        self.situation.entropy += 1;
         if let Tampering::Plant = tampering {
             let admin = (RoleKind::ClusterRole, "admin".to_owned());
             self.foreign.insert(fresh.clone());
             let namespace = ["prod", "curfew-identities"][which % 2];
-            self.it.found.push(Found {
+            self.situation.found.push(Found {
                 namespace: namespace.to_owned(),
                 name: fresh.clone(),
                 uid: fresh,
@@ -989,14 +1015,14 @@ impl World {
             });
             return;
         }
-        let count = self.it.found.len();
+        let count = self.situation.found.len();
         if count == 0 {
             return;
         }
-        let found = &mut self.it.found[which % count];
+        let found = &mut self.situation.found[which % count];
         match (tampering, &mut found.content) {
             (Tampering::Delete, _) if !self.held.contains(&found.uid) => {
-                self.it.found.remove(which % count);
+                self.situation.found.remove(which % count);
             }
             (Tampering::GiveToMallory, Content::Binding { subjects, .. }) => {
                 *subjects = Some(vec![Subject::user("mallory@example.com")]);
@@ -1028,8 +1054,8 @@ impl World {
 
     /// Invariants at every instant, also in the middle of a reconcile.
     fn invariants(&self) {
-        let status = self.it.grant.at_present();
-        for found in self.it.found.iter().filter(|found| gives_access(found)) {
+        let status = self.situation.grant.at_present();
+        for found in self.situation.found.iter().filter(|found| gives_access(found)) {
             let ours = !self.foreign.contains(&found.uid);
             let recorded = status
                 .artifacts
@@ -1048,7 +1074,7 @@ impl World {
             .iter()
             .any(|condition| condition.type_ == "Active" && condition.status == "True");
         assert!(!(in_force && status.ended_at.is_some()), "S8: ended and active");
-        let there = |name: &str| self.it.find(ArtifactKind::RoleBinding, name).is_some();
+        let there = |name: &str| self.situation.find(ArtifactKind::RoleBinding, name).is_some();
         let markers = status.artifacts.iter().map(|record| record.name.as_str());
         for marker in markers.filter(|name| name.ends_with("-elevated")) {
             let binding = marker.trim_end_matches("-elevated");
@@ -1063,26 +1089,29 @@ impl World {
 
     /// A follower plans the same as a leader for expired access, and nothing else.
     fn followers_only_end_what_is_due(&self) {
-        if self.it.gone {
+        if self.situation.gone {
             return;
         }
-        let plan = self.it.plan_end();
+        let plan = self.situation.plan_end();
         match self.expires_at().filter(|_| !self.is_ended()) {
-            Some(end) if end <= self.it.now => assert_eq!(plan, self.it.plan()),
+            Some(end) if end <= self.situation.now => assert_eq!(plan, self.situation.plan()),
             end => assert_eq!((plan.stages.len(), plan.wake), (0, end)),
         }
     }
 
-    /// With only Kubernetes itself alive, no access outlives its expiry time by more than the grace of its fuse, plus the
-    /// time by which the fuse was lit late. Exception: access without a lit fuse, where the policy tolerates that.
+    /// With only Kubernetes itself alive, no access outlives its expiry time by more than the grace of its fuse, plus
+    /// the time by which the fuse was lit late. Exception: access without a lit fuse, where the policy tolerates that.
     fn fuses_hold(&self) {
         let Some(end) = self.expires_at() else {
             return;
         };
         let dark = if self.was_dark { LATE } else { seconds(0) };
-        let latest = self.it.now.max(end.checked_add(seconds(2) + dark).unwrap());
+        let latest = self
+            .situation
+            .now
+            .max(end.checked_add(seconds(2) + dark).unwrap());
         let mut alone = World {
-            it: self.it.clone(),
+            situation: self.situation.clone(),
             ask: self.ask.clone(),
             offer: self.offer.clone(),
             view: self.view,
@@ -1100,7 +1129,7 @@ impl World {
         };
         alone.light();
         let lit: BTreeSet<String> = alone
-            .it
+            .situation
             .found
             .iter()
             .filter(|found| found.content == Content::Fuse(Flame::Lit))
@@ -1110,7 +1139,7 @@ impl World {
         let tolerated = |found: &Found| {
             demand != FuseDemand::Required && found.owner.as_ref().is_none_or(|owner| !lit.contains(owner))
         };
-        alone.it.now = latest;
+        alone.situation.now = latest;
         alone.collect_garbage();
         let disowned = |found: &Found| {
             // Someone else took this object, or the fuse that owns it, out of the chain of owners.
@@ -1121,7 +1150,7 @@ impl World {
                 .any(|uid| self.foreign.contains(uid) || self.held.contains(uid))
         };
         let left: Vec<&Found> = alone
-            .it
+            .situation
             .found
             .iter()
             .filter(|found| gives_access(found) && !disowned(found) && !tolerated(found))
@@ -1131,31 +1160,31 @@ impl World {
 
     /// Invariants after a complete reconcile.
     fn settled(&mut self) {
-        if self.held.is_empty() && !self.it.gone {
+        if self.held.is_empty() && !self.situation.gone {
             if !self.tampered {
                 let again = self.to_do();
                 assert!(again.stages.is_empty(), "not a fixpoint: {again:?}");
             }
             self.until_nothing_is_left_to_do();
         }
-        if self.it.gone || !self.held.is_empty() {
+        if self.situation.gone || !self.held.is_empty() {
             return;
         }
-        let status = self.it.grant.at_present();
-        if self.it.found.iter().any(gives_access) {
+        let status = self.situation.grant.at_present();
+        if self.situation.found.iter().any(gives_access) {
             // S2 with a live replica, S3, S4: a policy backs all access that exists.
             let end = self.expires_at().expect("S1");
-            assert!(self.it.now < end && status.ended_at.is_none());
+            assert!(self.situation.now < end && status.ended_at.is_none());
             let active = status.activated_at.is_some();
-            assert!(self.it.grant.metadata.deletion_timestamp.is_none());
-            for found in &self.it.found {
+            assert!(self.situation.grant.metadata.deletion_timestamp.is_none());
+            for found in &self.situation.found {
                 assert!(
                     !self.foreign.contains(&found.uid),
                     "a foreign object is left: {found:?}"
                 );
             }
             let subject = self.ask.subject();
-            for found in &self.it.found {
+            for found in &self.situation.found {
                 if let Content::Binding { role, subjects } = &found.content {
                     assert_eq!(
                         subjects.as_deref(),
@@ -1166,14 +1195,14 @@ impl World {
                 }
             }
             let resolved = status.resolved.unwrap();
-            let backed = match &self.it.policy {
+            let backed = match &self.situation.policy {
                 PolicyFacts::Absent { since, .. }
                 | PolicyFacts::Unready {
                     since, policy: None, ..
                 } => {
                     // Half-made access waits for its policy as long as a request does.
                     let grace = if active { 60 } else { 5 };
-                    self.it.now.duration_since(*since) < SignedDuration::from_secs(grace)
+                    self.situation.now.duration_since(*since) < SignedDuration::from_secs(grace)
                 }
                 PolicyFacts::Ready(_) | PolicyFacts::Unready { .. } => {
                     let mut said = status.conditions.iter();
@@ -1194,7 +1223,7 @@ impl World {
 
     fn until_nothing_is_left_to_do(&mut self) {
         for _ in 0..RECONCILES {
-            if self.it.gone || !self.pass() {
+            if self.situation.gone || !self.reconcile() {
                 return;
             }
             self.collect_garbage();
@@ -1209,18 +1238,20 @@ impl World {
     /// L1: after all faults stop, the access expires and reconciles go on.
     fn finish(&mut self) {
         self.refuses = None;
-        self.it.nobody_lights = false;
+        self.situation.nobody_lights = false;
         self.light();
         self.tamper(Tampering::Release, 0);
         // An undecided request may still be granted, and ends later.
         for _ in 0..2 {
-            self.it.now = self.it.now.checked_add(seconds(6)).unwrap();
-            self.it.now = self.expires_at().map_or(self.it.now, |end| self.it.now.max(end));
+            self.situation.now = self.situation.now.checked_add(seconds(6)).unwrap();
+            self.situation.now = self
+                .expires_at()
+                .map_or(self.situation.now, |end| self.situation.now.max(end));
             self.until_nothing_is_left_to_do();
         }
-        assert_eq!(self.it.found, [], "artifacts are left");
+        assert_eq!(self.situation.found, [], "artifacts are left");
         let deleted_undecided =
-            self.it.grant.metadata.deletion_timestamp.is_some() && self.expires_at().is_none();
+            self.situation.grant.metadata.deletion_timestamp.is_some() && self.expires_at().is_none();
         assert!(self.is_ended() || deleted_undecided, "the grant never ended");
         assert!(!self.has_finalizer(), "the finalizer is left without artifacts");
     }
@@ -1395,7 +1426,7 @@ fn steps() -> impl Strategy<Value = Step> {
     ];
     let accounts = vec![Account::AsItWas, Account::Wider, Account::NoRole, Account::Absent];
     prop_oneof![
-        5 => Just(Step::Pass),
+        5 => Just(Step::Reconcile),
         6 => (0_usize..7, any::<u8>(), any::<bool>())
             .prop_map(|(stage, done, backwards)| Step::Crash { stage, done, backwards }),
         3 => Just(Step::Follow),
@@ -1467,11 +1498,11 @@ proptest! {
             && world.role_is_fine()
             && world.account_is_fine()
             && rivals < usize::from(world.offer.limit);
-        world.pass();
-        let status = world.it.grant.at_present();
+        world.reconcile();
+        let status = world.situation.grant.at_present();
         prop_assert_eq!(status.activated_at.is_some(), expected);
         prop_assert_eq!(status.ended_at.is_some(), !expected);
-        prop_assert_eq!(world.it.found.iter().any(gives_access), expected);
+        prop_assert_eq!(world.situation.found.iter().any(gives_access), expected);
     }
 
     #[test]
@@ -1485,14 +1516,14 @@ proptest! {
         for (stage, done, backwards) in crashes {
             world.step(&Step::Crash { stage, done, backwards });
         }
-        world.step(&Step::Pass);
-        let status = world.it.grant.at_present();
+        world.step(&Step::Reconcile);
+        let status = world.situation.grant.at_present();
         prop_assert!(status.activated_at.is_some());
         // The objects in the cluster are exactly the recorded ones.
         let mut found: Vec<_> =
-            world.it.found.iter().map(|it| (it.key(), Some(it.uid.clone()))).collect();
+            world.situation.found.iter().map(|found| (found.key(), Some(found.uid.clone()))).collect();
         let mut recorded: Vec<_> =
-            status.artifacts.iter().map(|it| (ArtifactKey::from(it), it.uid.clone())).collect();
+            status.artifacts.iter().map(|record| (ArtifactKey::from(record), record.uid.clone())).collect();
         found.sort();
         recorded.sort();
         prop_assert_eq!(found, recorded);
@@ -1508,13 +1539,13 @@ proptest! {
     ) {
         let mut world = World::new(ask, offer);
         world.set_view(view);
-        world.step(&Step::Pass);
+        world.step(&Step::Reconcile);
         world.step(&Step::ToTheEnd(after));
         for (stage, done, backwards) in crashes {
             world.step(&Step::Crash { stage, done, backwards });
         }
-        world.step(&Step::Pass);
+        world.step(&Step::Reconcile);
         prop_assert!(world.is_ended());
-        prop_assert_eq!(world.it.found, []);
+        prop_assert_eq!(world.situation.found, []);
     }
 }

@@ -9,11 +9,11 @@ use crate::core::self_test::Standing;
 const WHY: &str = "nothing is given while clocks differ by more than 30 s";
 
 fn skewed(situation: Situation) -> Situation {
-    situation.but(|it| it.skewed = Some(WHY.to_owned()))
+    situation.but(|situation| situation.skewed = Some(WHY.to_owned()))
 }
 
 fn agreeing(situation: Situation) -> Situation {
-    situation.but(|it| it.skewed = None)
+    situation.but(|situation| situation.skewed = None)
 }
 
 #[test]
@@ -52,8 +52,8 @@ fn a_held_request_gets_its_full_duration_once_clocks_agree() {
 
 #[test]
 fn a_breach_has_priority_over_clock_skew() {
-    let breached =
-        skewed(asked()).but(|it| it.guards = Standing::Breached("curfew-fuse is absent".to_owned()));
+    let breached = skewed(asked())
+        .but(|situation| situation.guards = Standing::Breached("curfew-fuse is absent".to_owned()));
     let held = breached.pass();
     let mark = |situation: &Situation| {
         let conditions = situation.grant.at_present().conditions;
@@ -63,11 +63,11 @@ fn a_breach_has_priority_over_clock_skew() {
     };
     assert!(mark(&held));
     let denied = agreeing(held.clone())
-        .but(|it| it.guards = Standing::InForce)
+        .but(|situation| situation.guards = Standing::InForce)
         .pass();
     assert_eq!(status::state(&denied.grant), reasons::DENIED);
     // The guards are in force again, and the clocks still differ.
-    let waits = held.but(|it| it.guards = Standing::InForce).pass();
+    let waits = held.but(|situation| situation.guards = Standing::InForce).pass();
     assert_eq!(status::state(&waits.grant), reasons::DENIED, "asked in a breach");
 }
 

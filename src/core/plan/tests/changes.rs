@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn of_binding(it: &mut Situation, edit: impl FnOnce(&mut Found)) {
-    let found = it
+fn of_binding(situation: &mut Situation, edit: impl FnOnce(&mut Found)) {
+    let found = situation
         .found
         .iter_mut()
         .find(|found| (found.kind(), found.name.as_str()) == (ArtifactKind::RoleBinding, LOOK));
@@ -25,54 +25,63 @@ fn bind(found: &mut Found, kind: RoleKind, name: &str) {
 #[test]
 fn any_change_to_an_artifact_by_someone_else_ends_the_access() {
     let cases: &[(&str, Change)] = &[
-        ("RoleBinding {LOOK} was deleted by somebody else", |it| {
-            it.lose(ArtifactKind::RoleBinding, LOOK);
+        ("RoleBinding {LOOK} was deleted by somebody else", |situation| {
+            situation.lose(ArtifactKind::RoleBinding, LOOK);
         }),
-        ("RoleBinding {LOOK} was replaced by somebody else", |it| {
-            of_binding(it, |found| found.uid = "another".to_owned());
+        ("RoleBinding {LOOK} was replaced by somebody else", |situation| {
+            of_binding(situation, |found| found.uid = "another".to_owned());
         }),
-        ("RoleBinding {LOOK}: its subjects were changed", |it| {
+        ("RoleBinding {LOOK}: its subjects were changed", |situation| {
             let both = vec![alice(), Subject::user("mallory")];
-            of_binding(it, |found| give_to(found, Some(both)));
+            of_binding(situation, |found| give_to(found, Some(both)));
         }),
-        ("RoleBinding {LOOK}: its subjects were changed", |it| {
-            of_binding(it, |found| give_to(found, Some(Vec::new())));
+        ("RoleBinding {LOOK}: its subjects were changed", |situation| {
+            of_binding(situation, |found| give_to(found, Some(Vec::new())));
         }),
-        ("RoleBinding {LOOK}: its subjects were changed", |it| {
-            of_binding(it, |found| give_to(found, None));
+        ("RoleBinding {LOOK}: its subjects were changed", |situation| {
+            of_binding(situation, |found| give_to(found, None));
         }),
-        ("RoleBinding {LOOK}: it binds another role", |it| {
-            of_binding(it, |found| bind(found, RoleKind::ClusterRole, "admin"));
+        ("RoleBinding {LOOK}: it binds another role", |situation| {
+            of_binding(situation, |found| bind(found, RoleKind::ClusterRole, "admin"));
         }),
-        ("RoleBinding {LOOK}: it binds another role", |it| {
-            of_binding(it, |found| bind(found, RoleKind::Role, "view"));
+        ("RoleBinding {LOOK}: it binds another role", |situation| {
+            of_binding(situation, |found| bind(found, RoleKind::Role, "view"));
         }),
-        ("RoleBinding {LOOK} is no longer held by what holds it", |it| {
-            of_binding(it, |found| found.owner = None);
+        (
+            "RoleBinding {LOOK} is no longer held by what holds it",
+            |situation| {
+                of_binding(situation, |found| found.owner = None);
+            },
+        ),
+        (
+            "RoleBinding {LOOK} is no longer held by what holds it",
+            |situation| {
+                of_binding(situation, |found| found.owner = Some("uid-of-pay-123".to_owned()));
+            },
+        ),
+        (
+            "RoleBinding {LOOK}: is being deleted by somebody else",
+            |situation| {
+                of_binding(situation, |found| found.deleting = true);
+            },
+        ),
+        ("Job {LOOK} was deleted by somebody else", |situation| {
+            situation.lose(ArtifactKind::Job, LOOK);
         }),
-        ("RoleBinding {LOOK} is no longer held by what holds it", |it| {
-            of_binding(it, |found| found.owner = Some("uid-of-pay-123".to_owned()));
+        ("Job {LOOK} is no longer held by what holds it", |situation| {
+            situation.found[0].owner = None;
         }),
-        ("RoleBinding {LOOK}: is being deleted by somebody else", |it| {
-            of_binding(it, |found| found.deleting = true);
+        ("Job {LOOK}: is being deleted by somebody else", |situation| {
+            situation.found[0].deleting = true;
         }),
-        ("Job {LOOK} was deleted by somebody else", |it| {
-            it.lose(ArtifactKind::Job, LOOK);
+        ("Job {EXEC} was replaced by somebody else", |situation| {
+            situation.found[1].uid = "another".to_owned();
         }),
-        ("Job {LOOK} is no longer held by what holds it", |it| {
-            it.found[0].owner = None;
+        ("Role {EXEC}: its rules were changed", |situation| {
+            situation.found[2].content = Content::Role(vec![rule(&["create"], &["pods/exec", "secrets"])]);
         }),
-        ("Job {LOOK}: is being deleted by somebody else", |it| {
-            it.found[0].deleting = true;
-        }),
-        ("Job {EXEC} was replaced by somebody else", |it| {
-            it.found[1].uid = "another".to_owned();
-        }),
-        ("Role {EXEC}: its rules were changed", |it| {
-            it.found[2].content = Content::Role(vec![rule(&["create"], &["pods/exec", "secrets"])]);
-        }),
-        ("Role {EXEC} is no longer held by what holds it", |it| {
-            it.found[2].owner = Some("uid-1".to_owned());
+        ("Role {EXEC} is no longer held by what holds it", |situation| {
+            situation.found[2].owner = Some("uid-1".to_owned());
         }),
     ];
     for (message, change) in cases {
@@ -99,7 +108,7 @@ fn any_change_to_an_artifact_by_someone_else_ends_the_access() {
 
 #[test]
 fn a_replaced_artifact_is_deleted_by_its_new_uid() {
-    let replaced = active().but(|it| of_binding(it, |found| found.uid = "another".to_owned()));
+    let replaced = active().but(|situation| of_binding(situation, |found| found.uid = "another".to_owned()));
     assert_eq!(
         replaced.plan().stages[0],
         [
@@ -111,14 +120,14 @@ fn a_replaced_artifact_is_deleted_by_its_new_uid() {
 
 #[test]
 fn a_labelled_object_without_a_record_is_deleted_and_access_stays() {
-    let planted = |it: &mut Situation| {
+    let planted = |situation: &mut Situation| {
         for (name, kind_of) in [("planted", 3), ("planted", 4)] {
             let copy = Found {
                 name: name.to_owned(),
                 uid: format!("planted-{kind_of}"),
-                ..it.found[kind_of - 1].clone()
+                ..situation.found[kind_of - 1].clone()
             };
-            it.found.push(copy);
+            situation.found.push(copy);
         }
     };
     let situation = active().but(planted);
@@ -159,32 +168,34 @@ fn a_changed_role_ends_the_access_unless_on_change_is_keep() {
     });
     let view = [rule(&["get", "list", "watch"], &["pods", "services"])];
     let cases: &[(&str, Change)] = &[
-        ("the rules of role view changed", |it| {
-            set_view(it, "uid-of-view", &[rule(&["get"], &["pods", "secrets"])]);
+        ("the rules of role view changed", |situation| {
+            set_view(situation, "uid-of-view", &[rule(&["get"], &["pods", "secrets"])]);
         }),
-        ("the rules of role view changed", |it| {
-            set_view(it, "uid-of-view", &[rule(&["get"], &["pods"])]);
+        ("the rules of role view changed", |situation| {
+            set_view(situation, "uid-of-view", &[rule(&["get"], &["pods"])]);
         }),
-        ("role view was deleted and made again", |it| {
+        ("role view was deleted and made again", |situation| {
             set_view(
-                it,
+                situation,
                 "another",
                 &[rule(&["get", "list", "watch"], &["pods", "services"])],
             );
         }),
-        ("role view was deleted", |it| it.roles.clear()),
+        ("role view was deleted", |situation| situation.roles.clear()),
     ];
     for (message, change) in cases {
         assert_eq!(
             active().but(change).plan(),
             revocation(ended_as(RevocationCause::RoleChanged, message, now()))
         );
-        let kept = active().but(change).but(|it| it.policy = keeping.ready());
+        let kept = active()
+            .but(change)
+            .but(|situation| situation.policy = keeping.ready());
         assert_eq!(kept.plan(), nothing_before(end()), "{message}");
-        let gone = active().but(change).but(|it| it.policy = absent());
+        let gone = active().but(change).but(|situation| situation.policy = absent());
         assert_eq!(ending_of(&gone.plan()).cause, RevocationCause::RoleChanged);
     }
-    let same = active().but(|it| set_view(it, "uid-of-view", &view));
+    let same = active().but(|situation| set_view(situation, "uid-of-view", &view));
     assert_eq!(same.plan(), nothing_before(end()));
 }
 
@@ -240,12 +251,18 @@ fn a_policy_edit_that_denies_the_grant_ends_it_unless_it_says_keep() {
         let edited = policy().with(edit);
         let whole = format!("policy prod-debug would refuse it now: {message}");
         let expected = revocation(ended_as(RevocationCause::PolicyChanged, &whole, now()));
-        assert_eq!(active().but(|it| it.policy = edited.ready()).plan(), expected);
+        assert_eq!(
+            active().but(|situation| situation.policy = edited.ready()).plan(),
+            expected
+        );
         // The same for a policy that is not ready.
         let lacking = unready(Some(edited.parsed()));
-        assert_eq!(active().but(|it| it.policy = lacking).plan(), expected);
+        assert_eq!(
+            active().but(|situation| situation.policy = lacking).plan(),
+            expected
+        );
         let keeping = edited.with(|spec| spec.on_policy_change = OnChange::Keep);
-        let kept = active().but(|it| it.policy = keeping.ready());
+        let kept = active().but(|situation| situation.policy = keeping.ready());
         assert_eq!(kept.plan(), nothing_before(end()), "{message}");
     }
 }
@@ -259,7 +276,7 @@ fn forbidding_escalation_in_the_policy_ends_escalating_access() {
     };
     let active = Situation::of(grant("pay-123"), &offering(Escalation::Allow)).pass();
     let edited = unready(Some(offering(Escalation::Refuse).parsed()));
-    let plan = active.but(|it| it.policy = edited).plan();
+    let plan = active.but(|situation| situation.policy = edited).plan();
     let ending = ending_of(&plan);
     assert_eq!(ending.cause, RevocationCause::PolicyChanged);
     assert!(
@@ -288,10 +305,10 @@ fn a_policy_edit_that_still_accepts_the_grant_changes_nothing() {
     ];
     for (position, edit) in edits.iter().enumerate() {
         let edited = policy().with(edit);
-        let plan = active().but(|it| it.policy = edited.ready()).plan();
+        let plan = active().but(|situation| situation.policy = edited.ready()).plan();
         assert_eq!(plan, nothing_before(end()), "edit {position}");
     }
-    let lacking = active().but(|it| it.policy = unready(Some(policy().parsed())));
+    let lacking = active().but(|situation| situation.policy = unready(Some(policy().parsed())));
     assert_eq!(lacking.after(seconds(600)).plan(), nothing_before(end()));
 }
 
@@ -299,7 +316,7 @@ fn a_policy_edit_that_still_accepts_the_grant_changes_nothing() {
 fn conditions_are_evaluated_until_access_is_active_and_not_later() {
     let closed = policy().demanding("never", "false", "nobody may");
     assert_eq!(
-        active().but(|it| it.policy = closed.ready()).plan(),
+        active().but(|situation| situation.policy = closed.ready()).plan(),
         nothing_before(end())
     );
     let early = policy().demanding("early", "now < timestamp('2026-12-01T09:00:01Z')", "come earlier");
@@ -319,7 +336,7 @@ fn conditions_are_evaluated_until_access_is_active_and_not_later() {
 #[test]
 fn a_window_added_to_a_policy_ends_live_access_when_it_closes() {
     let closing = policy().open(&[], "08:00", "09:10");
-    let edited = active().but(|it| it.policy = closing.ready());
+    let edited = active().but(|situation| situation.policy = closing.ready());
     assert_eq!(edited.plan(), nothing_before(at("2026-12-01T09:10:00Z")));
     let plan = edited.after(seconds(600)).plan();
     assert_eq!(
@@ -332,7 +349,9 @@ fn a_window_added_to_a_policy_ends_live_access_when_it_closes() {
         )
     );
     let keeping = closing.with(|spec| spec.on_policy_change = OnChange::Keep);
-    let kept = active().but(|it| it.policy = keeping.ready()).after(seconds(600));
+    let kept = active()
+        .but(|situation| situation.policy = keeping.ready())
+        .after(seconds(600));
     assert_eq!(kept.plan(), nothing_before(end()));
 }
 
@@ -351,11 +370,13 @@ fn a_missing_or_unreadable_policy_ends_access_after_60s() {
         ),
     ] {
         let a_minute_later = at("2026-12-01T09:01:00Z");
-        let orphaned = active().but(|it| it.policy = facts);
+        let orphaned = active().but(|situation| situation.policy = facts);
         assert_eq!(orphaned.plan(), nothing_before(a_minute_later));
         let orphaned = orphaned.after(SignedDuration::from_millis(59_999));
         assert_eq!(orphaned.plan(), nothing_before(a_minute_later));
-        let back = orphaned.clone().but(|it| it.policy = policy().ready());
+        let back = orphaned
+            .clone()
+            .but(|situation| situation.policy = policy().ready());
         assert_eq!(back.after(seconds(60)).plan(), nothing_before(end()));
         let orphaned = orphaned.after(SignedDuration::from_millis(1));
         assert_eq!(
@@ -367,9 +388,9 @@ fn a_missing_or_unreadable_policy_ends_access_after_60s() {
 
 #[test]
 fn a_missing_policy_does_not_extend_the_access() {
-    let late = active().after(seconds(1790)).but(|it| {
-        it.policy = PolicyFacts::Absent {
-            since: it.now,
+    let late = active().after(seconds(1790)).but(|situation| {
+        situation.policy = PolicyFacts::Absent {
+            since: situation.now,
             why: "does not exist".to_owned(),
             text: None,
         };
@@ -380,13 +401,15 @@ fn a_missing_policy_does_not_extend_the_access() {
 #[test]
 fn a_deleted_grant_and_a_deleted_namespace_end_the_access() {
     let cases: &[(&str, Change)] = &[
-        ("the grant was deleted", |it| {
-            it.grant = it.grant.clone().being_deleted();
+        ("the grant was deleted", |situation| {
+            situation.grant = situation.grant.clone().being_deleted();
         }),
-        ("the namespace is being deleted", |it| {
-            it.namespace.as_mut().unwrap().terminating = true;
+        ("the namespace is being deleted", |situation| {
+            situation.namespace.as_mut().unwrap().terminating = true;
         }),
-        ("the namespace is being deleted", |it| it.namespace = None),
+        ("the namespace is being deleted", |situation| {
+            situation.namespace = None;
+        }),
     ];
     for (message, change) in cases {
         assert_eq!(
@@ -429,34 +452,45 @@ fn a_refused_creation_fails_the_grant_and_deletes_its_artifacts() {
     );
     // The refusal has no effect after it is recorded.
     assert_eq!(
-        failed.but(|it| it.tried.refused.clear()).plan().stages,
+        failed
+            .but(|situation| situation.tried.refused.clear())
+            .plan()
+            .stages,
         Vec::<Vec<Effect>>::new()
     );
 }
 
 #[test]
 fn the_first_cause_in_a_fixed_order_is_recorded() {
-    let mut all = active().but(|it| {
-        it.grant = it.grant.clone().being_deleted();
-        *it = it
+    let mut all = active().but(|situation| {
+        situation.grant = situation.grant.clone().being_deleted();
+        *situation = situation
             .clone()
             .refused(ArtifactKind::RoleBinding, "prod", LOOK, "forbidden");
-        it.found.clear();
-        it.roles.clear();
-        it.policy = absent();
-        it.now = end();
+        situation.found.clear();
+        situation.roles.clear();
+        situation.policy = absent();
+        situation.now = end();
     });
     let causes: &[(RevocationCause, Change)] = &[
-        (RevocationCause::DeadlineReached, |it| {
-            it.now = at("2026-12-01T09:20:00Z");
+        (RevocationCause::DeadlineReached, |situation| {
+            situation.now = at("2026-12-01T09:20:00Z");
         }),
-        (RevocationCause::GrantDeleted, |it| {
-            it.grant.metadata.deletion_timestamp = None;
+        (RevocationCause::GrantDeleted, |situation| {
+            situation.grant.metadata.deletion_timestamp = None;
         }),
-        (RevocationCause::RefusedByApiServer, |it| it.tried.refused.clear()),
-        (RevocationCause::ArtifactChanged, |it| it.found = active().found),
-        (RevocationCause::RoleChanged, |it| it.roles = active().roles),
-        (RevocationCause::PolicyDeleted, |it| it.policy = policy().ready()),
+        (RevocationCause::RefusedByApiServer, |situation| {
+            situation.tried.refused.clear();
+        }),
+        (RevocationCause::ArtifactChanged, |situation| {
+            situation.found = active().found;
+        }),
+        (RevocationCause::RoleChanged, |situation| {
+            situation.roles = active().roles;
+        }),
+        (RevocationCause::PolicyDeleted, |situation| {
+            situation.policy = policy().ready();
+        }),
     ];
     for (cause, removed) in causes {
         assert_eq!(ending_of(&all.plan()).cause, *cause);

@@ -22,9 +22,11 @@ fn a_follower_ends_expired_access_and_does_nothing_else() {
     assert_eq!(over.plan_end(), over.plan());
     assert_eq!(active().plan_end(), nothing_before(end()));
     let ended = over.pass();
-    let orphaned = active().but(|it| it.grant = it.grant.clone().being_deleted());
-    let drifted = active().but(|it| it.found.clear());
-    let refused = asked().but(|it| it.policy = absent()).after(seconds(60));
+    let orphaned = active().but(|situation| situation.grant = situation.grant.clone().being_deleted());
+    let drifted = active().but(|situation| situation.found.clear());
+    let refused = asked()
+        .but(|situation| situation.policy = absent())
+        .after(seconds(60));
     let cases = [
         ("nobody has decided it", asked(), Plan::default()),
         ("it would be refused", refused, Plan::default()),
@@ -102,7 +104,7 @@ fn recorded_artifacts_without_a_uid_are_deleted_by_name() {
 #[test]
 fn leftovers_after_the_end_are_deleted_bindings_first() {
     let over = active().after(HALF_AN_HOUR).pass();
-    let left = over.clone().but(|it| it.found = active().found);
+    let left = over.clone().but(|situation| situation.found = active().found);
     let leftovers = [
         target(ArtifactKind::RoleBinding, LOOK, "uid-4"),
         target(ArtifactKind::RoleBinding, EXEC, "uid-5"),
@@ -118,7 +120,7 @@ fn leftovers_after_the_end_are_deleted_bindings_first() {
     ];
     let kept_until = at("2026-12-31T09:30:00Z");
     assert_eq!(left.plan(), Plan::new(removals.clone(), Some(kept_until)));
-    let deleted = left.but(|it| it.grant = it.grant.clone().being_deleted());
+    let deleted = left.but(|situation| situation.grant = situation.grant.clone().being_deleted());
     assert_eq!(deleted.plan(), Plan::new(removals, None));
 }
 
@@ -126,15 +128,21 @@ fn leftovers_after_the_end_are_deleted_bindings_first() {
 fn an_ended_grant_is_deleted_after_its_retention_and_not_before() {
     let over = active().after(HALF_AN_HOUR).pass();
     let kept_until = at("2026-12-31T09:30:00Z");
-    let almost = over.clone().but(|it| it.now = at("2026-12-31T09:29:59.999999Z"));
+    let almost = over
+        .clone()
+        .but(|situation| situation.now = at("2026-12-31T09:29:59.999999Z"));
     assert_eq!(almost.plan(), nothing_before(kept_until));
-    let then = over.clone().but(|it| it.now = kept_until);
+    let then = over.clone().but(|situation| situation.now = kept_until);
     assert_eq!(then.plan(), Plan::new([vec![Effect::DeleteGrant]], None));
 
     // Not twice, and not before its leftovers are gone.
-    let deleted = then.clone().but(|it| it.grant = it.grant.clone().being_deleted());
+    let deleted = then
+        .clone()
+        .but(|situation| situation.grant = situation.grant.clone().being_deleted());
     assert_eq!(deleted.plan(), Plan::default());
-    let left = then.clone().but(|it| it.found.push(active().found[3].clone()));
+    let left = then
+        .clone()
+        .but(|situation| situation.found.push(active().found[3].clone()));
     assert_eq!(
         left.plan(),
         Plan::new(
@@ -146,8 +154,8 @@ fn an_ended_grant_is_deleted_after_its_retention_and_not_before() {
             None
         )
     );
-    let owned = then.but(|it| {
-        it.grant.metadata.labels =
+    let owned = then.but(|situation| {
+        situation.grant.metadata.labels =
             Some([("argocd.argoproj.io/instance".to_owned(), "shop".to_owned())].into());
     });
     assert_eq!(owned.plan(), Plan::default());
@@ -155,7 +163,7 @@ fn an_ended_grant_is_deleted_after_its_retention_and_not_before() {
 
 #[test]
 fn a_revoked_grant_is_kept_for_its_retention_and_a_denied_one_for_a_day() {
-    let revoked = active().but(|it| it.found.clear()).pass();
+    let revoked = active().but(|situation| situation.found.clear()).pass();
     assert_eq!(revoked.plan(), nothing_before(at("2026-12-31T09:00:00Z")));
     let denied = Situation::of(grant("g").lasting("5h"), &policy()).pass();
     assert_eq!(denied.plan(), nothing_before(at("2026-12-02T09:00:00Z")));

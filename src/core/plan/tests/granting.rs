@@ -186,8 +186,8 @@ fn the_elevation_marker_is_deleted_after_the_binding() {
 
 #[test]
 fn deleting_the_elevation_marker_ends_the_access() {
-    let unmarked = asked_for_persistence().pass().but(|it| {
-        it.lose(ArtifactKind::RoleBinding, &format!("{LOOK}-elevated"));
+    let unmarked = asked_for_persistence().pass().but(|situation| {
+        situation.lose(ArtifactKind::RoleBinding, &format!("{LOOK}-elevated"));
     });
     let plan = unmarked.plan();
     let ending = ending_of(&plan);
@@ -206,7 +206,7 @@ fn a_role_that_gains_persistence_ends_the_access_despite_keep() {
     let tokens = rule(&["create"], &["serviceaccounts/token"]);
     let grown = Situation::of(grant("pay-123"), &keeps)
         .pass()
-        .but(|it| set_view(it, "uid-of-view", std::slice::from_ref(&tokens)));
+        .but(|situation| set_view(situation, "uid-of-view", std::slice::from_ref(&tokens)));
     let plan = grown.plan();
     let ending = ending_of(&plan);
     assert_eq!(ending.cause, RevocationCause::RoleChanged);
@@ -217,9 +217,15 @@ fn a_role_that_gains_persistence_ends_the_access_despite_keep() {
 
     // Access that was marked from its beginning is guarded already.
     let marked = Situation::of(grant("pay-123"), &keeps)
-        .but(|it| set_view(it, "uid-of-view", std::slice::from_ref(&tokens)))
+        .but(|situation| set_view(situation, "uid-of-view", std::slice::from_ref(&tokens)))
         .pass()
-        .but(|it| set_view(it, "uid-of-view", &[tokens.clone(), rule(&["get"], &["pods"])]));
+        .but(|situation| {
+            set_view(
+                situation,
+                "uid-of-view",
+                &[tokens.clone(), rule(&["get"], &["pods"])],
+            );
+        });
     assert_eq!(marked.plan(), nothing_before(end()));
 }
 
@@ -319,7 +325,7 @@ fn a_fuse_never_expires_before_the_access() {
 
 #[test]
 fn artifact_names_differ_between_attempts() {
-    let plan = asked().but(|it| it.entropy = 8).plan();
+    let plan = asked().but(|situation| situation.entropy = 8).plan();
     assert_eq!(
         intent(&plan).artifacts[0].name,
         "curfew-8048ec088b90aff7c152ab108f951b60"
@@ -367,7 +373,7 @@ fn refusals_say_what_would_be_accepted() {
     own_role.role.as_mut().unwrap().kind = RoleKind::Role;
     let limited = |rivals: &[&str]| {
         let rivals = crate::core::fixtures::strings(rivals);
-        asked().but(|it| it.rivals = rivals)
+        asked().but(|situation| situation.rivals = rivals)
     };
     let cases: &[(&str, Situation, &str, &[&str])] = &[
         (
@@ -425,7 +431,7 @@ fn refusals_say_what_would_be_accepted() {
         ),
         (
             "the namespace does not exist",
-            asked().but(|it| it.namespace = None),
+            asked().but(|situation| situation.namespace = None),
             reasons::NAMESPACE_TERMINATING,
             &["metadata.namespace: ", "namespace prod is being deleted"],
         ),
@@ -457,7 +463,8 @@ fn an_escalating_role_is_granted_if_the_policy_allows_it() {
 #[test]
 fn the_limit_counts_other_grants_only() {
     let policy = policy().with(|spec| spec.limits.active_per_subject = 2);
-    let situation = Situation::of(grant("pay-123"), &policy).but(|it| it.rivals = vec!["prod/a".to_owned()]);
+    let situation = Situation::of(grant("pay-123"), &policy)
+        .but(|situation| situation.rivals = vec!["prod/a".to_owned()]);
     assert_eq!(situation.plan().stages.last(), Some(&vec![Effect::RecordActive]));
 }
 
@@ -469,7 +476,7 @@ fn a_denied_request_stays_denied() {
     // The policy would accept it now.
     let edited = policy().with(|spec| spec.duration.max = DurationText::from("8h"));
     assert_eq!(
-        denied.but(|it| it.policy = edited.ready()).plan(),
+        denied.but(|situation| situation.policy = edited.ready()).plan(),
         nothing_before(a_day_later)
     );
 }
@@ -516,7 +523,7 @@ fn a_fuse_without_a_record_is_deleted_by_the_next_plan() {
     let fuse = crashed.plan().stages[0][1].clone();
     crashed.apply(&fuse).unwrap();
     crashed.entropy = 8;
-    let fresh = asked().but(|it| it.entropy = 8).plan();
+    let fresh = asked().but(|situation| situation.entropy = 8).plan();
     let removal = Effect::Delete(target(ArtifactKind::Job, LOOK, "uid-1"));
     // Not at the same time: a write-ahead that always fails must not leave a fuse each time.
     let [intend, fuse] = fresh.stages[0].as_slice() else {
@@ -527,9 +534,12 @@ fn a_fuse_without_a_record_is_deleted_by_the_next_plan() {
     apart.push(vec![removal.clone()]);
     assert_eq!(crashed.plan(), Plan::new(apart, Some(soon())));
 
-    let refused = crashed.clone().but(|it| it.policy = absent()).after(seconds(5));
+    let refused = crashed
+        .clone()
+        .but(|situation| situation.policy = absent())
+        .after(seconds(5));
     assert_eq!(refused.plan().stages.last(), Some(&vec![removal.clone()]));
-    let deleted = crashed.but(|it| it.grant = it.grant.clone().being_deleted());
+    let deleted = crashed.but(|situation| situation.grant = situation.grant.clone().being_deleted());
     assert_eq!(deleted.plan(), Plan::new([vec![removal]], None));
 }
 
@@ -567,7 +577,7 @@ fn recorded_access_is_not_made_once_it_would_be_denied() {
         spec.duration.default = None;
     });
     assert_eq!(
-        unwanted(recorded().but(|it| it.policy = edited.ready())),
+        unwanted(recorded().but(|situation| situation.policy = edited.ready())),
         RevocationCause::PolicyChanged
     );
     // A new leader has not checked the policies yet. Until then nothing is made.
@@ -575,21 +585,21 @@ fn recorded_access_is_not_made_once_it_would_be_denied() {
         (absent(), RevocationCause::PolicyDeleted),
         (unready(None), RevocationCause::PolicyChanged),
     ] {
-        let without = recorded().but(|it| it.policy = policy);
+        let without = recorded().but(|situation| situation.policy = policy);
         assert_eq!(without.plan(), nothing_before(now() + seconds(5)));
         assert_eq!(unwanted(without.after(seconds(5))), cause);
     }
     assert_eq!(
-        unwanted(recorded().but(|it| it.roles.clear())),
+        unwanted(recorded().but(|situation| situation.roles.clear())),
         RevocationCause::RoleChanged
     );
     let keeps = policy().with(|spec| {
         spec.entitlements[0].role.as_mut().unwrap().on_change = OnChange::Keep;
     });
     assert_eq!(
-        unwanted(recorded().but(|it| {
-            it.roles.clear();
-            it.policy = keeps.ready();
+        unwanted(recorded().but(|situation| {
+            situation.roles.clear();
+            situation.policy = keeps.ready();
         })),
         RevocationCause::RoleChanged
     );

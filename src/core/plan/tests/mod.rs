@@ -270,8 +270,9 @@ fn unready(policy: Option<Policy>) -> PolicyFacts {
     }
 }
 
-fn set_view(it: &mut Situation, uid: &str, rules: &[Rule]) {
+fn set_view(situation: &mut Situation, uid: &str, rules: &[Rule]) {
     let facts = RoleFacts::new(uid, rules);
-    it.roles
+    situation
+        .roles
         .insert((RoleKind::ClusterRole, "view".to_owned()), Arc::new(facts));
 }

@@ -18,7 +18,7 @@ fn a_request_waits_five_seconds_for_its_policy_and_says_so_once() {
             "policy prod-debug cannot be used: ClusterRole view does not exist",
         ),
     ] {
-        let waiting = asked().but(|it| it.policy = facts);
+        let waiting = asked().but(|situation| situation.policy = facts);
         let held = format!("spec.policyRef.name: {message}; waiting for it until 2026-12-01T09:00:05Z");
         let status = AccessGrantStatus {
             observed_generation: Some(1),
@@ -52,17 +52,17 @@ fn a_request_waits_five_seconds_for_its_policy_and_says_so_once() {
 #[test]
 fn the_wait_for_a_policy_starts_when_the_policy_disappeared() {
     let asked_at = at("2026-12-01T08:00:00Z");
-    let waiting = asked().but(|it| {
-        it.policy = absent();
-        it.grant.metadata.creation_timestamp.as_mut().unwrap().0 = asked_at;
+    let waiting = asked().but(|situation| {
+        situation.policy = absent();
+        situation.grant.metadata.creation_timestamp.as_mut().unwrap().0 = asked_at;
     });
     assert_eq!(waiting.plan().wake, Some(at("2026-12-01T09:00:05Z")));
 }
 
 #[test]
 fn the_wait_for_a_policy_starts_at_the_creation_of_a_newer_request() {
-    let waiting = asked().but(|it| {
-        it.policy = PolicyFacts::Absent {
+    let waiting = asked().but(|situation| {
+        situation.policy = PolicyFacts::Absent {
             since: at("2026-12-01T08:00:00Z"),
             why: "does not exist".to_owned(),
             text: None,
@@ -74,10 +74,10 @@ fn the_wait_for_a_policy_starts_at_the_creation_of_a_newer_request() {
 #[test]
 fn a_held_request_is_granted_as_usual_once_its_policy_exists() {
     let granted = asked_for_both()
-        .but(|it| it.policy = absent())
+        .but(|situation| situation.policy = absent())
         .pass()
         .after(seconds(2));
-    let granted = granted.but(|it| it.policy = policy().ready());
+    let granted = granted.but(|situation| situation.policy = policy().ready());
     let plan = granted.plan();
     assert_eq!(
         intent(&plan).expires_at,
