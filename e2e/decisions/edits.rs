@@ -86,7 +86,7 @@ async fn an_approval_is_void_when_the_policy_lists_its_approver_no_more(suite: &
     let others = asking(&[stage("team", 1, &[group("security")])]);
     place.edit_policy(&policy, others).await?;
     let waiting = place.in_state(&grant.name_any(), "AwaitingApproval").await?;
-    let why = "bob's approval is void: stage team does not list group leads any more";
+    let why = "bob's approval is void: stage team no longer lists group leads";
     says(&waiting, conditions::APPROVED, ("Unknown", "ApprovalVoid"), why)?;
     says(
         &waiting,
@@ -98,7 +98,7 @@ async fn an_approval_is_void_when_the_policy_lists_its_approver_no_more(suite: &
         anyhow::bail!("{:?}", approvals(&waiting));
     };
     ensure!(
-        void.void.as_deref() == Some("stage team does not list group leads any more"),
+        void.void.as_deref() == Some("stage team no longer lists group leads"),
         "{void:?}"
     );
     let row = place.row("dave", "agrant", &grant.name_any()).await?;

@@ -134,7 +134,8 @@ fn automation_names_an_end(question: &Question<'_>) -> Option<Refusal> {
         return Some(Refusal::new(
             reasons::NOT_AFTER_REQUIRED,
             "spec.notAfter",
-            "required when the requester is a service account; set the latest end, such as 2026-12-01T18:00:00Z",
+            "required when the requester is a service account; \
+             set the latest end, such as 2026-12-01T18:00:00Z",
         ));
     }
     let end = request.not_after.filter(|end| *end <= question.now)?;

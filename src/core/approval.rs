@@ -137,7 +137,8 @@ fn unsatisfiable(stages: &[api::ApprovalStage]) -> Vec<Problem> {
             problems.push(Problem::new(
                 "spec.approval.stages",
                 format!(
-                    "{required} different people required over all stages, but {listed} listed: at most {listed}, each person counts once"
+                    "{required} different people required over all stages, but {listed} listed: \
+                     at most {listed}, each person counts once"
                 ),
             ));
         }
@@ -227,14 +228,10 @@ fn void_reason(demands: &Demands, request: &Request, hash: &str, record: &Approv
     }
     let stage = demands.stages.iter().find(|stage| stage.name == record.stage);
     let Some(stage) = stage else {
-        return Some(format!("the policy has no stage {} any more", record.stage));
+        return Some(format!("the policy no longer has stage {}", record.stage));
     };
-    (!stage.approvers.contains(&record.approver)).then(|| {
-        format!(
-            "stage {} does not list {} any more",
-            record.stage, record.approver
-        )
-    })
+    (!stage.approvers.contains(&record.approver))
+        .then(|| format!("stage {} no longer lists {}", record.stage, record.approver))
 }
 
 /// Position of an approval in its stage, for messages. Every caller gets the same text at any time, as long

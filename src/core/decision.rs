@@ -192,7 +192,8 @@ impl Decision {
             Verdict::ignored(
                 reasons::SELF_DECISION,
                 format!(
-                    "{} is the requester or the subject and cannot decide on this request; to withdraw it, create a decision Revoke",
+                    "{} is the requester or the subject and cannot decide on this request; \
+                     to withdraw it, create a decision Revoke",
                     self.decider.username
                 ),
             )

@@ -345,8 +345,7 @@ fn parse_reason(written: Option<&api::ReasonDemands>, problems: &mut Vec<Problem
     };
     let pattern = written.pattern.as_ref().and_then(|pattern| {
         let compiled = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_SIZE_LIMIT).build();
-        // Compiled without the group first: `a)|(?:b` is valid only inside the group, and would break out of
-        // it.
+        // Compiled without the group first: `a)|(?:b` is valid only inside the group, which it would close.
         match compiled(pattern).and_then(|_| compiled(&format!("^(?:{pattern})$"))) {
             Ok(regex) => Some((pattern.clone(), regex)),
             Err(error) => {
@@ -369,8 +368,7 @@ fn parse_entitlements(
     settings: &Settings,
     problems: &mut Vec<Problem>,
 ) -> Vec<Entitlement> {
-    // The schema denies this too. A grant cannot own a binding in another namespace, which leaves only the
-    // fuse.
+    // The schema denies this too. Only a fuse can own the binding: its namespace is not that of the grant.
     if spec.fuse == FuseDemand::None
         && spec
             .entitlements
@@ -379,7 +377,8 @@ fn parse_entitlements(
     {
         problems.push(Problem::new(
             "spec.fuse",
-            "None is not allowed with actAs: a grant cannot own a binding in another namespace; set Preferred or Required",
+            "None is not allowed with actAs: a grant cannot own a binding in another namespace; \
+             set Preferred or Required",
         ));
     }
     spec.entitlements

@@ -80,7 +80,7 @@ pub fn preflight(
                 name,
                 escalation,
                 ..
-            } => missing.role(&field, (*kind, name.clone()), *escalation, roles, rights),
+            } => missing.role(&field, &(*kind, name.clone()), *escalation, roles, rights),
             Access::Rules { rules, .. } => missing.own_rules(&field, rules, rights),
             Access::ActAs {
                 namespace,
@@ -101,7 +101,7 @@ pub fn preflight(
     missing.verdict(policy)
 }
 
-/// Everything that the cluster missing for a policy.
+/// Everything that the cluster lacks for a policy.
 #[derive(Debug, Default)]
 struct Lacks {
     absent: Vec<Problem>,
@@ -116,9 +116,9 @@ struct Lacks {
 
 impl Lacks {
     /// Checks an entitlement to an existing role.
-    fn role(&mut self, field: &str, role: RoleName, escalation: Escalation, roles: &Roles, rights: &Rights) {
-        let existing = roles.get(&role);
-        let (kind, name) = &role;
+    fn role(&mut self, field: &str, role: &RoleName, escalation: Escalation, roles: &Roles, rights: &Rights) {
+        let existing = roles.get(role);
+        let (kind, name) = role;
         if *kind == RoleKind::ClusterRole && existing.is_none() {
             self.absent.push(Problem::new(
                 format!("{field}.role.name"),
@@ -135,7 +135,7 @@ impl Lacks {
                 ),
             ));
         }
-        self.binding(format!("{field}.role"), &role, rights);
+        self.binding(format!("{field}.role"), role, rights);
     }
 
     /// Checks an entitlement with rules of its own. RBAC lets the operator write only rules that it holds.

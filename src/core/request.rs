@@ -100,8 +100,8 @@ impl Request {
             refusals.push(Refusal::new(
                 reasons::REQUESTER_UNKNOWN,
                 "spec.requester",
-                "Curfew cannot verify who made this request: create it again. Before Kubernetes 1.36, also set username and \
-                 groups exactly as `kubectl auth whoami` prints them",
+                "Curfew cannot verify who made this request: create it again. \
+                 Before Kubernetes 1.36, also set username and groups exactly as `kubectl auth whoami` prints them",
             ));
         }
         let duration = parse_duration(spec.duration.as_ref(), &mut refusals);

@@ -145,7 +145,8 @@ impl Tally {
             Verdict::ignored(
                 reasons::ACCESS_CHANGED,
                 format!(
-                    "approves {}, but the requested access is {hash}; look at the grant again and approve that hash",
+                    "approves {}, but the requested access is {hash}; \
+                     look at the grant again and approve that hash",
                     decision.access_hash.as_deref().unwrap_or("nothing"),
                 ),
             )

@@ -364,6 +364,13 @@ fn a_wrong_entitlement_is_refused_with_the_accepted_form() {
         "spec.entitlements",
         &["policy prod-debug grants nothing by default; name one of exec"],
     );
+}
+
+#[test]
+fn a_wrong_narrowing_is_refused_with_the_accepted_form() {
+    let asked = || grant("g");
+    let only = |entitlement| policy().with(|spec| spec.entitlements = vec![entitlement]);
+    let exec = |narrowing| only(rules_entitlement("exec", narrowing));
     refused(
         "narrowing required",
         &asked().asking_for(&["exec"]),

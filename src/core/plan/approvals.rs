@@ -419,7 +419,7 @@ fn an_approval_by_a_removed_approver_is_void() {
     let message = state_and_approval(&void).1;
     assert!(
         message.ends_with(&format!(
-            "{BOB}'s approval is void: stage team does not list group leads any more"
+            "{BOB}'s approval is void: stage team no longer lists group leads"
         )),
         "{message}"
     );
