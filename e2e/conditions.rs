@@ -122,10 +122,7 @@ async fn a_condition_that_cannot_be_used_is_said_with_line_and_column(suite: &Su
             "request.reason.matches('(\\\\w{100}){10}')",
             "line 1, column 24: this pattern is too large",
         ),
-        (
-            thrice,
-            "line 1, column 66: more than 2 loops stand within one another",
-        ),
+        (thrice, "line 1, column 66: more than 2 nested loops"),
         (&deep, "line 1, column 13: brackets and ?: nest more than 12 deep"),
         (&long, "more than 64 operators follow one another"),
     ] {

@@ -716,7 +716,7 @@ fn a_condition_that_cannot_be_evaluated_is_not_met() {
         [
             reasons::CONDITION_NOT_MET,
             "spec: condition ticket of policy prod-debug cannot be evaluated and counts as not met: there is no label \"team\"; \
-             ask whether it is there first, with 'in'; name the ticket"
+             check for it with 'in' first; name the ticket"
         ]
     );
     assert_eq!(

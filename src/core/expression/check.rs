@@ -1,4 +1,4 @@
-//! Finds names, checks types and reads literals of what the parser understood.
+//! Checks the names, types and literals of a parsed expression.
 
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, SourceInfo, operators};
@@ -10,25 +10,25 @@ use super::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
 use super::types::Type;
 use super::variables::{Variable, reference_field};
 
-/// Loops within one another: two over the thousand groups somebody may be in exhaust all steps already.
+/// Maximum number of nested loops. Two loops over the 1,000 groups of one user already use all steps.
 const MAX_LOOPS: usize = 2;
 
 type Checked = Result<(Node, Type), Malformed>;
 
-/// Checks a parsed expression.
+/// Typed tree of a parsed expression, and its type.
 pub(super) fn check(text: &str, source: &SourceInfo, expression: &IdedExpr) -> Checked {
     let mut checker = Checker {
         text,
         source,
         loops: Vec::new(),
     };
-    checker.any(expression)
+    checker.expression(expression)
 }
 
 struct Checker<'a> {
     text: &'a str,
     source: &'a SourceInfo,
-    /// Name and type of the variable of each loop around, from the outermost.
+    /// Name and type of the variable of each enclosing loop, the outermost first.
     loops: Vec<(&'a str, Type)>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Checker<'a> {
         Err(Malformed::at(self.text, self.byte(at.id), message))
     }
 
-    /// Something wrong with the function of a call, which the parser places at its bracket.
+    /// Error in a function call. The parser reports the position of the bracket; this one reports that of the name.
     fn wrong_call<T>(&self, at: &IdedExpr, name: &str, message: impl Into<String>) -> Result<T, Malformed> {
         let byte = self.byte(at.id);
         let written = self.text.get(..byte).is_some_and(|before| before.ends_with(name));
@@ -50,7 +50,7 @@ impl<'a> Checker<'a> {
         Err(Malformed::at(self.text, byte, message))
     }
 
-    fn any(&mut self, expression: &'a IdedExpr) -> Checked {
+    fn expression(&mut self, expression: &'a IdedExpr) -> Checked {
         match &expression.expr {
             Expr::Literal(literal) => self.literal(expression, literal),
             Expr::Ident(name) => self.name(expression, name),
@@ -59,16 +59,18 @@ impl<'a> Checker<'a> {
             Expr::Call(call) => self.call(expression, call),
             Expr::Map(_) | Expr::Struct(_) => self.wrong(
                 expression,
-                "maps and messages cannot be made here; lists can: ['a', 'b']",
+                "maps and messages are not supported; lists are: ['a', 'b']",
             ),
-            Expr::Comprehension(_) | Expr::Unspecified => self.wrong(expression, "this cannot be used here"),
+            Expr::Comprehension(_) | Expr::Unspecified => {
+                self.wrong(expression, "this syntax is not supported")
+            }
         }
     }
 
-    fn of(&mut self, expression: &'a IdedExpr, wanted: &Type) -> Result<Box<Node>, Malformed> {
-        match self.any(expression)? {
+    fn expression_of(&mut self, expression: &'a IdedExpr, wanted: &Type) -> Result<Box<Node>, Malformed> {
+        match self.expression(expression)? {
             (node, found) if found == *wanted => Ok(Box::new(node)),
-            (_, found) => self.wrong(expression, format!("a {wanted} is needed here; this is {found}")),
+            (_, found) => self.wrong(expression, format!("expected {wanted}, found {found}")),
         }
     }
 
@@ -79,10 +81,10 @@ impl<'a> Checker<'a> {
             LiteralValue::String(text) => Ok((Node::Text(text.inner().to_owned()), Type::Text)),
             LiteralValue::Null => self.wrong(
                 at,
-                "nothing is null here; ask has(...) whether something is given",
+                "null is not supported; use has(...) to check whether a field is set",
             ),
             LiteralValue::Bytes(_) | LiteralValue::Double(_) | LiteralValue::UInt(_) => {
-                self.wrong(at, "literals are bool, int and string: true, 3, 'text'")
+                self.wrong(at, "a literal must be bool, int or string: true, 3, 'text'")
             }
         }
     }
@@ -100,7 +102,10 @@ impl<'a> Checker<'a> {
         }
         if Variable::has_fields(name) {
             let fields = Variable::fields_of(name);
-            return self.wrong(at, format!("{name} is no value itself; its fields are {fields}"));
+            return self.wrong(
+                at,
+                format!("{name} is not a value; use one of its fields: {fields}"),
+            );
         }
         self.wrong(
             at,
@@ -108,7 +113,7 @@ impl<'a> Checker<'a> {
         )
     }
 
-    /// The fact that a selection names, if its operand is a variable with fields.
+    /// The fact that a selection names; `None` if its operand is not a variable with fields.
     fn fact(&self, at: &IdedExpr, select: &SelectExpr) -> Result<Option<Variable>, Malformed> {
         let Expr::Ident(name) = &select.operand.expr else {
             return Ok(None);
@@ -134,7 +139,7 @@ impl<'a> Checker<'a> {
             return Ok((Node::Variable(variable), variable.holds()));
         }
         let key = || Box::new(Node::Text(select.field.clone()));
-        match self.any(&select.operand)? {
+        match self.expression(&select.operand)? {
             (labels, Type::Labels) => Ok((Node::Label(Box::new(labels), key()), Type::Text)),
             (reference, Type::Reference) => match reference_field(&select.field) {
                 Some(field) => Ok((Node::Field(Box::new(reference), field), Type::Text)),
@@ -167,12 +172,12 @@ impl<'a> Checker<'a> {
 
     fn list(&mut self, at: &IdedExpr, elements: &'a [IdedExpr]) -> Checked {
         let Some((first, rest)) = elements.split_first() else {
-            return self.wrong(at, "an empty list has no type; ask size(...) == 0");
+            return self.wrong(at, "an empty list has no type; use size(...) == 0");
         };
-        let (first, found) = self.any(first)?;
+        let (first, found) = self.expression(first)?;
         let mut nodes = vec![first];
         for element in rest {
-            nodes.push(*self.of(element, &found)?);
+            nodes.push(*self.expression_of(element, &found)?);
         }
         Ok((Node::List(nodes), Type::List(Box::new(found))))
     }
@@ -182,15 +187,15 @@ impl<'a> Checker<'a> {
         match (&call.target, call.args.as_slice()) {
             (None, _) if name == operators::HAS => self.has(at, call),
             (None, [operand]) if name == operators::LOGICAL_NOT => {
-                Ok((Node::Not(self.of(operand, &Type::Bool)?), Type::Bool))
+                Ok((Node::Not(self.expression_of(operand, &Type::Bool)?), Type::Bool))
             }
             (None, [operand]) if name == operators::NEGATE => {
-                Ok((Node::Negate(self.of(operand, &Type::Int)?), Type::Int))
+                Ok((Node::Negate(self.expression_of(operand, &Type::Int)?), Type::Int))
             }
             (None, [condition, yes, no]) if name == operators::CONDITIONAL => {
-                let condition = self.of(condition, &Type::Bool)?;
-                let (yes, found) = self.any(yes)?;
-                let no = self.of(no, &found)?;
+                let condition = self.expression_of(condition, &Type::Bool)?;
+                let (yes, found) = self.expression(yes)?;
+                let no = self.expression_of(no, &found)?;
                 Ok((Node::If(Box::new([*condition, yes, *no])), found))
             }
             (None, [left, right]) if !name.starts_with(|first: char| first.is_ascii_alphabetic()) => {
@@ -217,17 +222,20 @@ impl<'a> Checker<'a> {
             _ => None,
         };
         if let Some(logic) = logic {
-            let (left, right) = (self.of(left, &Type::Bool)?, self.of(right, &Type::Bool)?);
+            let (left, right) = (
+                self.expression_of(left, &Type::Bool)?,
+                self.expression_of(right, &Type::Bool)?,
+            );
             return Ok((logic(left, right), Type::Bool));
         }
-        let (left_node, left_type) = self.any(left)?;
-        let (right_node, right_type) = self.any(right)?;
+        let (left_node, left_type) = self.expression(left)?;
+        let (right_node, right_type) = self.expression(right)?;
         let (left_node, right_node) = binary(left_node, right_node);
         if let Some(comparison) = comparison(name) {
             let ordered = !matches!(comparison, Comparison::Equal | Comparison::NotEqual);
             let comparable = left_type.is_plain() && !(ordered && left_type == Type::Bool);
             if left_type != right_type || !comparable {
-                return self.wrong(at, format!("{left_type} and {right_type} cannot be compared so"));
+                return self.wrong(at, incomparable(&left_type, &right_type));
             }
             return Ok((Node::Compare(comparison, left_node, right_node), Type::Bool));
         }
@@ -245,7 +253,9 @@ impl<'a> Checker<'a> {
                 Ok((Node::Item(left_node, right_node), *element))
             }
             (_, left_type, right_type) => match calculation(name, &left_type, &right_type) {
-                Some((calculation, made)) => Ok((Node::Calculate(calculation, left_node, right_node), made)),
+                Some((calculation, result)) => {
+                    Ok((Node::Calculate(calculation, left_node, right_node), result))
+                }
                 None => self.wrong(
                     at,
                     format!(
@@ -266,17 +276,17 @@ impl<'a> Checker<'a> {
         body: &'a IdedExpr,
     ) -> Checked {
         let name = call.func_name.as_str();
-        let (list, found) = self.any(list)?;
+        let (list, found) = self.expression(list)?;
         let Type::List(element) = found else {
-            let only = format!(
-                "{name} goes over a list; this is {found} (labels are looked up: 'team' in policy.labels)"
+            let message = format!(
+                "{name} needs a list; this is {found}. To look up a label, write 'team' in policy.labels"
             );
-            return self.wrong_call(at, name, only);
+            return self.wrong_call(at, name, message);
         };
         let Expr::Ident(variable_name) = &variable.expr else {
             return self.wrong(
                 variable,
-                format!("{name} takes a name for the element first: {name}(x, ...)"),
+                format!("the first argument of {name} is a name for the element: {name}(x, ...)"),
             );
         };
         let taken = Variable::plain(variable_name).is_some()
@@ -285,34 +295,37 @@ impl<'a> Checker<'a> {
         if taken {
             return self.wrong(
                 variable,
-                format!("{variable_name} names something else already; take another name"),
+                format!("the name {variable_name} is already used; choose another name"),
             );
         }
         if self.loops.len() == MAX_LOOPS {
-            let message =
-                format!("more than {MAX_LOOPS} loops stand within one another: this could take too long");
+            let message = format!("more than {MAX_LOOPS} nested loops: this could take too long");
             return self.wrong_call(at, name, message);
         }
         self.loops.push((variable_name, (*element).clone()));
         let body = self.loop_body(name, body);
         self.loops.pop();
-        let (kind, body, made) = body?;
+        let (kind, body, body_type) = body?;
         let found = match kind {
             Loop::All | Loop::Exists | Loop::ExistsOne => Type::Bool,
             Loop::Filter => Type::List(element),
-            Loop::Map => Type::List(Box::new(made)),
+            Loop::Map => Type::List(Box::new(body_type)),
         };
         Ok((Node::Loop(kind, Box::new(list), Box::new(body)), found))
     }
 
     fn loop_body(&mut self, name: &str, body: &'a IdedExpr) -> Result<(Loop, Node, Type), Malformed> {
         match loop_kind(name) {
-            Some(Loop::Map) | None => self.any(body).map(|(node, made)| (Loop::Map, node, made)),
-            Some(kind) => self.of(body, &Type::Bool).map(|node| (kind, *node, Type::Bool)),
+            Some(Loop::Map) | None => self
+                .expression(body)
+                .map(|(node, found)| (Loop::Map, node, found)),
+            Some(kind) => self
+                .expression_of(body, &Type::Bool)
+                .map(|node| (kind, *node, Type::Bool)),
         }
     }
 
-    /// A function, of whose form (`f(x)` or `x.f()`) the first argument does not tell.
+    /// A function call, `f(x, …)` or `x.f(…)`; in both forms `x` is `first`.
     fn function(
         &mut self,
         at: &'a IdedExpr,
@@ -320,7 +333,7 @@ impl<'a> Checker<'a> {
         first: &'a IdedExpr,
         rest: &'a [IdedExpr],
     ) -> Checked {
-        let made = match (name, rest) {
+        let checked = match (name, rest) {
             ("duration", []) => match &first.expr {
                 Expr::Literal(LiteralValue::String(text)) => {
                     literal_duration(text.inner()).map(Node::Duration)
@@ -335,45 +348,51 @@ impl<'a> Checker<'a> {
             }
             .map(|time| (Node::Time(time), Type::Time))
             .ok_or("timestamp takes a literal: timestamp('2026-12-01T18:00:00Z')".to_owned()),
-            ("size", []) => match self.any(first)? {
+            ("size", []) => match self.expression(first)? {
                 (node, Type::Text | Type::Labels | Type::List(_)) => {
                     Ok((Node::Size(Box::new(node)), Type::Int))
                 }
-                (_, found) => Err(format!("{found} has no size; string, list and map have")),
+                (_, found) => Err(format!("{found} has no size; only string, list and map have one")),
             },
             ("matches", [literal]) => match &literal.expr {
                 Expr::Literal(LiteralValue::String(text)) => match pattern(text.inner()) {
-                    Ok(pattern) => Ok((Node::Matches(self.of(first, &Type::Text)?, pattern), Type::Bool)),
+                    Ok(pattern) => Ok((
+                        Node::Matches(self.expression_of(first, &Type::Text)?, pattern),
+                        Type::Bool,
+                    )),
                     Err(message) => return self.wrong(literal, message),
                 },
-                _ => return self.wrong(literal, "a pattern is a literal: matches('PAY-[0-9]+')"),
+                _ => return self.wrong(literal, "a pattern must be a literal: matches('PAY-[0-9]+')"),
             },
             (_, [sought]) if look(name).is_some() => {
-                let (text, sought) = (self.of(first, &Type::Text)?, self.of(sought, &Type::Text)?);
+                let (text, sought) = (
+                    self.expression_of(first, &Type::Text)?,
+                    self.expression_of(sought, &Type::Text)?,
+                );
                 let look = look(name).unwrap_or(Look::Contains);
                 Ok((Node::Look(look, text, sought), Type::Bool))
             }
             (_, [] | [_]) if clock(name).is_some() || unit(name).is_some() => self.part(name, first, rest)?,
             _ => return self.unknown(at, name),
         };
-        made.or_else(|message| self.wrong_call(at, name, message))
+        checked.or_else(|message| self.wrong_call(at, name, message))
     }
 
-    /// A part of a time, in a zone, or the whole hours, minutes or seconds of a duration.
+    /// A part of a timestamp in a time zone, or a duration in whole hours, minutes or seconds.
     fn part(
         &mut self,
         name: &str,
         of: &'a IdedExpr,
         rest: &'a [IdedExpr],
     ) -> Result<Result<(Node, Type), String>, Malformed> {
-        let (node, found) = self.any(of)?;
+        let (node, found) = self.expression(of)?;
         let named = match rest.first().map(|argument| (&argument.expr, argument)) {
             None => "UTC",
             Some((Expr::Literal(LiteralValue::String(name)), _)) => name.inner(),
             Some((_, argument)) => {
                 return self.wrong(
                     argument,
-                    "a time zone is a literal: now.getHours('Europe/Berlin')",
+                    "a time zone must be a literal: now.getHours('Europe/Berlin')",
                 );
             }
         };
@@ -404,6 +423,18 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// Message about two types that a comparison does not accept, with the fix for the usual mistakes.
+fn incomparable(left: &Type, right: &Type) -> String {
+    let fix = match (left, right) {
+        (Type::Duration, Type::Text) | (Type::Text, Type::Duration) => "; write duration('2h')",
+        (Type::Time, Type::Text) | (Type::Text, Type::Time) => "; write timestamp('2026-12-01T18:00:00Z')",
+        (Type::List(_), Type::List(_)) => "; use in, all or exists",
+        (Type::Bool, Type::Bool) => " by order; use == or !=",
+        _ => "",
+    };
+    format!("cannot compare {left} with {right}{fix}")
+}
+
 fn comparison(name: &str) -> Option<Comparison> {
     Some(match name {
         operators::EQUALS => Comparison::Equal,
@@ -425,7 +456,7 @@ fn calculation(name: &str, left: &Type, right: &Type) -> Option<(Calculation, Ty
         operators::MODULO => Calculation::Remainder,
         _ => return None,
     };
-    let made = match (calculation, left, right) {
+    let result = match (calculation, left, right) {
         (_, Type::Int, Type::Int) => Type::Int,
         (Calculation::Add, Type::Text, Type::Text) => Type::Text,
         (Calculation::Add | Calculation::Subtract, Type::Duration, Type::Duration)
@@ -434,7 +465,7 @@ fn calculation(name: &str, left: &Type, right: &Type) -> Option<(Calculation, Ty
         | (Calculation::Add, Type::Duration, Type::Time) => Type::Time,
         _ => return None,
     };
-    Some((calculation, made))
+    Some((calculation, result))
 }
 
 fn loop_kind(name: &str) -> Option<Loop> {

@@ -1,4 +1,4 @@
-//! Evaluates an expression by counted steps.
+//! Evaluation of an expression with a limit of steps.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -11,52 +11,52 @@ use super::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
 use super::variables::{Evidence, Variable};
 use crate::api::{Reference, SubjectKind};
 
-/// Steps one evaluation may take: each part of the expression is one each time it is looked at, and each text one
-/// more for every [`BYTES_A_STEP`] bytes. Conditions in use take some tens; a loop over a thousand groups some
-/// thousands. So many steps take 2 ms, and 20 ms where all of them are a pattern's worst case.
+/// Maximum number of steps of one evaluation. Each visit of a node is one step, and a text costs one more step for each
+/// [`BYTES_A_STEP`] bytes. Usual conditions take tens of steps; a loop over 1,000 groups takes thousands. 100,000 steps
+/// take 2 ms, or 20 ms if all of them are the worst case of a pattern.
 pub const MAX_STEPS: u32 = 100_000;
 
-/// Bytes of text that are looked at in about the time of one step.
+/// Bytes of text that are read in about the time of one step.
 const BYTES_A_STEP: usize = 64;
 
-/// Bytes of a text that an expression makes; longer is no name of anything.
+/// Maximum length in bytes of a text that an expression builds. No name or label is longer.
 const MAX_TEXT: usize = 64 * 1024;
 
-/// Characters of a value that are quoted in a message.
+/// Maximum number of characters of a value in a message.
 const MAX_QUOTED: usize = 64;
 
-/// Why an expression has no answer.
+/// Why an expression has no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// It took more than [`MAX_STEPS`].
-    #[error("it takes more than {MAX_STEPS} steps")]
+    /// The evaluation needs more than [`MAX_STEPS`].
+    #[error("the expression takes more than {MAX_STEPS} steps")]
     Exhausted,
-    /// Something that need not be there was not.
-    #[error("{0} is not given; ask has({0}) first")]
+    /// An optional field is not set.
+    #[error("{0} is not set; check has({0}) first")]
     NotGiven(String),
-    /// No such label.
-    #[error("there is no label {0}; ask whether it is there first, with 'in'")]
+    /// There is no such label.
+    #[error("there is no label {0}; check for it with 'in' first")]
     NoLabel(String),
-    /// A list is shorter.
+    /// The list has no element at that index.
     #[error("a list of {length} has no element {index}")]
     NoElement {
-        /// The index asked for, from 0.
+        /// The index in the expression, counted from 0.
         index: i64,
-        /// Elements of the list.
+        /// Number of elements of the list.
         length: usize,
     },
-    /// A number, duration, time or text out of range.
+    /// A number, duration, timestamp or text is out of range.
     #[error("a result is out of range")]
     OutOfRange,
-    /// Division by zero.
+    /// A number is divided by zero.
     #[error("a number is divided by zero")]
     DividedByZero,
-    /// A value of another type than was checked: a mistake of Curfew's.
-    #[error("a value is of another type than was checked (a mistake in Curfew)")]
+    /// A value has another type than the checker found: a bug in Curfew.
+    #[error("a value has an unexpected type (a bug in Curfew; please report it)")]
     Mistyped,
 }
 
-/// Whether the expression holds.
+/// Value of a boolean expression.
 pub(super) fn holds(node: &Node, evidence: &Evidence<'_>) -> Result<bool, Failure> {
     let mut evaluation = Evaluation {
         evidence,
@@ -103,7 +103,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Bytes that a comparison may look at.
+    /// Maximum number of bytes that a comparison reads.
     fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -125,9 +125,9 @@ impl<'a> Value<'a> {
 
 struct Evaluation<'a> {
     evidence: &'a Evidence<'a>,
-    /// Present element of each loop around, from the outermost.
+    /// Current element of each enclosing loop, the outermost first.
     elements: Vec<Value<'a>>,
-    /// Steps that are left.
+    /// Remaining steps.
     steps: u32,
 }
 
@@ -136,7 +136,7 @@ impl<'a> Evaluation<'a> {
         let left = u32::try_from(steps)
             .ok()
             .and_then(|steps| self.steps.checked_sub(steps));
-        // Once exhausted, nothing beside it can turn the failure into an answer.
+        // No steps remain, so no other operand can turn this failure into a value.
         self.steps = left.unwrap_or(0);
         left.map(|_| ()).ok_or(Failure::Exhausted)
     }
@@ -180,7 +180,9 @@ impl<'a> Evaluation<'a> {
                 Value::Duration(duration) => Ok(Value::Int(unit.counts(duration))),
                 _ => Err(Failure::Mistyped),
             },
-            Node::Loop(kind @ (Loop::Filter | Loop::Map), list, body) => self.made(*kind, list, body),
+            Node::Loop(kind @ (Loop::Filter | Loop::Map), list, body) => {
+                self.filter_or_map(*kind, list, body)
+            }
             Node::Loop(..)
             | Node::Given(_)
             | Node::HasLabel(..)
@@ -190,12 +192,12 @@ impl<'a> Evaluation<'a> {
             | Node::Compare(..)
             | Node::In(..)
             | Node::Look(..)
-            | Node::Matches(..) => self.question(node).map(Value::Bool),
+            | Node::Matches(..) => self.condition(node).map(Value::Bool),
         }
     }
 
-    /// What is true or false.
-    fn question(&mut self, node: &'a Node) -> Result<bool, Failure> {
+    /// Value of a boolean node.
+    fn condition(&mut self, node: &'a Node) -> Result<bool, Failure> {
         match node {
             Node::Given(variable) => Ok(self.given(*variable)),
             Node::HasLabel(labels, key) => {
@@ -204,8 +206,8 @@ impl<'a> Evaluation<'a> {
                 Ok(labels.contains_key(key.as_ref()))
             }
             Node::Not(operand) => Ok(!self.bool(operand)?),
-            Node::And(left, right) => self.either(left, right, false),
-            Node::Or(left, right) => self.either(left, right, true),
+            Node::And(left, right) => self.and_or(left, right, false),
+            Node::Or(left, right) => self.and_or(left, right, true),
             Node::Compare(comparison, left, right) => {
                 let (left, right) = (self.value(left)?, self.value(right)?);
                 self.spend(left.bytes().min(right.bytes()) / BYTES_A_STEP)?;
@@ -236,13 +238,13 @@ impl<'a> Evaluation<'a> {
                 self.spend(text.len().saturating_mul(pattern.weight))?;
                 Ok(pattern.regex.is_match(&text))
             }
-            Node::Loop(kind, list, body) => self.asked(*kind, list, body),
+            Node::Loop(kind, list, body) => self.quantifier(*kind, list, body),
             _ => Err(Failure::Mistyped),
         }
     }
 
-    /// `&&` and `||`: an operand that decides does so whatever the other one fails of, as CEL has it.
-    fn either(&mut self, left: &'a Node, right: &'a Node, decides: bool) -> Result<bool, Failure> {
+    /// `&&` and `||`. As in CEL, an operand that decides the result hides a failure of the other operand.
+    fn and_or(&mut self, left: &'a Node, right: &'a Node, decides: bool) -> Result<bool, Failure> {
         match self.bool(left) {
             Ok(value) if value == decides => Ok(decides),
             Ok(_) => self.bool(right),
@@ -253,13 +255,13 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// What `all`, `exists` and `exists_one` say of a list.
-    fn asked(&mut self, kind: Loop, list: &'a Node, body: &'a Node) -> Result<bool, Failure> {
+    /// Value of `all`, `exists` or `exists_one`. As in CEL, a deciding element hides failures of `all` and `exists`.
+    fn quantifier(&mut self, kind: Loop, list: &'a Node, body: &'a Node) -> Result<bool, Failure> {
         let list = self.value(list)?;
         let mut found = 0;
         let mut failed = None;
         for index in 0..list.length()? {
-            match (self.with(&list, index, |this| this.bool(body)), kind) {
+            match (self.with_element(&list, index, |this| this.bool(body)), kind) {
                 (Ok(true), Loop::Exists) => return Ok(true),
                 (Ok(false), Loop::All) => return Ok(false),
                 (Ok(value), _) => found += usize::from(value),
@@ -277,30 +279,31 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The list that `filter` or `map` makes.
-    fn made(&mut self, kind: Loop, list: &'a Node, body: &'a Node) -> Result<Value<'a>, Failure> {
+    /// Result list of `filter` or `map`.
+    fn filter_or_map(&mut self, kind: Loop, list: &'a Node, body: &'a Node) -> Result<Value<'a>, Failure> {
         let list = self.value(list)?;
-        let mut made = Vec::new();
+        let mut elements = Vec::new();
         for index in 0..list.length()? {
             if kind == Loop::Map {
-                made.push(self.with(&list, index, |this| this.value(body))?);
-            } else if self.with(&list, index, |this| this.bool(body))? {
-                made.push(list.element(index).ok_or(Failure::Mistyped)?);
+                elements.push(self.with_element(&list, index, |this| this.value(body))?);
+            } else if self.with_element(&list, index, |this| this.bool(body))? {
+                elements.push(list.element(index).ok_or(Failure::Mistyped)?);
             }
         }
-        Ok(Value::List(made.into()))
+        Ok(Value::List(elements.into()))
     }
 
-    fn with<T>(
+    /// Value of the loop body for one element.
+    fn with_element<T>(
         &mut self,
         list: &Value<'a>,
         index: usize,
-        judge: impl FnOnce(&mut Self) -> Result<T, Failure>,
+        body: impl FnOnce(&mut Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.elements.push(list.element(index).ok_or(Failure::Mistyped)?);
-        let judged = judge(self);
+        let result = body(self);
         self.elements.pop();
-        judged
+        result
     }
 
     fn variable(&mut self, variable: Variable) -> Result<Value<'a>, Failure> {
@@ -465,7 +468,8 @@ impl Comparison {
 }
 
 impl Clock {
-    /// As CEL counts: months, and days of the year and (but for `getDate`) of the month, from 0, Sunday as 0.
+    /// The part as CEL counts it. Months, days of the year and days of the month count from 0, but `getDate` counts
+    /// from 1. Sunday is 0.
     fn shows(self, at: &jiff::Zoned) -> i64 {
         match self {
             Self::FullYear => i64::from(at.year()),

@@ -1,4 +1,4 @@
-//! Literals that functions take: read once, when an expression is parsed.
+//! Literal arguments of functions, read once when an expression is parsed.
 
 use jiff::SignedDuration;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
@@ -6,45 +6,45 @@ use regex::RegexBuilder;
 
 use super::node::Pattern;
 
-/// Bytes a compiled pattern may take, and the steps that one byte of text then costs. In the worst case a pattern
-/// is tried at each byte with everything it is compiled to; what grows with its size is what a match may cost, and
-/// a pattern of nested repetitions is large, not slow. `\w` with all of Unicode takes some 30 KiB.
+/// Maximum size of a compiled pattern in bytes, and the steps that one byte of text costs at that size. In the worst
+/// case the whole compiled pattern is tried at each byte, so the cost of a match grows with the size. A pattern with
+/// nested repetitions is large, not slow. `\w` with all of Unicode takes about 30 KiB.
 const PATTERN_SIZES: [(usize, usize); 3] = [(4 * 1024, 1), (16 * 1024, 4), (64 * 1024, 16)];
 
-/// Compiles a pattern, or says why it is none.
+/// Compiled pattern; the error is a message for people.
 pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
-    let mut refusal = String::new();
+    let mut too_large = String::new();
     for (size, weight) in PATTERN_SIZES {
         match RegexBuilder::new(text).size_limit(size).build() {
             Ok(regex) => return Ok(Pattern { regex, weight }),
             Err(regex::Error::CompiledTooBig(_)) => {
-                refusal = format!("this pattern is too large: compiled it takes more than {size} bytes");
+                too_large = format!("this pattern is too large: compiled it takes more than {size} bytes");
             }
-            // The error repeats the pattern over several lines; its last says what is wrong.
+            // The error repeats the pattern over several lines; the last line names the mistake.
             Err(error) => {
                 let error = error.to_string();
-                let said = error
+                let reason = error
                     .lines()
                     .last()
                     .unwrap_or_default()
                     .trim_start_matches("error: ");
-                return Err(format!("this is not a regular expression (RE2 syntax): {said}"));
+                return Err(format!("this is not a regular expression (RE2 syntax): {reason}"));
             }
         }
     }
-    Err(refusal)
+    Err(too_large)
 }
 
-/// Reads a duration as CEL writes it, `1h30m` or `90s`.
+/// Duration in the syntax of CEL, such as `1h30m` or `90s`.
 pub(super) fn literal_duration(text: &str) -> Option<SignedDuration> {
-    // jiff reads more than CEL does: words, ISO 8601.
+    // jiff also accepts words and ISO 8601, which CEL does not.
     let plain = text
         .chars()
         .all(|character| character.is_ascii_digit() || ".-hmsun".contains(character));
     plain.then(|| text.parse().ok()).flatten()
 }
 
-/// The time zone of an IANA name.
+/// Time zone of an IANA name.
 pub(super) fn zone(name: &str) -> Option<TimeZone> {
     TimeZoneDatabase::bundled()
         .get(name)
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_cost_by_their_size() {
+    fn a_larger_pattern_costs_more_steps() {
         for (text, weight) in [
             ("PAY-[0-9]+", 1),
             ("^[A-Z]+-[0-9]+ .*$", 1),
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_as_cel_writes_them() {
+    fn durations_have_the_syntax_of_cel() {
         for (text, milliseconds) in [
             ("1h30m", 5_400_000),
             ("90s", 90_000),

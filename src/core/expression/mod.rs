@@ -1,15 +1,15 @@
 //! Boolean expressions of policies, in the Common Expression Language (CEL).
 //!
 //! ```text
-//! text ─► nesting    too deep for a parser that recurses? then it never sees it
-//!      ─► cel        the language's own grammar, from the `cel` crate
-//!      ─► check      names, types and literals; what is left cannot be wrong about them
-//!      ─► evaluate   on the facts of one request, by counted steps
+//! text ─► nesting    rejects a text that nests too deeply for a recursive parser
+//!      ─► cel        parses the grammar of CEL, with the `cel` crate
+//!      ─► check      checks names, types and literals
+//!      ─► evaluate   evaluates on the facts of one request, with a limit of steps
 //! ```
 //!
-//! The crate's own evaluation has no bound of steps, compiles patterns anew for each text, and brings a second time
-//! zone database. So only its parser is used, and what it parsed becomes a tree with types, in which little is left
-//! that can fail: a label or an end that is not there, an index, an overflow.
+//! Only the parser of the `cel` crate is used. Its evaluation has no limit of steps, compiles patterns again for each
+//! text, and contains a second time zone database. The parsed expression becomes a typed tree. Its evaluation can fail
+//! only for a missing label or field, an index, an overflow, a division by zero or too many steps.
 
 mod check;
 mod evaluate;
@@ -29,30 +29,30 @@ pub use variables::Evidence;
 use node::Node;
 use types::Type;
 
-/// Characters of an expression, as in the CRD.
+/// Maximum length of an expression in characters, as in the CRD.
 pub const MAX_LENGTH: usize = 2048;
 
-/// Characters of what a parser says that are kept of it: it lists everything it would have accepted.
+/// Maximum length of a parser message in characters. The parser lists each token that it would accept.
 const MAX_PARSER_MESSAGE: usize = 200;
 
 /// A parsed boolean expression.
 #[derive(Clone, Debug)]
 pub struct Expression(Node);
 
-/// Why a text is no boolean expression.
+/// Error in the text of an expression.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct Malformed {
-    /// Line, from 1.
+    /// Line, counted from 1.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// Column in characters, counted from 1.
     pub column: usize,
-    /// What is wrong there and what would be accepted.
+    /// The error at that place, and what would be accepted.
     pub message: String,
 }
 
 impl Malformed {
-    /// Something wrong at a byte of the text.
+    /// Error at a byte offset of the text.
     fn at(text: &str, byte: usize, message: impl Into<String>) -> Self {
         let before = text.get(..byte).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
@@ -65,8 +65,11 @@ impl Malformed {
 }
 
 impl Expression {
-    /// Parses a text, or says the first thing that is wrong with it. Takes some milliseconds at most, and a stack
-    /// of 1 MiB.
+    /// Parses and checks a text. Takes a few milliseconds at most, and needs a stack of 1 MiB.
+    ///
+    /// # Errors
+    ///
+    /// The first error in the text.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         if let Some((end, _)) = text.char_indices().nth(MAX_LENGTH) {
             let message = format!("an expression has at most {MAX_LENGTH} characters");
@@ -74,11 +77,11 @@ impl Expression {
         }
         nesting::bounded(text)
             .map_err(|unreadable| Malformed::at(text, unreadable.byte, unreadable.message))?;
-        let (node, found) = survived(text, || {
+        let (node, found) = parse_without_panic(text, || {
             let parser = Env::default().with_optional_support(false).parser();
             match parser.parse_with_source_info(text) {
                 Ok((expression, source)) => check::check(text, &source, &expression),
-                Err(errors) => Err(first(text, &errors)),
+                Err(errors) => Err(first_error(text, &errors)),
             }
         })?;
         if found != Type::Bool {
@@ -88,32 +91,36 @@ impl Expression {
         Ok(Self(node))
     }
 
-    /// Whether it holds, or why that cannot be told.
+    /// Value of the expression for one request.
+    ///
+    /// # Errors
+    ///
+    /// Why the expression has no value.
     pub fn holds(&self, evidence: &Evidence<'_>) -> Result<bool, Failure> {
         evaluate::holds(&self.0, evidence)
     }
 }
 
-/// What parsing answers. The parser is a large generated one; what it does not survive must not end the operator.
-fn survived<T>(text: &str, parse: impl FnOnce() -> Result<T, Malformed>) -> Result<T, Malformed> {
+/// Result of `parse`, or an error if it panics. The parser is large and generated; a panic must not end the operator.
+fn parse_without_panic<T>(text: &str, parse: impl FnOnce() -> Result<T, Malformed>) -> Result<T, Malformed> {
     catch_unwind(AssertUnwindSafe(parse))
         .unwrap_or_else(|_| Err(Malformed::at(text, 0, "the parser cannot read this")))
 }
 
-/// The first thing the parser says.
-fn first(text: &str, errors: &cel::ParseErrors) -> Malformed {
+/// First error of the parser.
+fn first_error(text: &str, errors: &cel::ParseErrors) -> Malformed {
     let Some(error) = errors.errors.first() else {
         return Malformed::at(text, 0, "this cannot be parsed");
     };
     let position = |number: isize| usize::try_from(number).unwrap_or(1).max(1);
-    let said = error.msg.trim_start_matches("Syntax error: ");
-    let message = if said.ends_with("reserved identifier: namespace") {
+    let parser_message = error.msg.trim_start_matches("Syntax error: ");
+    let message = if parser_message.ends_with("reserved identifier: namespace") {
         "namespace is a reserved word of CEL; write namespaceObject".to_owned()
-    } else if said.chars().count() > MAX_PARSER_MESSAGE {
-        let kept: String = said.chars().take(MAX_PARSER_MESSAGE).collect();
+    } else if parser_message.chars().count() > MAX_PARSER_MESSAGE {
+        let kept: String = parser_message.chars().take(MAX_PARSER_MESSAGE).collect();
         format!("{kept}...")
     } else {
-        said.to_owned()
+        parser_message.to_owned()
     };
     Malformed {
         line: position(error.pos.0),

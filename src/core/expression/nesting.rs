@@ -1,37 +1,38 @@
-//! How deeply an expression nests, found out before a parser recurses over it: a stack that overflows cannot be
-//! caught.
+//! Limit on the nesting of an expression, checked before the recursive parser runs. A stack overflow cannot be caught.
 
 use std::iter::Peekable;
 use std::str::CharIndices;
 
-/// Brackets and `?:` within one another. The parser takes some 16 KiB of stack for each (200 KiB where it is not
-/// optimized at all, hence its profile in Cargo.toml), of the 2 MiB that a thread of the operator has.
+/// Maximum nesting of brackets and `?:`. The parser takes about 16 KiB of stack for each level. Without optimization it
+/// takes 200 KiB, hence its profile in Cargo.toml. A thread of the operator has 2 MiB.
 const MAX_NESTING: usize = 12;
 
-/// Operators and field selections in a row, over all brackets that are open: each is one level more of the parsed
-/// expression, over which everything that walks it recurses.
+/// Maximum number of operators and field selections in a row, added up over all open brackets. Each is one more level of
+/// the parsed expression, and each function that walks the expression recurses once per level.
 const MAX_CHAIN: usize = 64;
 
-/// Why a text is not handed to the parser.
+/// Error in a text that must not reach the parser.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable {
-    /// Where, in bytes from the beginning.
+    /// Byte offset of the error.
     pub byte: usize,
-    /// What is wrong there and what would be accepted.
+    /// The error at that place, and what would be accepted.
     pub message: String,
 }
 
-/// What stands open at one place: one for the whole text, and one for each open bracket.
+/// Counters of one level: one level for the whole text, and one for each open bracket.
 #[derive(Clone, Copy, Default)]
 struct Level {
-    /// Operators since the last thing that begins anew.
+    /// Operators since the last `&&`, `||`, `?`, `:` or `,`.
     chain: usize,
-    /// `?` that nothing has closed: a `?:` reaches to the end of its bracket or argument.
+    /// Number of `?` in this bracket or argument. A `?:` extends to the end of its bracket or argument.
     choices: usize,
 }
 
-/// Refuses what nests too deeply. Literals are read as strictly as the parser does: in one it took for an error,
-/// brackets would count.
+/// Rejects a text that nests too deeply.
+///
+/// Literals are read exactly as strictly as the parser reads them. Otherwise brackets could be hidden in a text that is a
+/// literal here and an error in the parser.
 pub(super) fn bounded(text: &str) -> Result<(), Unreadable> {
     let mut levels = vec![Level::default()];
     let mut word = String::new();
@@ -60,12 +61,12 @@ pub(super) fn bounded(text: &str) -> Result<(), Unreadable> {
                 while characters.next_if(|(_, next)| *next != '\n').is_some() {}
             }
             '(' | '[' | '{' => levels.push(Level::default()),
-            // One that closes nothing is for the parser to refuse.
+            // The parser rejects a bracket that closes nothing.
             ')' | ']' | '}' if levels.len() > 1 => drop(levels.pop()),
-            '&' | '|' | ':' => anew(&mut levels, false),
-            ',' => anew(&mut levels, true),
+            '&' | '|' | ':' => start_operand(&mut levels, false),
+            ',' => start_operand(&mut levels, true),
             '?' => {
-                anew(&mut levels, false);
+                start_operand(&mut levels, false);
                 if let Some(level) = levels.last_mut() {
                     level.choices += 1;
                 }
@@ -97,7 +98,8 @@ fn operator(levels: &mut [Level]) {
     }
 }
 
-fn anew(levels: &mut [Level], argument: bool) {
+/// Resets the operator count; a new argument also ends each `?:`.
+fn start_operand(levels: &mut [Level], argument: bool) {
     if let Some(level) = levels.last_mut() {
         level.chain = 0;
         if argument {
@@ -106,7 +108,7 @@ fn anew(levels: &mut [Level], argument: bool) {
     }
 }
 
-/// Reads to the end of the literal that a quote at `at` opened.
+/// Skips to the end of the literal that the quote at byte `at` opens.
 fn literal(
     characters: &mut Peekable<CharIndices<'_>>,
     text: &str,
@@ -114,7 +116,7 @@ fn literal(
     quote: char,
     raw: bool,
 ) -> Result<(), String> {
-    let unended = || format!("this literal has no end: it ends with {quote} on the same line");
+    let no_end = || format!("this string has no end: close it with {quote} on the same line");
     let long = text
         .get(at..)
         .is_some_and(|rest| rest.chars().take(3).eq([quote; 3]));
@@ -132,12 +134,12 @@ fn literal(
                 }
                 continue;
             }
-            '\n' | '\r' if !long => return Err(unended()),
+            '\n' | '\r' if !long => return Err(no_end()),
             '\\' if !raw => {
                 let escaped = characters.next().map(|(_, escaped)| escaped);
                 if !escaped.is_some_and(|escaped| "abfnrtv\\'\"`?".contains(escaped)) {
                     return Err(
-                        r"after \ comes one of a b f n r t v \ ' and quotes; in a pattern write \\ or r'...'"
+                        r"\ must be followed by one of a b f n r t v \ ' and quotes; in a pattern write \\ or r'...'"
                             .to_owned(),
                     );
                 }
@@ -146,7 +148,7 @@ fn literal(
         }
         quotes = 0;
     }
-    Err(unended())
+    Err(no_end())
 }
 
 #[cfg(test)]
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_read() {
+    fn usual_expressions_are_accepted() {
         for text in [
             "request.reason.matches('PAY-[0-9]+') && request.duration <= duration('2h')",
             r#"requester.groups.exists(g, g in ["a", 'b']) || has(request.notAfter)"#,
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_and_choices_are_counted_together() {
+    fn brackets_and_choices_share_one_limit() {
         let nested = |depth: usize| format!("{}1{}", "(".repeat(depth), ")".repeat(depth));
         assert_eq!(bounded(&nested(MAX_NESTING)), Ok(()));
         assert!(refused(&nested(MAX_NESTING + 1)).contains("nest more than 12 deep"));
@@ -181,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_in_a_row_are_counted_until_something_begins_anew() {
+    fn an_operator_chain_ends_at_a_logical_operator() {
         assert!(refused(&"a.".repeat(65)).contains("more than 64 operators"));
         assert!(refused(&"1+".repeat(65)).contains("more than 64 operators"));
         assert!(refused(&"1 in ".repeat(65)).contains("more than 64 operators"));
@@ -189,9 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_hides_in_a_literal_that_is_none() {
+    fn a_malformed_literal_hides_no_brackets() {
         assert!(refused("'\n((((((((((((((((((((((((((((((").contains("no end"));
-        assert!(refused(r"'\q((((((((((((((((((((((((((((((('").contains("after \\ comes"));
+        assert!(refused(r"'\q((((((((((((((((((((((((((((((('").contains("\\ must be followed by"));
         assert!(refused("'''((((((((((((((((((''").contains("no end"));
         assert!(refused("for'' ((((((((((((((((((((((((((").contains("nest"));
     }

@@ -1,4 +1,4 @@
-//! A parsed expression: names found, types checked, literals read.
+//! Tree of a checked expression: names are resolved, types checked, literals read.
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +7,7 @@ use regex::Regex;
 use super::variables::Variable;
 use crate::api::Reference;
 
-/// One step of an expression. The checker makes only such trees in which every part has the type its place needs.
+/// One operation of an expression. In a tree from the checker, each operand has the type that its place needs.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
     Bool(bool),
@@ -16,26 +16,26 @@ pub(super) enum Node {
     Duration(SignedDuration),
     Time(Timestamp),
     List(Vec<Node>),
-    /// A fact.
+    /// A fact about the request.
     Variable(Variable),
-    /// The variable of a loop, counted from the outermost.
+    /// The variable of a loop; the number counts the enclosing loops from the outermost.
     Element(usize),
-    /// Whether a fact was given that need not be.
+    /// Whether an optional fact is set.
     Given(Variable),
-    /// Field of a reference.
+    /// A field of a reference.
     Field(Box<Node>, for<'a> fn(&'a Reference) -> &'a str),
-    /// The value of a label.
+    /// The value of a label: labels and key.
     Label(Box<Node>, Box<Node>),
-    /// Whether the second is a label of the first.
+    /// Whether a label exists: labels and key.
     HasLabel(Box<Node>, Box<Node>),
-    /// An element by its index.
+    /// An element of a list: list and index.
     Item(Box<Node>, Box<Node>),
     Not(Box<Node>),
     And(Box<Node>, Box<Node>),
     Or(Box<Node>, Box<Node>),
     If(Box<[Node; 3]>),
     Compare(Comparison, Box<Node>, Box<Node>),
-    /// Whether a list has the element.
+    /// Whether a value is in a list: value and list.
     In(Box<Node>, Box<Node>),
     Negate(Box<Node>),
     Calculate(Calculation, Box<Node>, Box<Node>),
@@ -47,7 +47,7 @@ pub(super) enum Node {
     Loop(Loop, Box<Node>, Box<Node>),
 }
 
-/// How two values of one type compare.
+/// Comparison of two values of one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Comparison {
     Equal,
@@ -58,7 +58,7 @@ pub(super) enum Comparison {
     GreaterOrEqual,
 }
 
-/// What is calculated of two values.
+/// Calculation with two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Calculation {
     Add,
@@ -68,7 +68,7 @@ pub(super) enum Calculation {
     Remainder,
 }
 
-/// What is looked for in a text.
+/// Search for a text in another text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     Contains,
@@ -79,13 +79,13 @@ pub(super) enum Look {
 /// A compiled pattern.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern {
-    /// The pattern.
+    /// The compiled regular expression.
     pub regex: Regex,
     /// Steps that one byte of text costs.
     pub weight: usize,
 }
 
-/// What a clock shows.
+/// Part of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clock {
     FullYear,
@@ -99,7 +99,7 @@ pub(super) enum Clock {
     Seconds,
 }
 
-/// In what a duration is counted.
+/// Unit of a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     Hours,
@@ -107,7 +107,7 @@ pub(super) enum Unit {
     Seconds,
 }
 
-/// What is asked of the elements of a list.
+/// Kind of loop over a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loop {
     All,

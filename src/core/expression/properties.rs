@@ -1,4 +1,4 @@
-//! Whatever is written, parsing ends with an answer; and what is accepted means what the `cel` crate takes it for.
+//! Properties: parsing any text gives a result, and an accepted expression has the value that the `cel` crate gives it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::api::Subject;
 use crate::core::fixtures::{at, now, strings};
 use crate::core::{Identity, Request, Span};
 
-/// Pieces of the language, and of what is none.
+/// Tokens of the language, and texts that are not tokens.
 const TOKENS: [&str; 54] = [
     "request",
     ".reason",
@@ -125,7 +125,7 @@ fn theirs(text: &str) -> Result<bool, String> {
     }
 }
 
-/// An expression of type int, string and bool each.
+/// Three expressions: one of type int, one string, one bool.
 #[derive(Clone, Debug)]
 struct Typed {
     int: String,
@@ -208,13 +208,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn any_text_has_an_answer(text in "\\PC{0,200}") {
+    fn any_text_gives_a_result(text in "\\PC{0,200}") {
         let answer = Expression::parse(&text).map(|_| ());
         prop_assert!(!answer.is_err_and(|malformed| malformed.message.contains("the parser cannot read this")));
     }
 
     #[test]
-    fn pieces_of_the_language_in_any_order_have_an_answer(pieces in prop::collection::vec(select(&TOKENS[..]), 0..120)) {
+    fn tokens_in_any_order_give_a_result(pieces in prop::collection::vec(select(&TOKENS[..]), 0..120)) {
         let text = pieces.concat();
         if let Err(malformed) = Expression::parse(&text) {
             prop_assert!(!malformed.message.contains("the parser cannot read this"), "{text:?}");
@@ -224,9 +224,9 @@ proptest! {
     }
 
     #[test]
-    fn what_is_accepted_means_what_cel_says_it_means(typed in typed()) {
+    fn accepted_expressions_have_the_value_of_the_cel_crate(typed in typed()) {
         let text = typed.bool;
-        // Too deep, or a name taken twice.
+        // A random text may nest too deeply or use a name twice.
         let expression = Expression::parse(&text);
         prop_assume!(expression.is_ok(), "{:?}", expression);
         let (ours, theirs) = (ours(&expression.unwrap()), theirs(&text));
@@ -238,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn no_reason_is_more_than_a_value(reason in "\\PC{0,100}") {
+    fn a_reason_is_only_a_value(reason in "\\PC{0,100}") {
         let mut request = request();
         request.reason.clone_from(&reason);
         let none = BTreeMap::new();

@@ -5,7 +5,7 @@ use crate::api::{Reference, Subject};
 use crate::core::fixtures::{at, strings};
 use crate::core::{Identity, Request, Span};
 
-/// A request, its namespace and its policy: what expressions of these tests look at.
+/// A request, its namespace and its policy: the variables of the expressions in these tests.
 struct Asked {
     request: Request,
     namespace: BTreeMap<String, String>,
@@ -50,7 +50,7 @@ impl Asked {
         asked
     }
 
-    fn judge(&self, text: &str) -> Result<bool, Failure> {
+    fn evaluate(&self, text: &str) -> Result<bool, Failure> {
         Expression::parse(text)
             .unwrap_or_else(|malformed| panic!("{text}: {malformed}"))
             .holds(&Evidence {
@@ -104,13 +104,13 @@ fn expressions_that_hold() {
         "1 + 2 * 3 - 8 / 2 == 3 && 7 % 3 == 1 && -(1) < 0 && 2 >= 2 && 2 != 3 && 'a' <= 'b'",
         "(request.duration > duration('1h') ? 'long' : 'short') == 'long'",
         "size('äöü') == 3",
-        // An operand that decides does so whatever the other one fails of.
+        // A deciding operand hides a failure of the other operand.
         "namespaceObject.labels.team == 'x' || true",
         "!(1 / 0 == 1 && false)",
         "['x', 'env'].exists(k, namespaceObject.labels[k] == 'prod')",
         "// why\nrequest.name == 'pay-123' // so",
     ] {
-        assert_eq!(Asked::new().judge(text), Ok(true), "{text}");
+        assert_eq!(Asked::new().evaluate(text), Ok(true), "{text}");
     }
 }
 
@@ -124,24 +124,24 @@ fn expressions_that_do_not_hold() {
         "request.duration > duration('90m')",
         "['x', 'env'].all(k, namespaceObject.labels[k] == 'stage')",
     ] {
-        assert_eq!(Asked::new().judge(text), Ok(false), "{text}");
+        assert_eq!(Asked::new().evaluate(text), Ok(false), "{text}");
     }
 }
 
 #[test]
-fn what_is_not_there_or_out_of_range_has_no_answer() {
+fn a_missing_or_out_of_range_value_is_a_failure() {
     for (text, failure) in [
         (
             "request.notAfter > now",
-            "request.notAfter is not given; ask has(request.notAfter) first",
+            "request.notAfter is not set; check has(request.notAfter) first",
         ),
         (
             "subject.namespace == 'ci'",
-            "subject.namespace is not given; ask has(subject.namespace) first",
+            "subject.namespace is not set; check has(subject.namespace) first",
         ),
         (
             "namespaceObject.labels.team == 'x'",
-            "there is no label \"team\"; ask whether it is there first, with 'in'",
+            "there is no label \"team\"; check for it with 'in' first",
         ),
         ("request.references[1].id == ''", "a list of 1 has no element 1"),
         ("request.references[-1].id == ''", "a list of 1 has no element -1"),
@@ -155,28 +155,31 @@ fn what_is_not_there_or_out_of_range_has_no_answer() {
         ("1 % 0 == 1", "a number is divided by zero"),
         (
             "request.references.exists_one(r, r.id == namespaceObject.labels.x)",
-            "there is no label \"x\"; ask whether it is there first, with 'in'",
+            "there is no label \"x\"; check for it with 'in' first",
         ),
         (
             "false || namespaceObject.labels.team == 'x'",
-            "there is no label \"team\"; ask whether it is there first, with 'in'",
+            "there is no label \"team\"; check for it with 'in' first",
         ),
     ] {
-        let answered = Asked::new().judge(text).map_err(|failure| failure.to_string());
+        let answered = Asked::new().evaluate(text).map_err(|failure| failure.to_string());
         assert_eq!(answered, Err(failure.to_owned()), "{text}");
     }
 }
 
-fn each_is_said(cases: &[(&str, &str)]) {
-    for (text, said) in cases {
+fn each_gives_the_message(cases: &[(&str, &str)]) {
+    for (text, message) in cases {
         let found = wrong(text);
-        assert!(found.starts_with(said), "{text}\n  said {found}\n  not  {said}");
+        assert!(
+            found.starts_with(message),
+            "{text}\n  found    {found}\n  expected {message}"
+        );
     }
 }
 
 #[test]
-fn what_cannot_be_read_is_said_with_its_place_and_with_what_would_be_accepted() {
-    each_is_said(&[
+fn an_unreadable_expression_is_reported_with_place_and_fix() {
+    each_gives_the_message(&[
         (
             "request.reason ==",
             "line 1, column 18: mismatched input '<EOF>' expecting",
@@ -203,7 +206,7 @@ fn what_cannot_be_read_is_said_with_its_place_and_with_what_would_be_accepted() 
         ),
         (
             "request == 'x'",
-            "line 1, column 1: request is no value itself; its fields are name,",
+            "line 1, column 1: request is not a value; use one of its fields: name,",
         ),
         (
             "request.reason",
@@ -217,19 +220,19 @@ fn what_cannot_be_read_is_said_with_its_place_and_with_what_would_be_accepted() 
 }
 
 #[test]
-fn what_does_not_fit_together_is_said_with_its_place_and_with_what_would_be_accepted() {
-    each_is_said(&[
+fn a_type_error_is_reported_with_place_and_fix() {
+    each_gives_the_message(&[
         (
             "request.reason && true",
-            "line 1, column 8: a bool is needed here; this is string",
+            "line 1, column 8: expected bool, found string",
         ),
         (
             "request.duration > '1h'",
-            "line 1, column 18: duration and string cannot be compared so",
+            "line 1, column 18: cannot compare duration with string; write duration('2h')",
         ),
         (
             "requester.groups == ['a']",
-            "line 1, column 18: list(string) and list(string) cannot be compared so",
+            "line 1, column 18: cannot compare list(string) with list(string); use in, all or exists",
         ),
         (
             "1 in requester.groups",
@@ -265,7 +268,7 @@ fn what_does_not_fit_together_is_said_with_its_place_and_with_what_would_be_acce
         ),
         (
             "request.reason.matches(request.name)",
-            "line 1, column 31: a pattern is a literal",
+            "line 1, column 31: a pattern must be a literal",
         ),
         (
             "request.reason.lowerAscii() == 'x'",
@@ -281,33 +284,36 @@ fn what_does_not_fit_together_is_said_with_its_place_and_with_what_would_be_acce
         ),
         (
             "namespaceObject.labels.all(k, true)",
-            "line 1, column 24: all goes over a list; this is map(string, string)",
+            "line 1, column 24: all needs a list; this is map(string, string)",
         ),
         (
             "requester.groups.all(now, true)",
-            "line 1, column 22: now names something else already",
+            "line 1, column 22: the name now is already used",
         ),
         (
             "requester.groups.all('g', true)",
-            "line 1, column 22: all takes a name for the element first",
+            "line 1, column 22: the first argument of all is a name for the element",
         ),
         (
             "requester.groups.all(g, g)",
-            "line 1, column 25: a bool is needed here; this is string",
+            "line 1, column 25: expected bool, found string",
         ),
         (
             "[1, 'a'].size() == 2",
-            "line 1, column 5: a int is needed here; this is string",
+            "line 1, column 5: expected int, found string",
         ),
         ("[] == []", "line 1, column 1: an empty list has no type"),
-        ("1.5 < 2.5", "line 1, column 1: literals are bool, int and string"),
+        (
+            "1.5 < 2.5",
+            "line 1, column 1: a literal must be bool, int or string",
+        ),
         (
             "request.notAfter == null",
-            "line 1, column 21: nothing is null here; ask has(...)",
+            "line 1, column 21: null is not supported; use has(...)",
         ),
         (
             "{'a': 1}.a == 1",
-            "line 1, column 1: maps and messages cannot be made here",
+            "line 1, column 1: maps and messages are not supported",
         ),
         (
             "request.?name == 'x'",
@@ -318,7 +324,7 @@ fn what_does_not_fit_together_is_said_with_its_place_and_with_what_would_be_acce
 }
 
 #[test]
-fn text_of_a_request_is_never_read_as_an_expression() {
+fn the_text_of_a_request_is_never_parsed_as_an_expression() {
     for reason in [
         "' || true || '",
         "PAY-1') || true || request.reason.matches('",
@@ -330,18 +336,18 @@ fn text_of_a_request_is_never_read_as_an_expression() {
     ] {
         let asked = Asked::because(reason);
         assert_eq!(
-            asked.judge("request.reason.matches('^OPS-[0-9]+')"),
+            asked.evaluate("request.reason.matches('^OPS-[0-9]+')"),
             Ok(false),
             "{reason}"
         );
         assert_eq!(
-            asked.judge("request.reason == 'true' && request.name == 'x'"),
+            asked.evaluate("request.reason == 'true' && request.name == 'x'"),
             Ok(false),
             "{reason}"
         );
-        // Nor as a pattern, or a name of anything: at most as a key that is not there.
+        // Nor as a pattern or a name: at most as a key of a missing label.
         let failure = asked
-            .judge("namespaceObject.labels[request.reason] == 'prod'")
+            .evaluate("namespaceObject.labels[request.reason] == 'prod'")
             .unwrap_err();
         assert!(failure.to_string().starts_with("there is no label"), "{failure}");
         assert!(failure.to_string().chars().count() < 256, "{failure}");
@@ -349,10 +355,10 @@ fn text_of_a_request_is_never_read_as_an_expression() {
 }
 
 #[test]
-fn what_could_take_too_long_is_refused() {
+fn an_expression_that_could_take_too_long_is_rejected() {
     let thrice = "requester.groups.all(a, requester.groups.all(b, requester.groups.all(c, a + b != c)))";
     assert!(
-        wrong(thrice).starts_with("line 1, column 66: more than 2 loops stand within one another"),
+        wrong(thrice).starts_with("line 1, column 66: more than 2 nested loops"),
         "{}",
         wrong(thrice)
     );
@@ -362,38 +368,44 @@ fn what_could_take_too_long_is_refused() {
 }
 
 #[test]
-fn an_evaluation_ends_when_its_steps_are_spent() {
+fn an_evaluation_fails_when_no_steps_remain() {
     let crowd = Asked::of_groups((0..1024).map(|number| format!("group-{number}")));
     let twice = "requester.groups.all(a, requester.groups.exists(b, a == b))";
-    assert_eq!(Asked::new().judge(twice), Ok(true));
-    assert_eq!(crowd.judge(twice), Err(Failure::Exhausted));
-    // No operand beside it turns that into an answer.
-    assert_eq!(crowd.judge(&format!("{twice} || true")), Err(Failure::Exhausted));
+    assert_eq!(Asked::new().evaluate(twice), Ok(true));
+    assert_eq!(crowd.evaluate(twice), Err(Failure::Exhausted));
+    // No other operand turns that failure into a value.
     assert_eq!(
-        crowd.judge(&format!("!({twice} && false)")),
+        crowd.evaluate(&format!("{twice} || true")),
         Err(Failure::Exhausted)
     );
-    // What people write goes through the largest of requests.
     assert_eq!(
-        crowd.judge("requester.groups.exists(g, g.matches('^group-1023$'))"),
+        crowd.evaluate(&format!("!({twice} && false)")),
+        Err(Failure::Exhausted)
+    );
+    // Usual expressions succeed for the largest request.
+    assert_eq!(
+        crowd.evaluate("requester.groups.exists(g, g.matches('^group-1023$'))"),
         Ok(true)
     );
     let loud = Asked::because("\u{10348}".repeat(1024));
-    assert_eq!(loud.judge("request.reason.matches('[A-Z]+-[0-9]+')"), Ok(false));
+    assert_eq!(
+        loud.evaluate("request.reason.matches('[A-Z]+-[0-9]+')"),
+        Ok(false)
+    );
 }
 
 #[test]
-fn what_the_parser_does_not_survive_is_refused() {
-    let refused = survived::<()>("true", || panic!("a mistake in the parser"));
+fn a_panic_of_the_parser_is_an_error() {
+    let refused = parse_without_panic::<()>("true", || panic!("a mistake in the parser"));
     assert_eq!(
         refused,
         Err(Malformed::at("true", 0, "the parser cannot read this"))
     );
 }
 
-/// A thread of the operator has 2 MiB; half of it is left for what called.
+/// A thread of the operator has a stack of 2 MiB; half of it remains for the callers.
 #[test]
-fn the_deepest_that_is_accepted_needs_little_stack() {
+fn the_deepest_accepted_expression_needs_1_mib_of_stack() {
     let deepest = [
         format!("{}true{}", "(".repeat(12), ")".repeat(12)),
         format!("{}1{} == 1", "[".repeat(12), "][0]".repeat(12)),
@@ -417,7 +429,7 @@ fn the_deepest_that_is_accepted_needs_little_stack() {
                 let copy = Expression(expression.0.clone());
                 drop(expression);
                 drop(copy);
-                answers += usize::from(Asked::new().judge(text).is_ok());
+                answers += usize::from(Asked::new().evaluate(text).is_ok());
             }
         }
         answers

@@ -1,8 +1,8 @@
-//! The types of expressions.
+//! Types of expressions.
 
 use std::fmt;
 
-/// What an expression can be, under CEL's names.
+/// Type of an expression. `Display` gives the name in CEL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Type {
     Bool,
@@ -16,7 +16,7 @@ pub(super) enum Type {
 }
 
 impl Type {
-    /// Whether `==` compares it.
+    /// True if `==` can compare values of this type.
     pub fn is_plain(&self) -> bool {
         matches!(
             self,

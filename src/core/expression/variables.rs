@@ -1,4 +1,4 @@
-//! What an expression may look at.
+//! Variables of an expression.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,29 @@ use super::types::Type;
 use crate::api::Reference;
 use crate::core::{Request, Span};
 
-/// The facts an expression is judged on. They are values to it: no text in them is ever read as an expression.
+/// Facts about one request, the variables of an expression. They are values: no text in them is ever parsed as an
+/// expression.
 #[derive(Clone, Debug)]
 pub struct Evidence<'a> {
-    /// The request.
+    /// The parsed request of the grant.
     pub request: &'a Request,
-    /// How long the access would last: as asked, else the policy's default.
+    /// Access duration: the requested one, or else the default of the policy.
     pub duration: Span,
-    /// Names of what is asked for, else of what the policy gives by default.
+    /// Names of the requested entitlements, or else of the default entitlements of the policy.
     pub entitlements: Vec<String>,
     /// Name of the grant's namespace.
     pub namespace_name: &'a str,
-    /// Its labels.
+    /// Labels of the grant's namespace.
     pub namespace_labels: &'a BTreeMap<String, String>,
     /// Name of the policy.
     pub policy_name: &'a str,
-    /// Its labels.
+    /// Labels of the policy.
     pub policy_labels: &'a BTreeMap<String, String>,
-    /// The instant of judgement.
+    /// Time of the evaluation.
     pub now: Timestamp,
 }
 
-/// One fact an expression can name.
+/// One fact that an expression can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
     RequestName,
@@ -51,8 +52,8 @@ pub(super) enum Variable {
 }
 
 impl Variable {
-    /// The variables with fields, as they are written. `namespace` is a reserved word of CEL, so the namespace is
-    /// called what admission policies of Kubernetes call it.
+    /// The variables with fields, as they are written. `namespace` is a reserved word of CEL, so the namespace has the
+    /// name that it has in admission policies of Kubernetes.
     const FIELDS: [(&str, &str, Self); 15] = [
         ("request", "name", Self::RequestName),
         ("request", "reason", Self::RequestReason),
@@ -71,17 +72,17 @@ impl Variable {
         ("policy", "labels", Self::PolicyLabels),
     ];
 
-    /// The variable of that name which has no fields.
+    /// The variable without fields of that name.
     pub fn plain(name: &str) -> Option<Self> {
         (name == "now").then_some(Self::Now)
     }
 
-    /// Whether there are fields of a variable of that name.
+    /// True if a variable of that name has fields.
     pub fn has_fields(name: &str) -> bool {
         Self::FIELDS.iter().any(|(variable, ..)| *variable == name)
     }
 
-    /// The field of a variable.
+    /// The fact of that variable and field.
     pub fn field(variable: &str, field: &str) -> Option<Self> {
         Self::FIELDS
             .iter()
@@ -89,7 +90,7 @@ impl Variable {
             .map(|(_, _, found)| *found)
     }
 
-    /// The fields of a variable, for messages.
+    /// Names of the fields of a variable, for messages.
     pub fn fields_of(variable: &str) -> String {
         let names: Vec<_> = Self::FIELDS
             .iter()
@@ -99,10 +100,10 @@ impl Variable {
         names.join(", ")
     }
 
-    /// All variables, for messages.
+    /// Names of all variables, for messages.
     pub const ALL: &str = "request, requester, subject, namespaceObject, policy and now";
 
-    /// As it is written.
+    /// The text of the variable in an expression.
     pub fn written(self) -> String {
         Self::FIELDS
             .iter()
@@ -110,7 +111,7 @@ impl Variable {
             .map_or_else(|| "now".to_owned(), |(of, name, _)| format!("{of}.{name}"))
     }
 
-    /// What it holds.
+    /// Type of the variable.
     pub fn holds(self) -> Type {
         match self {
             Self::RequestName
@@ -130,7 +131,7 @@ impl Variable {
     }
 }
 
-/// Field of a reference to something outside the cluster.
+/// Getter of a field of a reference (such as a ticket); `None` if there is no such field.
 pub(super) fn reference_field(name: &str) -> Option<for<'a> fn(&'a Reference) -> &'a str> {
     match name {
         "type" => Some(|reference| &reference.kind),
