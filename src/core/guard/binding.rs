@@ -1,4 +1,4 @@
-//! Guard for RoleBindings of Curfew: a RoleBinding can only lose subjects.
+//! Guard for `RoleBinding`s of Curfew: a `RoleBinding` can only lose subjects.
 
 use k8s_openapi::api::admissionregistration::v1::Validation;
 
@@ -12,7 +12,7 @@ use super::manifest::{Validating, demand, ours, requests};
 use super::souvenirs::elevation;
 use super::{Guard, GuardSettings};
 
-/// Guard for RoleBindings with Curfew's label, elevation markers among them.
+/// Guard for `RoleBinding`s with Curfew's label, elevation markers among them.
 pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
     let mut variables = metadata();
     variables.extend(elevation());
@@ -37,7 +37,7 @@ pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {
     .guards()
 }
 
-/// Validations of a new RoleBinding.
+/// Validations of a new `RoleBinding`.
 fn creation(settings: &GuardSettings, named: &str) -> Vec<Validation> {
     let reserved = list([&settings.namespace, &settings.identities]);
     vec![
@@ -60,7 +60,7 @@ fn creation(settings: &GuardSettings, named: &str) -> Vec<Validation> {
     ]
 }
 
-/// Validations of an update or deletion of a RoleBinding.
+/// Validations of an update or deletion of a `RoleBinding`.
 fn changes(settings: &GuardSettings, named: &str) -> Vec<Validation> {
     vec![
         demand(

@@ -10,7 +10,7 @@ use super::expression::{
 use super::manifest::{Validating, demand, ours, requests};
 use super::{Guard, GuardSettings};
 
-/// CEL list of the users that may write the status of a Job. The Job controller uses its own ServiceAccount, or the
+/// CEL list of the users that may write the status of a Job. The Job controller uses its own `ServiceAccount`, or the
 /// credential of kube-controller-manager if all controllers share one.
 const JOB_CONTROLLER: &str =
     "['system:serviceaccount:kube-system:job-controller', 'system:kube-controller-manager']";

@@ -8,7 +8,7 @@ use super::{CANARY, Guard, GuardSettings};
 
 /// Operator and sweeper may write only Jobs and RBAC objects that carry Curfew's label.
 ///
-/// The sweeper may only delete, and update a RoleBinding that is being deleted, to remove its finalizers. The guard
+/// The sweeper may only delete, and update a `RoleBinding` that is being deleted, to remove its finalizers. The guard
 /// `curfew-binding` denies other changes in such an update.
 pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
     let writes = &["CREATE", "UPDATE", "DELETE"];

@@ -23,8 +23,8 @@ pub(super) fn themselves(field: &str, rule: NamedRuleWithOperations) -> [Guard; 
 /// `spec.FIELD.username` must be the user who makes the request.
 pub(super) fn is_the_user(field: &str) -> Validation {
     demand_saying(
-        &format!("has(object.spec.{field}) && object.spec.{field}.username == request.userInfo.username"),
-        &format!(
+        format!("has(object.spec.{field}) && object.spec.{field}.username == request.userInfo.username"),
+        format!(
             "'spec.{field}.username must be you, ' + request.userInfo.username + '. Leave spec.{field} out, \
              or copy it from kubectl auth whoami.'"
         ),

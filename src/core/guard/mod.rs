@@ -43,9 +43,9 @@ pub const CANARY: &str = "curfew-canary";
 pub struct GuardSettings {
     /// The operator's namespace.
     pub namespace: String,
-    /// Name of the operator's ServiceAccount there.
+    /// Name of the operator's `ServiceAccount` there.
     pub operator: String,
-    /// Name of the sweeper's ServiceAccount there.
+    /// Name of the sweeper's `ServiceAccount` there.
     pub sweeper: String,
     /// Namespace of the act-as accounts.
     pub identities: String,
