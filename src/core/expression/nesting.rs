@@ -7,8 +7,8 @@ use std::str::CharIndices;
 /// takes 200 KiB, hence its profile in Cargo.toml. A thread of the operator has 2 MiB.
 const MAX_NESTING: usize = 12;
 
-/// Maximum number of operators and field selections in a row, added up over all open brackets. Each is one more level of
-/// the parsed expression, and each function that walks the expression recurses once per level.
+/// Maximum number of operators and field selections in a row, added up over all open brackets. Each is one more level
+/// of the parsed expression, and each function that walks the expression recurses once per level.
 const MAX_CHAIN: usize = 64;
 
 /// Error in a text that must not reach the parser.
@@ -31,8 +31,8 @@ struct Level {
 
 /// Rejects a text that nests too deeply.
 ///
-/// Literals are read exactly as strictly as the parser reads them. Otherwise brackets could be hidden in a text that is a
-/// literal here and an error in the parser.
+/// Literals are read exactly as strictly as the parser reads them. Otherwise brackets could be hidden in a text that is
+/// a literal here and an error in the parser.
 pub(super) fn bounded(text: &str) -> Result<(), Unreadable> {
     let mut levels = vec![Level::default()];
     let mut word = String::new();

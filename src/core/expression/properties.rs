@@ -133,6 +133,7 @@ struct Typed {
     bool: String,
 }
 
+#[allow(clippy::too_many_lines, reason = "a table of productions")]
 fn typed() -> impl Strategy<Value = Typed> {
     let leaf = (
         select(vec!["0", "1", "2", "-3", "9223372036854775807"]),

@@ -220,6 +220,7 @@ fn an_unreadable_expression_is_reported_with_place_and_fix() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn a_type_error_is_reported_with_place_and_fix() {
     each_gives_the_message(&[
         (

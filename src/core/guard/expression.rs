@@ -8,9 +8,9 @@ use crate::core::Span;
 use super::GuardSettings;
 use super::manifest::demand;
 
-/// Seconds that an end may be beyond the fuse cap, counted from the creation of the object. The API server truncates the
-/// creation time to whole seconds, its clock differs from the operator's, and a fuse has its deadline a little after the
-/// end of the access.
+/// Seconds that an end may be beyond the fuse cap, counted from the creation of the object. The API server truncates
+/// the creation time to whole seconds, its clock differs from the operator's, and a fuse has its deadline a little
+/// after the end of the access.
 const SLACK: u32 = 60;
 
 /// CEL string literal.
@@ -56,8 +56,8 @@ pub(super) fn on(operation: &str, demand: &str) -> String {
     format!("request.operation != '{operation}' || ({demand})")
 }
 
-/// CEL variables for the metadata of the new and the old object: `labels`, `annotations`, `finalizers`, `owners` (uids),
-/// and `oldLabels` and so on. A variable is empty if the field or the object is missing.
+/// CEL variables for the metadata of the new and the old object: `labels`, `annotations`, `finalizers`, `owners`
+/// (uids), and `oldLabels` and so on. A variable is empty if the field or the object is missing.
 pub(super) fn metadata() -> Vec<(String, String)> {
     let fields = [
         ("labels", "oldLabels", "labels", "", "{}"),
@@ -87,7 +87,8 @@ pub(super) fn metadata() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Validation: only Curfew, and the extra creators of the settings, may create objects with the label. `kind` is a plural.
+/// Validation: only Curfew, and the extra creators of the settings, may create objects with the label. `kind` is a
+/// plural.
 pub(super) fn only_curfew_creates(settings: &GuardSettings, kind: &str) -> Validation {
     demand(
         on("CREATE", &creator_asks(settings)),
@@ -195,7 +196,8 @@ pub(super) fn labelled(object: &str) -> String {
     )
 }
 
-/// CEL: the only owner is a fuse whose name passes `named`, an expression about `owner.name`; or the grant of the label.
+/// CEL: the only owner is a fuse whose name passes `named`, an expression about `owner.name`; or the grant of the
+/// label.
 fn held_by_fuse_or_grant(settings: &GuardSettings, named: &str) -> String {
     format!(
         "({}) ||\n({})",

@@ -15,7 +15,8 @@ use super::{Guard, GuardSettings};
 const JOB_CONTROLLER: &str =
     "['system:serviceaccount:kube-system:job-controller', 'system:kube-controller-manager']";
 
-/// Guard for Jobs with Curfew's label. Such a Job is a fuse, never changes, and is never deleted without its dependents.
+/// Guard for Jobs with Curfew's label. Such a Job is a fuse, never changes, and is never deleted without its
+/// dependents.
 pub(super) fn only_burns(settings: &GuardSettings) -> [Guard; 2] {
     let mut variables = metadata();
     variables.push((

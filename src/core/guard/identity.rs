@@ -31,8 +31,8 @@ pub(super) fn is_the_user(field: &str) -> Validation {
     )
 }
 
-/// `spec.FIELD.groups` must equal the groups of the user. A subset is not enough: a user who hides a group could evade a
-/// rule about that group.
+/// `spec.FIELD.groups` must equal the groups of the user. A subset is not enough: a user who hides a group could evade
+/// a rule about that group.
 pub(super) fn has_all_their_groups(field: &str) -> Validation {
     demand(
         format!(

@@ -69,8 +69,8 @@ impl Validating {
     }
 }
 
-/// Spec of a `MutatingAdmissionPolicy` of version v1, which k8s-openapi has from its feature `v1_36` on. A test compares
-/// it with the v1alpha1 type, which has the same fields.
+/// Spec of a `MutatingAdmissionPolicy` of version v1, which k8s-openapi has from its feature `v1_36` on. A test
+/// compares it with the v1alpha1 type, which has the same fields.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct MutatingPolicySpec {

@@ -5,8 +5,8 @@ use crate::api::NAME_PREFIX;
 use super::manifest::{Validating, demand, namespaces_except, not_ours, requests};
 use super::{Guard, GuardSettings};
 
-/// A Job, Role or `RoleBinding` with a name `curfew-…` must carry Curfew's label. The namespaces of Curfew's own manifests
-/// are exempt.
+/// A Job, Role or `RoleBinding` with a name `curfew-…` must carry Curfew's label. The namespaces of Curfew's own
+/// manifests are exempt.
 pub(super) fn reserved(settings: &GuardSettings) -> [Guard; 2] {
     let exempt = [settings.namespace.as_str(), settings.identities.as_str()];
     Validating {

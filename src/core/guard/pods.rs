@@ -6,8 +6,9 @@ use super::Guard;
 use super::expression::labelled;
 use super::manifest::{Validating, demand, ours, requests};
 
-/// No pod may carry Curfew's label. A fuse selects pods by that label, and a Job reaches its deadline only when its pods
-/// have ended, which a pod can delay for years. A pod that already carries the label may be updated, so that it can end.
+/// No pod may carry Curfew's label. A fuse selects pods by that label, and a Job reaches its deadline only when its
+/// pods have ended, which a pod can delay for years. A pod that already carries the label may be updated, so that it
+/// can end.
 pub(super) fn none_of_a_fuse() -> [Guard; 2] {
     Validating {
         name: "pods",

@@ -78,8 +78,8 @@ fn denied_if_elevated(name: &'static str, settings: &GuardSettings) -> Validatin
     }
 }
 
-/// CEL variables about the user. `elevated`: the user holds the permission of the elevation marker in the namespace of the
-/// request. `permanent`: the user holds all permissions, and therefore also that one, but permanently.
+/// CEL variables about the user. `elevated`: the user holds the permission of the elevation marker in the namespace of
+/// the request. `permanent`: the user holds all permissions, and therefore also that one, but permanently.
 pub(super) fn elevation() -> Vec<(String, String)> {
     // A cluster-scoped request has no namespace: only a cluster-wide binding of the marker counts.
     let mut variables = vec![(

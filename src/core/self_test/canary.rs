@@ -1,7 +1,7 @@
 //! The canary: the `ServiceAccount` with which the operator tries forgeries.
 //!
-//! The operator cannot try each forgery as itself, because it may write statuses and create objects with Curfew's label.
-//! The canary has the rights that let a forgery pass RBAC. The guard `curfew-canary` limits it to dry runs.
+//! The operator cannot try each forgery as itself, because it may write statuses and create objects with Curfew's
+//! label. The canary has the rights that let a forgery pass RBAC. The guard `curfew-canary` limits it to dry runs.
 
 use crate::api::UserInfo;
 use crate::core::guard::GuardSettings;

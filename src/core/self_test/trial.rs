@@ -13,8 +13,8 @@ pub enum Trial {
     Refused,
     /// The API server accepted it: the guard is not in force.
     Accepted,
-    /// Something else denied it before the guard, such as RBAC. Nothing is proven, and a retry does not help. The text is
-    /// the answer of the API server.
+    /// Something else denied it before the guard, such as RBAC. Nothing is proven, and a retry does not help. The text
+    /// is the answer of the API server.
     Untried(String),
     /// No useful answer; the forgery is tried again. The text is the answer of the API server.
     Unknown(String),
