@@ -457,4 +457,6 @@ fn clipped(note: String) -> String {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
