@@ -302,7 +302,7 @@ async fn by_clocks_that_differ_too_much_nothing_is_given_and_access_is_revoked(
         })
         .await?;
         ensure!(
-            said.contains(side) && said.contains("set the one that is wrong"),
+            said.contains(side) && said.contains("correct the wrong clock"),
             "{said}"
         );
         let (status, text) = operator.ready().await?;

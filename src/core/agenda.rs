@@ -1,20 +1,20 @@
-//! When what comes to its end.
+//! Deadline queue: one deadline per key, earliest first.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use jiff::Timestamp;
 
-/// The deadlines of live grants, by wall clock.
+/// Deadlines in UTC, at most one per key.
 ///
-/// At most one deadline stands for a key. Nothing here sleeps or reads a clock: whoever serves the agenda asks for
-/// the [`next`](Self::next) deadline, waits, and takes what is due. So a clock that is set forward brings deadlines
-/// forward at the next look, and one that is set back holds them; durations fixed at `put` would miss both.
+/// The queue never sleeps and reads no clock. The caller asks for the [`next`](Self::next) deadline, waits, and takes
+/// the due keys. If the clock is set forward, keys are due sooner; if the clock is set back, keys are due later. A wait
+/// fixed at `put` would miss both changes.
 ///
-/// `put`, `cancel` and each key taken cost O(log n).
+/// `put` and `cancel` cost O(log n); so does each key taken.
 #[derive(Clone, Debug)]
 pub struct Agenda<K> {
-    /// The same entries as `deadlines`, in the order in which they fall due.
+    /// The entries of `deadlines`, earliest first.
     order: BTreeSet<(Timestamp, K)>,
     deadlines: HashMap<K, Timestamp>,
 }
@@ -29,33 +29,33 @@ impl<K> Default for Agenda<K> {
 }
 
 impl<K: Clone + Eq + Hash + Ord> Agenda<K> {
-    /// Nothing to end.
+    /// An empty queue.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// `key` falls due at `at`, whatever stood for it before: ends that move earlier replace later ones, and a
-    /// retry may move one later.
+    /// Sets the deadline of `key` to `at`. Replaces an earlier or later deadline: an expiry time may move earlier, a
+    /// retry may move later.
     pub fn put(&mut self, key: K, at: Timestamp) {
         self.cancel(&key);
         self.order.insert((at, key.clone()));
         self.deadlines.insert(key, at);
     }
 
-    /// `key` no longer falls due. Does nothing if it did not.
+    /// Removes `key`. Does nothing if `key` has no deadline.
     pub fn cancel(&mut self, key: &K) {
         if let Some((key, at)) = self.deadlines.remove_entry(key) {
             self.order.remove(&(at, key));
         }
     }
 
-    /// The earliest deadline, which may have passed already; `None` if nothing falls due at all.
+    /// The earliest deadline, which may be in the past; `None` if the queue is empty.
     pub fn next(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// Takes every key whose deadline is `now` or earlier off the agenda; the longest overdue comes first, keys of
-    /// one instant in their own order.
+    /// Removes and returns every key whose deadline is `now` or earlier. The earliest deadline comes first; equal
+    /// deadlines are in the order of the keys.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<K> {
         self.take_due_with_deadlines(now)
             .into_iter()
@@ -63,7 +63,7 @@ impl<K: Clone + Eq + Hash + Ord> Agenda<K> {
             .collect()
     }
 
-    /// The same, each with its deadline.
+    /// Like [`take_due`](Self::take_due), with the deadline of each key.
     pub fn take_due_with_deadlines(&mut self, now: Timestamp) -> Vec<(Timestamp, K)> {
         let mut due = Vec::new();
         while self.next().is_some_and(|at| at <= now) {
@@ -75,7 +75,7 @@ impl<K: Clone + Eq + Hash + Ord> Agenda<K> {
         due
     }
 
-    /// When `key` falls due; `None` if it does not.
+    /// The deadline of `key`, if `key` has one.
     pub fn deadline(&self, key: &K) -> Option<Timestamp> {
         self.deadlines.get(key).copied()
     }
@@ -92,63 +92,63 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_comes_oldest_first_and_once() {
-        let mut agenda = Agenda::new();
-        agenda.put("c", at(30));
-        agenda.put("a", at(10));
-        agenda.put("b", at(20));
-        assert_eq!(agenda.next(), Some(at(10)));
-        assert_eq!(agenda.take_due(at(20)), ["a", "b"]);
-        assert_eq!(agenda.take_due(at(20)), [""; 0]);
-        assert_eq!(agenda.next(), Some(at(30)));
-        assert_eq!(agenda.order.len(), 1);
+    fn due_keys_are_returned_once_earliest_deadline_first() {
+        let mut queue = Agenda::new();
+        queue.put("c", at(30));
+        queue.put("a", at(10));
+        queue.put("b", at(20));
+        assert_eq!(queue.next(), Some(at(10)));
+        assert_eq!(queue.take_due(at(20)), ["a", "b"]);
+        assert_eq!(queue.take_due(at(20)), [""; 0]);
+        assert_eq!(queue.next(), Some(at(30)));
+        assert_eq!(queue.order.len(), 1);
     }
 
     #[test]
-    fn a_deadline_is_due_at_its_instant_and_not_a_nanosecond_before() {
+    fn a_key_is_due_at_its_deadline_and_not_1ns_earlier() {
         let deadline = Timestamp::from_nanosecond(1_000).unwrap();
         let just_before = Timestamp::from_nanosecond(999).unwrap();
-        let mut agenda = Agenda::new();
-        agenda.put("a", deadline);
-        assert_eq!(agenda.take_due(just_before), [""; 0]);
-        assert_eq!(agenda.take_due(deadline), ["a"]);
+        let mut queue = Agenda::new();
+        queue.put("a", deadline);
+        assert_eq!(queue.take_due(just_before), [""; 0]);
+        assert_eq!(queue.take_due(deadline), ["a"]);
     }
 
     #[test]
-    fn putting_again_replaces_in_both_directions() {
-        let mut agenda = Agenda::new();
-        agenda.put("a", at(30));
-        agenda.put("a", at(10));
-        assert_eq!((agenda.next(), agenda.order.len()), (Some(at(10)), 1));
-        agenda.put("a", at(50));
-        assert_eq!((agenda.next(), agenda.order.len()), (Some(at(50)), 1));
-        assert_eq!(agenda.take_due(at(40)), [""; 0]);
-        assert_eq!(agenda.take_due(at(50)), ["a"]);
+    fn put_moves_a_deadline_earlier_or_later() {
+        let mut queue = Agenda::new();
+        queue.put("a", at(30));
+        queue.put("a", at(10));
+        assert_eq!((queue.next(), queue.order.len()), (Some(at(10)), 1));
+        queue.put("a", at(50));
+        assert_eq!((queue.next(), queue.order.len()), (Some(at(50)), 1));
+        assert_eq!(queue.take_due(at(40)), [""; 0]);
+        assert_eq!(queue.take_due(at(50)), ["a"]);
     }
 
     #[test]
-    fn what_is_cancelled_is_never_due() {
-        let mut agenda = Agenda::new();
-        agenda.put("a", at(10));
-        agenda.put("b", at(10));
-        agenda.cancel(&"a");
-        agenda.cancel(&"unknown");
-        assert_eq!(agenda.take_due(at(99)), ["b"]);
-        assert_eq!(agenda.next(), None);
+    fn a_cancelled_key_is_never_due() {
+        let mut queue = Agenda::new();
+        queue.put("a", at(10));
+        queue.put("b", at(10));
+        queue.cancel(&"a");
+        queue.cancel(&"unknown");
+        assert_eq!(queue.take_due(at(99)), ["b"]);
+        assert_eq!(queue.next(), None);
     }
 
     #[test]
-    fn keys_of_one_instant_come_in_their_own_order() {
-        let mut agenda = Agenda::new();
+    fn keys_with_equal_deadlines_are_sorted_by_key() {
+        let mut queue = Agenda::new();
         for key in ["b", "c", "a"] {
-            agenda.put(key, at(10));
+            queue.put(key, at(10));
         }
-        assert_eq!(agenda.take_due(at(10)), ["a", "b", "c"]);
+        assert_eq!(queue.take_due(at(10)), ["a", "b", "c"]);
     }
 
-    /// 20,000 random steps against a list that is sorted whenever it is asked.
+    /// 20,000 random steps, compared with a list that is sorted at each query.
     #[test]
-    fn it_does_what_a_sorted_list_would_do() {
+    fn the_queue_behaves_like_a_sorted_list() {
         let mut state = 1_u64;
         let mut random = |below: u64| {
             // Knuth's MMIX generator: the same steps in every run.
@@ -157,31 +157,31 @@ mod tests {
                 .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
-        let mut agenda = Agenda::new();
+        let mut queue = Agenda::new();
         let mut model = BTreeMap::<u64, Timestamp>::new();
         for _ in 0..20_000 {
             let key = random(64);
             let time = at(i64::try_from(random(1_000)).unwrap());
             match random(8) {
                 0..=4 => {
-                    agenda.put(key, time);
+                    queue.put(key, time);
                     model.insert(key, time);
                 }
                 5 | 6 => {
-                    agenda.cancel(&key);
+                    queue.cancel(&key);
                     model.remove(&key);
                 }
                 _ => {
                     let mut due: Vec<_> = model.iter().filter(|(_, at)| **at <= time).collect();
                     due.sort_by_key(|(key, at)| (**at, **key));
                     let due: Vec<u64> = due.into_iter().map(|(key, _)| *key).collect();
-                    assert_eq!(agenda.take_due(time), due);
+                    assert_eq!(queue.take_due(time), due);
                     model.retain(|_, at| *at > time);
                 }
             }
-            assert_eq!(agenda.next(), model.values().min().copied());
-            assert_eq!(agenda.order.len(), model.len());
-            assert_eq!(agenda.order.len(), agenda.deadlines.len());
+            assert_eq!(queue.next(), model.values().min().copied());
+            assert_eq!(queue.order.len(), model.len());
+            assert_eq!(queue.order.len(), queue.deadlines.len());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is told of a grant: one Event and one audit record for each transition.
+//! Transitions of a grant: the Event and the audit record of each.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,86 +7,87 @@ use super::decision::{Decision, Judged, Standing};
 use super::ending::Ending;
 use super::facts::Roles;
 use super::kind_name;
-use super::status::state;
+use super::status::{cut, state};
 use crate::api::{
-    AccessGrant, ApprovalRecord, DecisionKind, Reference, ResolvedEntitlement, ResolvedIdentity,
-    ResolvedRole, RevocationCause, RoleKind, Rule, Subject, UserInfo, reasons,
+    AccessGrant, AccessGrantStatus, ApprovalRecord, ArtifactRecord, DecisionKind, Reference,
+    ResolvedEntitlement, ResolvedIdentity, ResolvedRole, RevocationCause, RoleKind, Rule, Subject, UserInfo,
+    reasons,
 };
 
 /// Longest note of an Event, in bytes: the limit of the events.k8s.io API.
 const NOTE_LENGTH: usize = 1024;
 
-/// One transition of a grant.
+/// One transition of a grant, to be written as Event and audit record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Announcement {
-    /// It waits, undecided, until the admission guards stand.
+    /// Held until the guards are in force.
     Held {
-        /// What is wrong with them.
+        /// What is wrong with the guards.
         message: String,
     },
-    /// It was refused.
+    /// Denied. Final.
     Denied {
         /// Condition reason.
         reason: &'static str,
-        /// All refusals.
+        /// All refusals, for people.
         message: String,
     },
-    /// Its policy admits it, and people are asked.
+    /// Admitted by the policy; approvals are missing.
     Awaiting {
-        /// Which step of that it is: how many approvals count, and how many are void.
+        /// Part of the Event name: the numbers of counted and void approvals.
         step: String,
-        /// Who is still missing.
+        /// The missing approvals, for people.
         message: String,
     },
-    /// Nothing is missing but its time.
+    /// Admitted and approved; waits for its start time.
     Scheduled {
-        /// How many approvals it has.
+        /// Part of the Event name: the number of approvals.
         step: String,
-        /// When that is.
+        /// The start time, for people.
         message: String,
     },
-    /// Something was made of a decision about it.
+    /// A decision about the grant got a verdict.
     Judged(Box<Judged>),
-    /// Its access is in force.
+    /// The access came into force.
     Activated {
-        /// Who has it.
+        /// Who has the access.
         subject: Option<Subject>,
-        /// What it is.
+        /// The access, with its rules in full.
         access: Vec<GivenAccess>,
-        /// Until when.
+        /// End of the access (UTC).
         expires_at: Timestamp,
     },
-    /// A fuse of it is not lit, and that is no matter of seconds.
+    /// A fuse is not lit, and more than a short delay is wrong.
     Unfused {
         /// Condition reason.
         reason: &'static str,
-        /// What is wrong.
+        /// What is wrong with the fuse.
         message: String,
-        /// Whether there is access all the same.
+        /// Whether the access is in force without the fuse.
         given: bool,
     },
-    /// It is over.
+    /// The access ended and is proven absent.
     Ended(Ending),
 }
 
-/// One item of access that is in force, with its rules in full.
+/// One entitlement in force, with its rules in full.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GivenAccess {
-    /// Its name in the policy.
+    /// Name of the entitlement in the policy.
     pub name: String,
-    /// The existing role it is, as it was then.
+    /// The existing role, as it was at the activation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<ResolvedRole>,
-    /// The service account that role allows to act as, as it was then.
+    /// The act-as account, as it was at the activation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub act_as: Option<ResolvedIdentity>,
-    /// What it allows.
+    /// The granted rules.
     pub rules: Vec<Rule>,
 }
 
 impl GivenAccess {
-    /// A resolved entitlement; the rules of an existing role are taken from the role.
+    /// Summary of a resolved entitlement. The rules of an existing role come from `roles`.
     pub fn of(entitlement: ResolvedEntitlement, roles: &Roles) -> Self {
         let ResolvedEntitlement {
             name,
@@ -94,11 +95,11 @@ impl GivenAccess {
             act_as,
             rules,
         } = entitlement;
-        let there = role
+        let current = role
             .as_ref()
             .and_then(|role| roles.get(&(role.kind, role.name.clone())));
         Self {
-            rules: there.map_or(rules, |role| role.rules().to_vec()),
+            rules: current.map_or(rules, |role| role.rules().to_vec()),
             name,
             role,
             act_as,
@@ -109,26 +110,25 @@ impl GivenAccess {
 /// The text of a Kubernetes Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventText {
-    /// The same transition of the same grant always has the same name, so that telling twice tells once.
+    /// Object name. The same transition of the same grant always has the same name, so a repeat creates no second Event.
     pub name: String,
-    /// Whether it is a `Warning`.
+    /// Whether the type is `Warning`; otherwise `Normal`.
     pub warning: bool,
     /// Why, in one word.
     pub reason: &'static str,
-    /// What was done, in one word.
+    /// What Curfew did, in one word.
     pub action: &'static str,
-    /// What happened, for people.
+    /// What happened, for people: at most 1024 bytes.
     pub note: String,
 }
 
-/// What stays when the objects are gone: one line of the log for each transition, with everything an auditor
-/// asks.
+/// One line of the audit log for each transition. It stays after the objects are deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRecord {
-    /// When (UTC).
+    /// Time of the transition (UTC).
     pub time: Timestamp,
-    /// What happened: a state of the grant.
+    /// State of the grant after the transition.
     pub state: &'static str,
     /// Why, in one word.
     pub reason: &'static str,
@@ -140,17 +140,17 @@ pub struct AuditRecord {
     pub grant: String,
     /// Uid of the grant.
     pub uid: String,
-    /// Policy it names.
+    /// The policy that the grant names.
     pub policy: String,
-    /// Who asked.
+    /// The requester.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requester: Option<UserInfo>,
-    /// Who gets the access.
+    /// The subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
-    /// Why it was asked for.
+    /// The requester's reason.
     pub purpose: String,
-    /// Tickets and the like.
+    /// References of the request, such as tickets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Reference>,
     /// Hash of the effective access.
@@ -159,30 +159,30 @@ pub struct AuditRecord {
     /// Names of the entitlements.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub entitlements: Vec<String>,
-    /// The access in full, told once it is in force.
+    /// The access in full; only in the record of the activation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub access: Vec<GivenAccess>,
-    /// Who approved it, told once it is in force.
+    /// The approvals; only in the record of the activation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<ApprovalRecord>,
-    /// The decision that this is about.
+    /// The decision, in the record of a verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<DecisionRecord>,
-    /// Who decided its end, if somebody did.
+    /// User name of the decider, if a decision ended the access.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
-    /// Kinds and names of what was made, with the namespace where it is not the grant's.
+    /// Kind and name of each artifact; with the namespace if it is not the grant's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<String>,
-    /// The promised end (UTC).
+    /// Recorded end of the access (UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// Milliseconds between the moment access was due to end and the proof of its absence.
+    /// Lag: milliseconds from the due end of the access to the proof of its absence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_milliseconds: Option<i64>,
 }
 
-/// A decision, for the audit log.
+/// A decision in the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DecisionRecord {
@@ -190,14 +190,14 @@ pub struct DecisionRecord {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// What was decided.
+    /// Approve, Deny or Revoke.
     pub decision: DecisionKind,
-    /// Who decided.
+    /// The decider.
     pub decider: UserInfo,
     /// Why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub because: String,
-    /// Whether it counts; not said while it waits for its stage.
+    /// Whether the decision counts; absent while it waits for its stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counted: Option<bool>,
 }
@@ -224,7 +224,7 @@ impl From<&Judged> for DecisionRecord {
 }
 
 impl Judged {
-    /// The transition of the decision, for the name of its Event: once when it waits, once when it is final.
+    /// Part of the Event name: one Event while the decision waits, one when its verdict is final.
     fn transition(&self) -> String {
         let step = match self.verdict.standing {
             Standing::Waiting => "waiting",
@@ -232,57 +232,107 @@ impl Judged {
         };
         format!("{}.{step}", self.decision.uid)
     }
+
+    fn is_ignored(&self) -> bool {
+        self.verdict.standing == Standing::Ignored
+    }
+
+    /// Decision, decider and verdict, for people.
+    fn note(&self) -> String {
+        let Self { decision, verdict } = self;
+        let kind = match decision.kind {
+            DecisionKind::Approve => "Approve",
+            DecisionKind::Deny => "Deny",
+            DecisionKind::Revoke => "Revoke",
+        };
+        let effect = match verdict.standing {
+            Standing::Counted => "counts",
+            Standing::Ignored => "is ignored",
+            Standing::Waiting => "waits",
+        };
+        format!(
+            "{kind} by {} {effect}: {}",
+            decision.decider.username, verdict.message
+        )
+    }
+}
+
+/// The words that Events and audit records use for one transition.
+struct Headline {
+    /// State of the grant.
+    state: &'static str,
+    /// Reason in the audit record.
+    reason: &'static str,
+    /// Reason of the Event.
+    event_reason: &'static str,
+    /// Action of the Event.
+    action: &'static str,
+    /// Last part of the Event name.
+    transition: String,
+    /// Whether the Event is a `Warning`.
+    warning: bool,
 }
 
 impl Announcement {
-    fn state(&self, grant: &AccessGrant) -> &'static str {
+    fn headline(&self, grant: &AccessGrant) -> Headline {
+        let by_state =
+            |state: &'static str, reason: &'static str, action, transition: &str, warning| Headline {
+                state,
+                reason,
+                event_reason: state,
+                action,
+                transition: transition.to_owned(),
+                warning,
+            };
+        let by_reason = |state, reason: &'static str, action, transition, warning| Headline {
+            state,
+            reason,
+            event_reason: reason,
+            action,
+            transition,
+            warning,
+        };
         match self {
-            Self::Held { .. } => reasons::PENDING,
-            Self::Awaiting { .. } => reasons::AWAITING_APPROVAL,
-            Self::Scheduled { .. } => reasons::SCHEDULED,
-            Self::Judged(_) | Self::Unfused { .. } => state(grant),
-            Self::Denied { .. } => reasons::DENIED,
-            Self::Activated { .. } => reasons::ACTIVE,
-            Self::Ended(ending) => ending.state(),
+            Self::Held { .. } => {
+                let reason = reasons::GUARDS_NOT_IN_FORCE;
+                by_reason(reasons::PENDING, reason, "Hold", "held".to_owned(), true)
+            }
+            Self::Denied { reason, .. } => by_state(reasons::DENIED, reason, "Deny", "denied", true),
+            Self::Awaiting { step, .. } => {
+                let state = reasons::AWAITING_APPROVAL;
+                by_state(state, state, "Ask", &format!("awaiting-{step}"), false)
+            }
+            Self::Scheduled { step, .. } => {
+                let state = reasons::SCHEDULED;
+                by_state(state, state, "Schedule", &format!("scheduled-{step}"), false)
+            }
+            Self::Judged(judged) => {
+                let (reason, transition) = (judged.verdict.reason, judged.transition());
+                by_reason(state(grant), reason, "Judge", transition, judged.is_ignored())
+            }
+            Self::Activated { .. } => {
+                let reason = reasons::POLICY_SATISFIED;
+                by_state(reasons::ACTIVE, reason, "Activate", "activated", false)
+            }
+            Self::Unfused { reason, .. } => {
+                let transition = format!("unfused-{}", reason.to_lowercase());
+                by_reason(state(grant), reason, "Fuse", transition, true)
+            }
+            Self::Ended(ending) => {
+                let early = ending.cause != RevocationCause::DeadlineReached;
+                by_state(ending.state(), ending.reason(), "Revoke", "ended", early)
+            }
         }
     }
 
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Held { .. } => reasons::GUARDS_NOT_IN_FORCE,
-            Self::Awaiting { .. } => reasons::AWAITING_APPROVAL,
-            Self::Scheduled { .. } => reasons::SCHEDULED,
-            Self::Judged(judged) => judged.verdict.reason,
-            Self::Denied { reason, .. } | Self::Unfused { reason, .. } => reason,
-            Self::Activated { .. } => reasons::POLICY_SATISFIED,
-            Self::Ended(ending) => ending.reason(),
-        }
-    }
-
-    /// What happened, told at `at`.
+    /// What happened, for people; `at` is the time of the transition.
     fn note(&self, at: Timestamp) -> String {
         match self {
             Self::Held { message }
             | Self::Denied { message, .. }
             | Self::Awaiting { message, .. }
             | Self::Scheduled { message, .. } => message.clone(),
-            Self::Judged(judged) => {
-                let Judged { decision, verdict } = judged.as_ref();
-                let said = match decision.kind {
-                    DecisionKind::Approve => "Approve",
-                    DecisionKind::Deny => "Deny",
-                    DecisionKind::Revoke => "Revoke",
-                };
-                let effect = match verdict.standing {
-                    Standing::Counted => "counts",
-                    Standing::Ignored => "is ignored",
-                    Standing::Waiting => "waits",
-                };
-                format!(
-                    "{said} by {} {effect}: {}",
-                    decision.decider.username, verdict.message
-                )
-            }
+            Self::Judged(judged) => judged.note(),
             Self::Activated {
                 subject,
                 access,
@@ -295,136 +345,109 @@ impl Announcement {
                     .join(", ");
                 let subject = subject
                     .as_ref()
-                    .map_or_else(|| "nobody".to_owned(), ToString::to_string);
+                    .map_or_else(|| "no one".to_owned(), ToString::to_string);
                 format!("{subject} has {items} until {expires_at}")
             }
-            Self::Unfused {
-                message, given: true, ..
-            } => format!("no fuse holds the access: {message}"),
-            Self::Unfused {
-                message,
-                given: false,
-                ..
-            } => format!("no access is given before its fuse is lit: {message}"),
-            Self::Ended(ending) => {
-                let lag = ending.lag_milliseconds(at);
-                match ending.cause {
-                    RevocationCause::DeadlineReached => format!("the access ended {lag} ms after its time"),
-                    _ => format!("{}; proven absent {lag} ms later", ending.message),
-                }
+            Self::Unfused { message, given, .. } => {
+                let access = if *given {
+                    "the access has no working fuse"
+                } else {
+                    "no access is granted until its fuse is lit"
+                };
+                format!("{access}: {message}")
             }
+            Self::Ended(ending) => ending.note(at),
         }
     }
 
-    /// The Event that tells it.
+    /// The Event about the grant.
     pub fn event(&self, grant: &AccessGrant, at: Timestamp) -> EventText {
-        let (transition, action) = match self {
-            Self::Held { .. } => ("held".to_owned(), "Hold"),
-            Self::Awaiting { step, .. } => (format!("awaiting-{step}"), "Ask"),
-            Self::Scheduled { step, .. } => (format!("scheduled-{step}"), "Schedule"),
-            Self::Judged(judged) => (judged.transition(), "Judge"),
-            Self::Denied { .. } => ("denied".to_owned(), "Deny"),
-            Self::Activated { .. } => ("activated".to_owned(), "Activate"),
-            Self::Unfused { reason, .. } => (format!("unfused-{}", reason.to_lowercase()), "Fuse"),
-            Self::Ended(_) => ("ended".to_owned(), "Revoke"),
-        };
+        let headline = self.headline(grant);
         let name = grant.metadata.name.as_deref().unwrap_or_default();
         let uid = grant.metadata.uid.as_deref().unwrap_or_default();
         EventText {
-            name: format!("{name}.{uid}.{transition}"),
-            warning: match self {
-                Self::Awaiting { .. } | Self::Scheduled { .. } | Self::Activated { .. } => false,
-                Self::Judged(judged) => judged.verdict.standing == Standing::Ignored,
-                Self::Held { .. } | Self::Denied { .. } | Self::Unfused { .. } => true,
-                Self::Ended(ending) => ending.cause != RevocationCause::DeadlineReached,
-            },
-            reason: match self {
-                Self::Held { .. } | Self::Judged(_) | Self::Unfused { .. } => self.reason(),
-                _ => self.state(grant),
-            },
-            action,
-            note: clipped(self.note(at)),
+            name: format!("{name}.{uid}.{}", headline.transition),
+            warning: headline.warning,
+            reason: headline.event_reason,
+            action: headline.action,
+            note: cut(&self.note(at), NOTE_LENGTH, char::len_utf8),
         }
     }
 
-    /// The same about the decision that it concerns, if it does.
+    /// The Event about the decision; `None` if the transition is not a verdict.
     pub fn event_of_decision(&self, at: Timestamp) -> Option<(&Decision, EventText)> {
         let Self::Judged(judged) = self else { return None };
         let name = &judged.decision.name;
         let text = EventText {
             name: format!("{name}.{}", judged.transition()),
-            warning: judged.verdict.standing == Standing::Ignored,
-            reason: self.reason(),
+            warning: judged.is_ignored(),
+            reason: judged.verdict.reason,
             action: "Judge",
-            note: clipped(self.note(at)),
+            note: cut(&self.note(at), NOTE_LENGTH, char::len_utf8),
         };
         Some((&judged.decision, text))
     }
 
-    /// The audit record that stays.
+    /// The audit record of the transition.
     pub fn audit(&self, grant: &AccessGrant, at: Timestamp) -> AuditRecord {
         let status = grant.status.clone().unwrap_or_default();
+        let headline = self.headline(grant);
+        let (access, approvals) = match self {
+            Self::Activated { access, .. } => (access.clone(), status.approvals.clone()),
+            _ => (Vec::new(), Vec::new()),
+        };
+        let decision = match self {
+            Self::Judged(judged) => Some(DecisionRecord::from(judged.as_ref())),
+            _ => None,
+        };
+        let ending = match self {
+            Self::Ended(ending) => Some(ending),
+            _ => None,
+        };
         AuditRecord {
             time: at,
-            state: self.state(grant),
-            reason: self.reason(),
+            state: headline.state,
+            reason: headline.reason,
             message: self.note(at),
             namespace: grant.metadata.namespace.clone().unwrap_or_default(),
             grant: grant.metadata.name.clone().unwrap_or_default(),
             uid: grant.metadata.uid.clone().unwrap_or_default(),
             policy: grant.spec.policy_ref.name.clone(),
             requester: grant.spec.requester.clone(),
-            subject: status.subject,
             purpose: grant.spec.reason.clone(),
             references: grant.spec.references.clone(),
             access_hash: status.resolved.as_ref().map(|access| access.hash.clone()),
-            entitlements: status
-                .resolved
-                .iter()
-                .flat_map(|access| &access.entitlements)
-                .map(|entitlement| {
-                    named(
-                        &entitlement.name,
-                        entitlement.role.as_ref(),
-                        entitlement.act_as.as_ref(),
-                    )
-                })
-                .collect(),
-            access: match self {
-                Self::Activated { access, .. } => access.clone(),
-                _ => Vec::new(),
-            },
-            approvals: match self {
-                Self::Activated { .. } => status.approvals,
-                _ => Vec::new(),
-            },
-            decision: match self {
-                Self::Judged(judged) => Some(DecisionRecord::from(judged.as_ref())),
-                _ => None,
-            },
-            ended_by: match self {
-                Self::Ended(ending) => ending.by.clone(),
-                _ => None,
-            },
-            artifacts: status
-                .artifacts
-                .iter()
-                .map(|record| {
-                    let kind = kind_name(record.kind);
-                    if grant.metadata.namespace.as_ref() == Some(&record.namespace) {
-                        format!("{kind}/{}", record.name)
-                    } else {
-                        format!("{kind}/{}/{}", record.namespace, record.name)
-                    }
-                })
-                .collect(),
+            entitlements: entitlement_names(&status),
+            access,
+            approvals,
+            decision,
+            ended_by: ending.and_then(|ending| ending.by.clone()),
+            artifacts: artifact_names(grant, &status),
             expires_at: status.expires_at.map(|end| end.0),
-            lag_milliseconds: match self {
-                Self::Ended(ending) => Some(ending.lag_milliseconds(at)),
-                _ => None,
-            },
+            lag_milliseconds: ending.map(|ending| ending.lag_milliseconds(at)),
+            subject: status.subject,
         }
     }
+}
+
+fn entitlement_names(status: &AccessGrantStatus) -> Vec<String> {
+    let entitlements = status.resolved.iter().flat_map(|access| &access.entitlements);
+    entitlements
+        .map(|item| named(&item.name, item.role.as_ref(), item.act_as.as_ref()))
+        .collect()
+}
+
+/// Kind and name of each artifact; with the namespace if it is not the grant's.
+fn artifact_names(grant: &AccessGrant, status: &AccessGrantStatus) -> Vec<String> {
+    let name = |record: &ArtifactRecord| {
+        let kind = kind_name(record.kind);
+        if grant.metadata.namespace.as_ref() == Some(&record.namespace) {
+            format!("{kind}/{}", record.name)
+        } else {
+            format!("{kind}/{}/{}", record.namespace, record.name)
+        }
+    };
+    status.artifacts.iter().map(name).collect()
 }
 
 fn named(name: &str, role: Option<&ResolvedRole>, act_as: Option<&ResolvedIdentity>) -> String {
@@ -442,18 +465,6 @@ fn named(name: &str, role: Option<&ResolvedRole>, act_as: Option<&ResolvedIdenti
             format!("{name} ({kind} {})", role.name)
         }
     }
-}
-
-fn clipped(note: String) -> String {
-    if note.len() <= NOTE_LENGTH {
-        return note;
-    }
-    let room = NOTE_LENGTH - '…'.len_utf8();
-    let end = (0..=room)
-        .rev()
-        .find(|end| note.is_char_boundary(*end))
-        .unwrap_or_default();
-    note.get(..end).unwrap_or_default().chars().chain(['…']).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! What is made for a grant: for each entitlement a fuse and a binding of the same name, a Role between them where
-//! the rules are the policy's own, and an elevation marker where the access could make something that outlasts it.
-//! All of it lives in the grant's namespace, but for the right to act as a service account, which lives in the namespace
-//! of that.
+//! Artifacts: the objects that Curfew makes for a grant.
+//!
+//! Each entitlement has a fuse and a RoleBinding of the same name. If the policy states the rules itself, there is a Role
+//! too. If the access allows persistence, there is an elevation marker. Artifacts are in the grant's namespace.
+//! Exception: artifacts of an act-as entitlement are in the namespace of the act-as account.
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -14,11 +15,11 @@ use crate::api::{
     NAME_PREFIX, RoleKind, Rule, Subject,
 };
 
-/// Seconds a fuse burns longer than the access lasts, so that an operator that lives is first: the Job
-/// controller counts in whole seconds from its own start time, which can lie up to a second before.
+/// Seconds between the end of the access and the deadline of its fuse, so that a running operator ends the access first.
+/// The Job controller counts whole seconds from its own start time, which can be up to one second earlier.
 const FUSE_GRACE: i64 = 1;
 
-/// Identifies a grant to everything made for it.
+/// Identity of a grant, as its artifacts record it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GrantIdentity {
     /// Its namespace.
@@ -39,56 +40,57 @@ impl From<&AccessGrant> for GrantIdentity {
     }
 }
 
-/// One thing to make.
+/// One object to create for a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
-    /// The grant it is made for.
+    /// The grant that the artifact belongs to.
     pub grant: GrantIdentity,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// When it must be gone.
+    /// Time (UTC) at which the artifact must be gone.
     pub not_after: Timestamp,
-    /// What takes it along when it goes.
+    /// The owner: Kubernetes deletes the artifact with its owner.
     pub holder: Holder,
-    /// What it is.
+    /// Kind and contents.
     pub body: Body,
 }
 
-/// What owns an artifact, so that Kubernetes removes it with that.
+/// Owner of an artifact. Kubernetes deletes an artifact together with its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// Nothing: a fuse in another namespace than the grant's, which no ownership reaches. It burns by itself.
+    /// No owner: a fuse outside the grant's namespace, since owner references do not work across namespaces. The fuse ends
+    /// by its own deadline.
     Nothing,
     /// The grant.
     Grant,
-    /// The fuse of its name.
+    /// The fuse with the same name.
     Fuse,
 }
 
-/// What an artifact is.
+/// Kind and contents of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// A Job that never runs a pod. It fails after so many seconds and takes along what it owns.
+    /// A Job that never runs a pod. It fails after these seconds; Kubernetes then deletes it and everything it owns.
     Fuse {
-        /// Seconds until it burns, at least 1.
+        /// Seconds from the start of the Job to its deadline, at least 1.
         seconds: i64,
     },
     /// A Role with these rules.
     Role(Vec<Rule>),
-    /// A binding.
+    /// A RoleBinding.
     Binding {
-        /// The role it binds.
+        /// The bound role.
         role: RoleName,
-        /// Who gets it.
+        /// The only subject.
         subject: Subject,
     },
 }
 
 impl Artifact {
-    /// Whether it must be gone by now. It is looked at again right before the request that makes it: what goes before that
-    /// may have taken long, as a write-ahead on a slow API server does.
+    /// Whether the artifact must be gone at `now`. Checked again directly before the create request: the steps before, such
+    /// as the write-ahead on a slow API server, can take long.
     pub fn is_overdue(&self, now: Timestamp) -> bool {
         self.not_after <= now
     }
@@ -111,21 +113,24 @@ impl Artifact {
         }
     }
 
-    /// Whether it lives where the grant lives. What does not, the grant cannot own.
+    /// Whether the artifact is in the grant's namespace. Only then can the grant own it.
     pub fn is_beside_its_grant(&self) -> bool {
         self.namespace == self.grant.namespace
     }
 
-    /// Whether what was found is this artifact, unchanged. Says what differs.
+    /// Compares a found object with this artifact.
+    ///
+    /// # Errors
+    /// The difference, for people.
     pub fn compare(&self, found: &Found) -> Result<(), String> {
         let differs = |what: &str| Err(format!("{} {}: {what}", self.kind_name(), self.name));
         match (&self.body, &found.content) {
-            _ if found.deleting => differs("is being deleted by somebody else"),
+            _ if found.deleting => differs("is being deleted by someone else"),
             (Body::Fuse { .. }, Content::Fuse(_)) => Ok(()),
             (Body::Role(rules), Content::Role(others)) if rules == others => Ok(()),
             (Body::Role(_), Content::Role(_)) => differs("its rules were changed"),
             (Body::Binding { role, .. }, Content::Binding { role: other, .. }) if role != other => {
-                differs("it binds another role")
+                differs("its role was changed")
             }
             (Body::Binding { subject, .. }, Content::Binding { subjects, .. }) => {
                 if subjects.as_deref() == Some(std::slice::from_ref(subject)) {
@@ -134,7 +139,7 @@ impl Artifact {
                     differs("its subjects were changed")
                 }
             }
-            _ => differs("it is another kind of thing"),
+            _ => differs("its kind is different"),
         }
     }
 
@@ -143,7 +148,7 @@ impl Artifact {
     }
 }
 
-/// A kind as Kubernetes writes it.
+/// Kind of an artifact, as Kubernetes spells it.
 pub const fn kind_name(kind: ArtifactKind) -> &'static str {
     match kind {
         ArtifactKind::Job => "Job",
@@ -152,14 +157,16 @@ pub const fn kind_name(kind: ArtifactKind) -> &'static str {
     }
 }
 
-/// Whether something recorded for the grant lives in another namespace, where the grant's ownership does not reach:
-/// then the grant needs a finalizer.
+/// Whether a recorded artifact is outside the grant's namespace. The grant cannot own it and needs a finalizer.
 pub fn reaches_beyond(grant: &GrantIdentity, records: &[ArtifactRecord]) -> bool {
     records.iter().any(|record| record.namespace != grant.namespace)
 }
 
-/// The records of everything that will be made for the access. Names are derived from 128 random bits, so that
-/// nobody can prepare an object of that name. Whether an entitlement is elevated stands in these records alone.
+/// Records of all artifacts to create for the access.
+///
+/// # Guarantees
+/// Names are derived from 128 random bits, so no one can create an object with such a name in advance. Only these records
+/// say whether an entitlement is elevated.
 pub fn intended(grant: &GrantIdentity, resolved: &Resolved, entropy: u128) -> Vec<ArtifactRecord> {
     let mut records = Vec::new();
     for entitlement in &resolved.access.entitlements {
@@ -202,8 +209,8 @@ fn artifact_name(entropy: u128, entitlement: &str) -> String {
     format!("{NAME_PREFIX}{bits:032x}")
 }
 
-/// What the records of a grant's status stand for, to be made at `now`: held by their fuses, where these are recorded
-/// as well. A record whose entitlement is not resolved stands for nothing.
+/// The artifacts that the status of a grant records, as they are created at `now`. An artifact is owned by its fuse if
+/// that fuse is recorded too. A record whose entitlement is not resolved gives no artifact.
 pub fn artifacts(grant: &AccessGrant, status: &AccessGrantStatus, now: Timestamp) -> Vec<Artifact> {
     let identity = GrantIdentity::from(grant);
     let (Some(not_after), Some(resolved), Some(subject)) =
@@ -255,7 +262,7 @@ pub fn artifacts(grant: &AccessGrant, status: &AccessGrantStatus, now: Timestamp
         .collect()
 }
 
-/// Seconds from `now` until a fuse for that end burns: rounded up, and the grace on top.
+/// Seconds from `now` to the deadline of the fuse: the time to `not_after`, rounded up, plus [`FUSE_GRACE`].
 fn fuse_seconds(not_after: Timestamp, now: Timestamp) -> i64 {
     let remaining = not_after.duration_since(now);
     let whole = remaining

@@ -1,50 +1,54 @@
-//! What time it is: by which clock decisions go, and how far this machine's is from the API server's.
+//! The time that decisions use, and the clock skew between this machine and the API server.
 //!
-//! There are three sources. This machine's wall clock may be wrong, and may be set. Its monotonic time cannot be set,
-//! and stands still while the machine is suspended. The API server says in the `Date` of each answer what time it is
-//! there, in whole seconds, some time before the answer is read.
+//! There are three sources:
+//! - This machine's wall clock can be wrong, and people can set it.
+//! - This machine's monotonic time cannot be set, and stops while the machine is suspended.
+//! - The `Date` header of each response has the API server's time, in whole seconds, from shortly before the response is
+//!   read.
 //!
-//! The API server's clock decides, as far as it is known: everybody's grants are dated and judged there, all replicas
-//! hear the same one, and whoever ends access talks to it anyway. What it leaves open (a fraction of a second, more the
-//! longer it has been silent) is filled in from this machine's own clock, and so is everything before the first answer.
-//! But a time that has come by both does not go back for one of them: an API server whose clock is set back prolongs
-//! nothing, as long as this machine's says otherwise.
+//! The API server's clock decides, within the bounds known of it: it dates all grants, all replicas see the same clock,
+//! and ending access needs the API server anyway. Within the bounds (a fraction of a second, more after a long silence),
+//! and before the first response, this machine's own clock decides.
+//!
+//! Once both clocks have reached a time, one clock alone cannot go back behind it. If the API server's clock is set back,
+//! no access lasts longer, as long as this machine's clock is right.
 
 use std::fmt;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Beyond this the clocks are said to differ: a `Date` is cut to whole seconds, and NTP keeps a clock within
-/// milliseconds.
+use super::status::later;
+
+/// Largest skew without a warning: 5 s. A `Date` is cut to whole seconds, and NTP keeps a clock within milliseconds.
 pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(5);
 
-/// Beyond this nothing is given, and a sweep fails: one of the clocks is wrong, nobody can tell which, and access would
-/// end so much early or late.
+/// Largest skew at which access is granted and a sweep succeeds: 30 s. Beyond it one of the clocks is wrong, no one can tell
+/// which, and access would end that much too early or too late.
 pub const CLOCKS_FAIL: SignedDuration = SignedDuration::from_secs(30);
 
-/// What a `Date` leaves open.
+/// Resolution of a `Date` header.
 const WHOLE_SECOND: Duration = Duration::from_secs(1);
 
-/// By which part of the time that passes two clocks may run apart: NTP slews each by 500 ppm at most, quartz is ten
-/// times better than that.
+/// Two clocks drift apart by at most 1/1000 of the elapsed time: NTP slews each clock by at most 500 ppm, and quartz is ten
+/// times better.
 const DRIFT: u32 = 1000;
 
-/// By how much wall clock and monotonic time may differ in what has passed before one of them must have leapt: nobody
-/// steps a clock by less, and a second is what a `Date` leaves open.
+/// Largest difference between elapsed wall-clock time and elapsed monotonic time without a leap. No one sets a clock by less
+/// than 1 s, and a `Date` is no more exact.
 const LEAP: SignedDuration = SignedDuration::from_secs(1);
 
-/// This machine's clocks at one moment.
+/// One reading of this machine's clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Its wall clock (UTC).
+    /// Wall clock (UTC).
     pub wall: Timestamp,
-    /// Monotonic time since this process began.
+    /// Monotonic time since the start of this process.
     pub up: Duration,
 }
 
 impl Reading {
-    /// Whether the wall clock was set since `earlier`, or the machine was suspended: the two cannot be told apart.
+    /// Whether the wall clock was set, or the machine was suspended, since `earlier`. The two look the same.
     fn leapt_since(&self, earlier: &Self) -> bool {
         let walked = self.wall.duration_since(earlier.wall);
         let passed = signed(self.up.saturating_sub(earlier.up));
@@ -52,18 +56,18 @@ impl Reading {
     }
 }
 
-/// What an answer of the API server says of its clock.
+/// The time in one response of the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Its `Date`: the time at which it was made, cut to whole seconds.
+    /// The `Date` header: when the response was made, cut to whole seconds.
     pub date: Timestamp,
     /// When the request was sent.
     pub sent: Reading,
-    /// When the answer came.
+    /// When the response came.
     pub received: Reading,
 }
 
-/// What is known of the API server's clock: at a moment of this machine it was within these bounds.
+/// Bounds on the API server's clock at one reading of this machine's clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ServerTime {
     earliest: Timestamp,
@@ -72,7 +76,7 @@ struct ServerTime {
 }
 
 impl ServerTime {
-    /// What one answer says of the moment at which it came.
+    /// The bounds from one response, at the time the response came.
     fn of(answer: &Answer) -> Self {
         let way = answer.received.up.saturating_sub(answer.sent.up);
         Self {
@@ -82,7 +86,7 @@ impl ServerTime {
         }
     }
 
-    /// What follows for a later moment. The bounds widen by what clocks run apart.
+    /// The bounds at a later reading. They widen by the possible drift.
     fn by(&self, at: Reading) -> Self {
         let passed = at.up.saturating_sub(self.at.up);
         let drift = passed / DRIFT;
@@ -93,7 +97,7 @@ impl ServerTime {
         }
     }
 
-    /// What both say together, of the moment of `self`; `None`: they contradict each other.
+    /// The bounds that satisfy both, at the reading of `self`; `None` if they contradict each other.
     fn and(&self, other: &Self) -> Option<Self> {
         let both = Self {
             earliest: self.earliest.max(other.earliest),
@@ -104,34 +108,34 @@ impl ServerTime {
     }
 }
 
-/// How far this machine's clock is ahead of the API server's, between two bounds; negative: behind.
+/// Bounds on how far this machine's clock is ahead of the API server's. Negative means behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Skew {
-    /// At least so far.
+    /// Lower bound.
     pub least: SignedDuration,
-    /// At most so far.
+    /// Upper bound.
     pub most: SignedDuration,
 }
 
-/// What may be done by clocks that differ so much. Access is ended in any case.
+/// What Curfew may do at a clock skew. Ending access is always allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Everything.
     Fine,
-    /// Everything, and somebody should know: more than 5 s.
+    /// Everything, with a warning: more than 5 s.
     Warn,
-    /// Nothing is given: more than 30 s.
+    /// Grant no access: more than 30 s.
     Refuse,
 }
 
 impl Skew {
-    /// The smallest difference that explains what was seen: zero where the way of the answers and their whole seconds
-    /// do. Negative: behind.
+    /// The smallest skew that explains the responses; zero if their travel time and whole seconds explain everything.
+    /// Negative means behind.
     pub fn ahead(&self) -> SignedDuration {
         self.least.max(SignedDuration::ZERO) + self.most.min(SignedDuration::ZERO)
     }
 
-    /// What may be done.
+    /// What Curfew may do at this skew.
     pub fn verdict(&self) -> Verdict {
         let skew = self.ahead().abs();
         if skew > CLOCKS_FAIL {
@@ -144,7 +148,7 @@ impl Skew {
     }
 }
 
-/// `40 s ahead of`, for a sentence about whose clock is where.
+/// Text such as `40 s ahead of`, for the middle of a sentence.
 impl fmt::Display for Skew {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ahead = self.ahead();
@@ -153,7 +157,7 @@ impl fmt::Display for Skew {
     }
 }
 
-/// A time that both clocks have shown.
+/// A time that both clocks have reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Agreed {
     time: Timestamp,
@@ -161,14 +165,14 @@ struct Agreed {
 }
 
 impl Agreed {
-    /// What it has become since, by monotonic time; by no more than the slower of two clocks would show.
+    /// This time plus the elapsed monotonic time, minus the possible drift.
     fn by(&self, up: Duration) -> Timestamp {
         let passed = up.saturating_sub(self.up);
         later(self.time, passed.saturating_sub(passed / DRIFT))
     }
 }
 
-/// Everything that is known of the time.
+/// Everything known about the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Timekeeping {
     began: Timestamp,
@@ -177,7 +181,7 @@ pub struct Timekeeping {
 }
 
 impl Timekeeping {
-    /// Of a process that began at that time of its wall clock, and has not heard the API server.
+    /// Time of a process that started at `began` by its wall clock and has had no response yet.
     pub fn since(began: Timestamp) -> Self {
         Self {
             began,
@@ -186,11 +190,11 @@ impl Timekeeping {
         }
     }
 
-    /// Takes in an answer.
+    /// Adds the time of one response.
     ///
-    /// What several answers say together is narrower than a second. Where they contradict each other the last one
-    /// counts: it may come from another API server, whose clock is another one; or a clock was set; or this machine was
-    /// suspended. An answer that was under way while a clock leapt says nothing: it may have been read hours later.
+    /// Several responses together give bounds closer than one second. If responses contradict each other, the last one
+    /// counts: another API server with another clock may have answered, a clock was set, or this machine was suspended. A
+    /// response during which a clock leapt is ignored: it may have been read hours later.
     pub fn heard(&mut self, answer: &Answer) {
         if answer.received.leapt_since(&answer.sent) {
             return;
@@ -198,7 +202,7 @@ impl Timekeeping {
         let new = ServerTime::of(answer);
         let server = match self.server {
             None => new,
-            // Answers come side by side: what one said that was read earlier makes this no less true.
+            // Responses arrive in parallel: this one was read before the last one that was added.
             Some(old) if new.at.up < old.at.up => old.and(&new.by(old.at)).unwrap_or(old),
             Some(old) => new.and(&old.by(new.at)).unwrap_or(new),
         };
@@ -206,7 +210,7 @@ impl Timekeeping {
         self.agree(&server);
     }
 
-    /// Notes the time that both clocks show. What they have shown before counts on, unless both have gone back.
+    /// Records the time that both clocks have reached. An earlier record stays, unless both clocks were set back.
     fn agree(&mut self, server: &ServerTime) {
         let Reading { wall, up } = server.at;
         let time = wall.min(server.earliest);
@@ -216,13 +220,14 @@ impl Timekeeping {
         }
     }
 
-    /// The instant to decide by.
+    /// The time (UTC) that decisions use.
     ///
-    /// This machine's own time is the later one of its wall clock and of when it began plus monotonic time, so that a
-    /// clock that is set back delays nothing. It counts as far as the API server's answers leave the time open: a
-    /// machine that is slow, or slept, is brought forward by the first answer, and one that is fast waits. Where both
-    /// clocks had shown a later time already, and the wall clock still does, the API server's was set back, or another
-    /// one answers, whose clock is behind.
+    /// This machine's own time is the later one of its wall clock and its start time plus monotonic time, so a clock that
+    /// is set back delays no end of access. The own time is limited to the bounds of the API server's clock. The first
+    /// response therefore moves a machine forward that is slow or was suspended; a fast machine waits.
+    ///
+    /// If both clocks have reached a later time, and the wall clock still shows it, that later time counts: the API
+    /// server's clock was set back, or another API server answers whose clock is behind.
     pub fn now(&self, reading: Reading) -> Timestamp {
         let own = reading.wall.max(later(self.began, reading.up));
         let Some(server) = &self.server else { return own };
@@ -232,15 +237,15 @@ impl Timekeeping {
             .map_or(now, |agreed| now.max(agreed.by(reading.up).min(reading.wall)))
     }
 
-    /// Whether the API server has to be asked what time it is: it was not heard yet, or this machine's clock was set
-    /// since, or the machine was suspended. Until it has answered the time goes on as it did before.
+    /// Whether the time needs a new response: there was none yet, or this machine's clock was set or the machine suspended
+    /// since the last one. Until a response comes, [`now`](Self::now) continues as before.
     pub fn is_doubtful(&self, reading: Reading) -> bool {
         self.server
             .as_ref()
             .is_none_or(|server| reading.leapt_since(&server.at))
     }
 
-    /// How far the clocks differ; `None` while that is doubtful.
+    /// The clock skew; `None` while the time is doubtful.
     pub fn skew(&self, reading: Reading) -> Option<Skew> {
         let server = self.server.filter(|_| !self.is_doubtful(reading))?.by(reading);
         Some(Skew {
@@ -249,10 +254,10 @@ impl Timekeeping {
         })
     }
 
-    /// Why nothing may be given by these clocks, for people; `None`: it may.
+    /// Why the clocks forbid granting access, for people; `None` if they do not.
     pub fn objection(&self, reading: Reading) -> Option<String> {
         let Some(skew) = self.skew(reading) else {
-            return Some("nothing is given until the API server has said what time it is there".to_owned());
+            return Some("no access is granted until the time of the API server is known; check that the operator can reach it".to_owned());
         };
         if skew.verdict() != Verdict::Refuse {
             return None;
@@ -261,8 +266,8 @@ impl Timekeeping {
             .server
             .map_or(reading.wall, |server| server.by(reading).earliest);
         Some(format!(
-            "nothing is given while clocks differ by more than {} s: the operator's ({}) is {skew} the API server's \
-             ({}); set the one that is wrong",
+            "no access is granted while clocks differ by more than {} s: the operator's clock ({}) is {skew} the API \
+             server's ({}); correct the wrong clock",
             CLOCKS_FAIL.as_secs(),
             whole_second(reading.wall),
             whole_second(there),
@@ -270,13 +275,9 @@ impl Timekeeping {
     }
 }
 
-/// As a `Date` has it.
+/// Cut to whole seconds, as in a `Date` header.
 fn whole_second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
-}
-
-fn later(at: Timestamp, by: Duration) -> Timestamp {
-    at.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 fn signed(time: Duration) -> SignedDuration {

@@ -1,6 +1,6 @@
-//! Draining: ends all access that Curfew made, long before its time if need be, and says when nothing of it is left.
-//! It needs no operator and no CRD: a grant that goes takes along what it owns, and what it cannot own is removed by
-//! its label.
+//! Drain: ends all access that Curfew made, also before its end, until no artifact is left.
+//!
+//! It needs no operator and no CRD. A deleted grant takes along the artifacts it owns; the others are found by their label.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,20 +12,19 @@ use super::retention::{keeper, slim};
 use super::sweep::{Labelled, Turn};
 use crate::api::{AccessGrant, REVOKE_FINALIZER};
 
-/// How long after a look that found something the next one comes: the garbage collector follows within a second, and
-/// nobody wants to read more than a line each second.
+/// Delay after a round that found something: 1 s. The garbage collector needs up to a second, and one line a second is
+/// enough output.
 pub const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How long after a look that found nothing another one has to find nothing as well. An operator makes access of a new
-/// request within 0.1 s, and what it had begun before the first look is in place long before the second.
+/// Delay after a round that found nothing: 2 s. The next round has to find nothing too. An operator creates access for a new
+/// request within 0.1 s, so access it had begun before the first round is visible in the second.
 pub const QUIET_FOR: Duration = Duration::from_secs(2);
 
-/// How many looks in a row may meet with nothing but refusals. RBAC that has just been changed is in force within a
-/// second, a guard that was just deleted is forgotten after a second or two, and whoever lacks a right need not wait for
-/// the end of the time.
-const LOOKS_REFUSED: u32 = 5;
+/// Number of rounds in a row with refusals only before drain gives up. Changed RBAC is in force within 1 s, and a deleted
+/// guard within 2 s. A caller with missing rights does not have to wait for the timeout.
+const MAX_REFUSED_ROUNDS: u32 = 5;
 
-/// A grant, as far as draining has to know it.
+/// The fields of a grant that drain needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// Its namespace.
@@ -34,17 +33,17 @@ pub struct Asked {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// As which it was read.
+    /// The resourceVersion at which it was read.
     pub resource_version: Option<String>,
-    /// When its access ends; none: it has been given none yet.
+    /// End of its access (UTC); `None` if no access was granted yet.
     pub ends: Option<Timestamp>,
-    /// Whether it has ended, or was refused: it is a record then.
+    /// Whether it has ended or was denied; it is only a record then.
     pub over: bool,
     /// Whether it is being deleted already.
     pub deleting: bool,
-    /// What holds it back when it is deleted.
+    /// Finalizers, which delay its deletion.
     pub finalizers: Vec<String>,
-    /// Who asked, and the tool that would ask again, if there is one.
+    /// Requester, and the tool that would recreate the grant, if any.
     pub by: String,
 }
 
@@ -53,7 +52,7 @@ impl From<&AccessGrant> for Asked {
         let meta = &grant.metadata;
         let status = grant.status.as_ref();
         let requester = grant.spec.requester.as_ref();
-        let requester = requester.map_or("somebody unknown", |requester| requester.username.as_str());
+        let requester = requester.map_or("unknown requester", |requester| requester.username.as_str());
         let mut marked = grant.clone();
         slim(&mut marked);
         Self {
@@ -76,7 +75,7 @@ impl From<&AccessGrant> for Asked {
 }
 
 impl Asked {
-    /// What holds it back; nothing does: `None`.
+    /// Who delays its deletion by a finalizer; `None` if it has no finalizer.
     pub fn held_by(&self) -> Option<HeldBy> {
         if self
             .finalizers
@@ -91,8 +90,8 @@ impl Asked {
         }
     }
 
-    /// Whether nobody is needed but whoever holds it back: it is deleted, or it has ended and waits for the operator's
-    /// last step. It would hold back its namespace and the CRD as well.
+    /// Whether the grant only waits for a finalizer to be removed: it is deleted, or it has ended and the operator has not
+    /// taken its last step. Until then it also delays the deletion of its namespace and of the CRD.
     fn only_waits(&self) -> bool {
         match self.held_by() {
             Some(HeldBy::Operator) => self.deleting || self.over,
@@ -102,32 +101,32 @@ impl Asked {
     }
 }
 
-/// Who holds a deleted grant back.
+/// Owner of the finalizer that delays the deletion of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldBy {
-    /// The operator, until it has proven that the access is gone. A guard lets nobody else take that finalizer off.
+    /// The operator, until the access is proven absent. A guard lets no one else remove this finalizer.
     Operator,
-    /// Somebody else, by these finalizers.
+    /// Others, with these finalizers.
     Others(Vec<String>),
 }
 
-/// What one look has to do.
+/// The plan of one round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draining {
-    /// Grants to delete, the oldest end first, then those that have been given nothing yet.
+    /// Grants to delete, earliest end first; grants without access come last.
     pub grants: Vec<Asked>,
-    /// What was made for grants, turn by turn, in each the oldest end first and before it what says none.
+    /// Artifacts in removal order. In each group artifacts without an end come first, then the earliest end.
     pub made: [Vec<Labelled>; 4],
-    /// Grants that wait for whoever holds them back.
+    /// Grants that wait for a finalizer to be removed.
     pub waiting: Vec<Asked>,
-    /// Grants whose finalizer of ours is to be taken off in the operator's place: nothing made for them is left.
+    /// Grants whose Curfew finalizer drain removes instead of the operator: no artifact of them is left.
     pub released: Vec<Asked>,
-    /// How many grants are over and stay, as records.
+    /// Number of ended grants that stay as records.
     pub records: usize,
 }
 
 impl Draining {
-    /// How many there are of all that has to go.
+    /// Number of objects that have to go.
     pub fn len(&self) -> usize {
         self.grants.len()
             + self.waiting.len()
@@ -141,21 +140,23 @@ impl Draining {
     }
 }
 
-/// What is wanted besides.
+/// Options of drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Demands {
-    /// That grants that are over go as well. Otherwise they stay as evidence for as long as their CRD does.
+    /// Delete ended grants too. Otherwise they stay as evidence until their CRD is deleted.
     pub records: bool,
-    /// That nothing waits for an operator, since none comes back.
+    /// Do not wait for an operator, because none will run again.
     pub without_operator: bool,
 }
 
-/// What to do about what was found. Grants go first, because then a living operator knows why the access ends and
-/// records it. What was made for them is removed as well and not left to its owner: the garbage collector may be dead,
-/// may be held back, and never comes to what lives in another namespace than its grant.
+/// Plans one round of drain.
 ///
-/// A finalizer of ours is taken off only where `found` is `whole` and has nothing of the grant's: that is the proof of
-/// absence. It was read after the grants, so nothing new can have been begun for one that was being deleted then.
+/// Grants are deleted first, so that a running operator records why their access ends. Artifacts are deleted too and not left
+/// to the garbage collector: it may be down or delayed, and it never deletes artifacts outside the grant's namespace.
+///
+/// # Guarantees
+/// Curfew's finalizer is removed only if `found` is complete (`whole`) and has no artifact of the grant: the proof of
+/// absence. `found` was listed after the grants, so nothing new can have been created for a grant that was being deleted.
 pub fn drain(grants: Vec<Asked>, found: Vec<Labelled>, whole: bool, demands: Demands) -> Draining {
     let mut draining = Draining::default();
     let stands: BTreeSet<String> = found.iter().map(|what| what.grant_uid.clone()).collect();
@@ -178,7 +179,7 @@ pub fn drain(grants: Vec<Asked>, found: Vec<Labelled>, whole: bool, demands: Dem
     }
     let [access, markers, roles, fuses] = &mut draining.made;
     for mut what in found {
-        // Whatever has become of it since: it goes, and it is still the same object.
+        // Delete the object even if it has changed since: its uid still identifies it.
         what.resource_version = None;
         match what.turn() {
             Turn::Access => access.push(what),
@@ -200,31 +201,31 @@ fn first_to_end(one: &Asked, other: &Asked) -> Ordering {
     (rank(one), name(one)).cmp(&(rank(other), name(other)))
 }
 
-/// How a look came out.
+/// Result of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Look {
-    /// How many it found of what has to go.
+    /// Number of found objects that have to go.
     pub found: usize,
-    /// How many of those it removed, or found gone when it came to them.
+    /// Number of those that were removed, or gone already.
     pub gone: usize,
-    /// How many could not be removed or read because the API server refused that.
+    /// Number of deletions or reads that the API server denied.
     pub refused: usize,
-    /// How many could not be read for another reason.
+    /// Number of reads that failed for another reason.
     pub unread: usize,
 }
 
-/// What comes after a look.
+/// Next step after a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Nothing is left.
     Done,
-    /// Another look, after so long.
+    /// Another round after this delay.
     Look(Duration),
-    /// Nothing changes that is not changed by somebody: what is left is refused, again and again.
+    /// Give up: the API server denied everything that is left, in several rounds. Someone has to change the rights.
     GiveUp,
 }
 
-/// Where draining stands.
+/// Drain progress over several rounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Course {
     quiet: bool,
@@ -232,16 +233,17 @@ pub struct Course {
 }
 
 impl Course {
-    /// What comes next. Nothing is left when two looks in a row have read everything and found nothing.
+    /// The next step. Drain is done after two rounds in a row that read everything and found nothing.
     pub fn after(&mut self, look: &Look) -> Next {
         let quiet = look.found == 0 && look.refused == 0 && look.unread == 0;
         let twice = quiet && self.quiet;
         self.quiet = quiet;
-        let in_vain = look.refused > 0 && look.gone == 0 && look.unread == 0 && look.refused >= look.found;
-        self.refused = if in_vain { self.refused + 1 } else { 0 };
+        let all_refused =
+            look.refused > 0 && look.gone == 0 && look.unread == 0 && look.refused >= look.found;
+        self.refused = if all_refused { self.refused + 1 } else { 0 };
         if twice {
             Next::Done
-        } else if self.refused >= LOOKS_REFUSED {
+        } else if self.refused >= MAX_REFUSED_ROUNDS {
             Next::GiveUp
         } else if quiet {
             Next::Look(QUIET_FOR)
@@ -250,13 +252,13 @@ impl Course {
         }
     }
 
-    /// Whether the last look found nothing, so that one more would be the proof.
+    /// Whether the last round found nothing, so that one more such round is the proof.
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }
 }
 
-/// Who asks while everything is being drained.
+/// New requests that appear during a drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Newcomers {
     known: Option<BTreeSet<String>>,
@@ -264,7 +266,7 @@ pub struct Newcomers {
 }
 
 impl Newcomers {
-    /// Takes a look's grants to its knowledge; those of the first look were there before.
+    /// Adds the grants of this round. Grants of the first round do not count as new.
     pub fn seen(&mut self, draining: &Draining) {
         let all = || {
             draining
@@ -285,7 +287,7 @@ impl Newcomers {
         }
     }
 
-    /// Who asked, and how often.
+    /// Number of new requests by requester.
     pub fn by(&self) -> &BTreeMap<String, usize> {
         &self.by
     }

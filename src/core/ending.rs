@@ -1,26 +1,38 @@
-//! How access ends.
+//! Revocation: why, when and by whom the access of a grant ends.
 
 use jiff::Timestamp;
 
+use super::Live;
 use crate::api::{RevocationCause, reasons};
 
-/// How a grant ends.
+/// End of the access of one grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// Why.
+    /// The cause, for machines.
     pub cause: RevocationCause,
-    /// What exactly happened, for people.
+    /// What happened, for people.
     pub message: String,
-    /// Who decided so, if somebody did.
+    /// User name of the decider, if a decision ended the access.
     pub by: Option<String>,
-    /// The moment from which no access should have been: the recorded end, or when the cause was seen.
+    /// Time (UTC) at which the access had to be gone: the recorded end, or the time at which the cause was seen.
     pub due: Timestamp,
-    /// Whether the access ever was in force.
+    /// Whether the access was ever in force.
     pub was_active: bool,
 }
 
 impl Ending {
-    /// The state of a grant that ended so.
+    /// The end of a live grant at its recorded time.
+    pub(super) fn at_its_time(live: &Live<'_>) -> Self {
+        Self {
+            cause: RevocationCause::DeadlineReached,
+            message: format!("the end was reached at {}", live.expires_at),
+            by: None,
+            due: live.expires_at,
+            was_active: live.active,
+        }
+    }
+
+    /// State of the ended grant: `Expired`, `Revoked`, or `Failed` if access was never in force.
     pub fn state(&self) -> &'static str {
         match self.cause {
             RevocationCause::DeadlineReached => reasons::EXPIRED,
@@ -31,7 +43,7 @@ impl Ending {
         }
     }
 
-    /// The condition reason.
+    /// Reason of the condition `Ended`.
     pub fn reason(&self) -> &'static str {
         match self.cause {
             RevocationCause::DeadlineReached => reasons::DEADLINE_REACHED,
@@ -45,7 +57,16 @@ impl Ending {
         }
     }
 
-    /// Milliseconds from the moment it was due until `at`.
+    /// What happened and how late access was proven absent at `at`, for people.
+    pub(super) fn note(&self, at: Timestamp) -> String {
+        let lag = self.lag_milliseconds(at);
+        match self.cause {
+            RevocationCause::DeadlineReached => format!("the access ended {lag} ms after its time"),
+            _ => format!("{}; proven absent {lag} ms later", self.message),
+        }
+    }
+
+    /// Lag in milliseconds: from [`due`](Self::due) to `at`.
     pub fn lag_milliseconds(&self, at: Timestamp) -> i64 {
         i64::try_from(at.duration_since(self.due).as_millis()).unwrap_or(i64::MAX)
     }

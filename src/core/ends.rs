@@ -1,4 +1,4 @@
-//! The ends of live grants, and those that have come and could not be brought about yet.
+//! Queue of grants by expiry time. Expired grants stay in the queue until their access is removed.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,14 +7,15 @@ use jiff::Timestamp;
 
 use super::Agenda;
 
-/// When what ends, and what is past its end and not over.
+/// Expiry time of each grant, in UTC.
 ///
-/// What is past its end is kept with its end until it is said to be [`over`](Self::over): whatever postpones it, it can
-/// be [recalled](Self::recall), and then comes in the order of the ends, not of the tries.
+/// A grant is *overdue* from its expiry time until [`over`](Self::over) is called. A failed attempt
+/// [postpones](Self::postpone) the grant; [`recall`](Self::recall) makes all postponed grants due at once, ordered by
+/// expiry time and not by the time of the last attempt.
 #[derive(Clone, Debug)]
 pub struct Ends<K> {
     agenda: Agenda<K>,
-    /// What has been taken and is not over, with its end. It is under way, or on the agenda for another try.
+    /// Expiry time of each overdue grant. An attempt is running, or `agenda` has the time of the next attempt.
     overdue: HashMap<K, Timestamp>,
 }
 
@@ -28,8 +29,8 @@ impl<K> Default for Ends<K> {
 }
 
 impl<K: Clone + Eq + Hash + Ord> Ends<K> {
-    /// `key` ends at `end`. What is past that very end already is under way or has its time for another try, and goes on
-    /// so: hearing of it once more brings nothing forward.
+    /// Sets the expiry time of `key` to `end`. Changes nothing if `key` is overdue with the same expiry time: a running
+    /// attempt continues, and the time of the next attempt stays.
     pub fn follow(&mut self, key: K, end: Timestamp) {
         if self.overdue.get(&key) != Some(&end) {
             self.overdue.remove(&key);
@@ -37,13 +38,13 @@ impl<K: Clone + Eq + Hash + Ord> Ends<K> {
         }
     }
 
-    /// `key` does not end: it is over, or not there.
+    /// Removes `key`: its access has ended, or the grant does not exist.
     pub fn forget(&mut self, key: &K) {
         self.over(key);
         self.agenda.cancel(key);
     }
 
-    /// Takes what is past its end or has its time for another try, oldest end first.
+    /// Removes and returns every key that has expired or is due for another attempt, earliest expiry time first.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<K> {
         let taken = self.agenda.take_due_with_deadlines(now).into_iter();
         let mut due: Vec<(Timestamp, K)> = taken
@@ -53,22 +54,23 @@ impl<K: Clone + Eq + Hash + Ord> Ends<K> {
         due.into_iter().map(|(_, key)| key).collect()
     }
 
-    /// What was taken is not over, and is tried again at `until`. Does nothing to what has another end since. What was
-    /// forgotten meanwhile is tried once more: better in vain than not at all.
+    /// Schedules another attempt for `key` at `until`, after a failed attempt. Changes nothing if `key` got a new expiry
+    /// time during the attempt. A key that was [forgotten](Self::forget) during the attempt is queued once more: a
+    /// needless attempt is safer than a missed one.
     pub fn postpone(&mut self, key: K, until: Timestamp) {
-        let has_another_end = !self.overdue.contains_key(&key) && self.agenda.deadline(&key).is_some();
-        if !has_another_end {
+        let has_new_expiry = !self.overdue.contains_key(&key) && self.agenda.deadline(&key).is_some();
+        if !has_new_expiry {
             self.overdue.entry(key.clone()).or_insert(until);
             self.agenda.put(key, until);
         }
     }
 
-    /// What was taken is over.
+    /// Marks `key` as no longer overdue: its access is removed.
     pub fn over(&mut self, key: &K) {
         self.overdue.remove(key);
     }
 
-    /// Whatever was postponed is due now.
+    /// Makes every postponed key due now. Running attempts are not affected.
     pub fn recall(&mut self) {
         for (key, end) in &self.overdue {
             if self.agenda.deadline(key).is_some() {
@@ -77,7 +79,7 @@ impl<K: Clone + Eq + Hash + Ord> Ends<K> {
         }
     }
 
-    /// The next moment at which something is due, which may have passed; `None` if nothing is.
+    /// The next time at which a key is due, which may be in the past; `None` if the queue is empty.
     pub fn next(&self) -> Option<Timestamp> {
         self.agenda.next()
     }
@@ -91,7 +93,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// Three that are past their ends, `a` first, and were postponed until 101 to 103, `a` last.
+    /// Three overdue keys. `a` expired first and has the last retry: `c` at 101, `b` at 102, `a` at 103.
     fn postponed() -> Ends<&'static str> {
         let mut ends = Ends::default();
         for (key, end) in [("c", 30), ("a", 10), ("b", 20)] {
@@ -105,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_postponed_comes_at_its_time_and_of_one_time_the_oldest_end_first() {
+    fn postponed_keys_are_due_at_their_retry_sorted_by_expiry() {
         let mut ends = postponed();
         assert_eq!((ends.take_due(at(100)), ends.next()), (vec![], Some(at(101))));
         assert_eq!(ends.take_due(at(101)), ["c"]);
@@ -114,14 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recalled_comes_at_once_the_oldest_end_first() {
+    fn recalled_keys_are_due_at_once_sorted_by_expiry() {
         let mut ends = postponed();
         ends.recall();
         assert_eq!(ends.take_due(at(40)), ["a", "b", "c"]);
     }
 
     #[test]
-    fn what_is_under_way_or_over_is_not_recalled() {
+    fn running_and_finished_keys_are_not_recalled() {
         let mut ends = postponed();
         assert_eq!(ends.take_due(at(102)), ["b", "c"]);
         ends.over(&"c");
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn hearing_of_an_end_again_brings_nothing_forward_and_another_end_counts_at_once() {
+    fn the_same_expiry_changes_nothing_and_a_new_one_counts_at_once() {
         let mut ends = postponed();
         ends.follow("a", at(10));
         assert_eq!(ends.take_due(at(100)), [""; 0]);
@@ -141,12 +143,12 @@ mod tests {
         assert_eq!(ends.take_due(at(100)), ["a"]);
         ends.follow("a", at(500));
         ends.postpone("a", at(120));
-        assert_eq!(ends.take_due(at(499)), ["b", "c"], "its end is another since");
+        assert_eq!(ends.take_due(at(499)), ["b", "c"], "a has a new expiry time");
         assert_eq!(ends.take_due(at(500)), ["a"]);
     }
 
     #[test]
-    fn what_is_forgotten_is_not_due_any_more_but_a_try_that_failed_later_is_made_again() {
+    fn a_removed_grant_is_requeued_if_a_running_attempt_fails() {
         let mut ends = postponed();
         ends.forget(&"a");
         ends.recall();

@@ -1,4 +1,4 @@
-//! What a decision rests on, as plain data the edges have read.
+//! Facts: everything that a plan depends on, as plain data read from the cluster beforehand.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,55 +13,55 @@ use super::self_test::Standing;
 use super::{Decision, Objection, Policy, Span};
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, Rule, Subject};
 
-/// Everything a decision rests on.
+/// Everything that the plan of one grant depends on. The plan asks nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// The grant, as new as any copy of it seen.
+    /// The newest known version of the grant.
     pub grant: &'a AccessGrant,
-    /// Its namespace; `None` when it is gone.
+    /// The grant's namespace; `None` if it does not exist any more.
     pub namespace: Option<&'a NamespaceFacts>,
-    /// The policy it names.
+    /// The policy that the grant names.
     pub policy: &'a PolicyFacts,
-    /// The roles that policy and grant name.
+    /// The existing roles that the policy or the grant names.
     pub roles: &'a Roles,
-    /// The service accounts that policy and grant name as identities.
+    /// The act-as accounts that the policy or the grant names.
     pub identities: &'a Identities,
-    /// Everything in the cluster that carries the grant's label.
+    /// All artifacts in the cluster that have the grant's label.
     pub found: &'a [Found],
-    /// Names of the other live grants of this policy and subject.
+    /// Names of the other live grants of the same policy and subject.
     pub rivals: &'a [String],
-    /// Names of the other requests of this policy and requester that wait for people or for their time.
+    /// Names of the other requests of the same policy and requester that await approval or are scheduled.
     pub pending: &'a [String],
-    /// What people decided about this grant.
+    /// The decisions about this grant.
     pub decisions: &'a [Decision],
-    /// What people decided about earlier grants of its name, and still stands.
+    /// The blocks on this request: Revokes of earlier grants with the same name.
     pub objections: &'a [Objection],
-    /// Whether the admission guards stand in the grant's namespace.
+    /// Guard state in the grant's namespace.
     pub guards: &'a Standing,
-    /// Why nothing may be given by the clocks, if so.
+    /// Why the clocks forbid granting access; `None` if they do not.
     pub skewed: Option<&'a str>,
-    /// What this pass has come upon so far.
+    /// What this reconcile has learned from its own writes.
     pub tried: &'a Tried,
-    /// Whether the sweep's heartbeat is heard.
+    /// Whether the sweep renews its heartbeat Lease.
     pub sweep_lives: bool,
-    /// 128 random bits, fresh for each pass.
+    /// 128 random bits, new for each reconcile.
     pub entropy: u128,
-    /// What the operator was told.
+    /// Settings of the operator.
     pub settings: &'a Settings,
 }
 
-/// What a pass has come upon that no watch tells.
+/// What a reconcile learned from its own writes: refused creations, fuses already waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tried {
-    /// What the API server refused to make, and its words.
+    /// Artifacts that the API server refused to create, with the API server's message.
     pub refused: BTreeMap<ArtifactKey, String>,
-    /// Whether fuses were waited for.
+    /// Whether this reconcile has already waited for fuses.
     pub awaited_fuses: bool,
 }
 
 impl Tried {
-    /// What it says of something that access cannot do without, if that was refused. Of a fuse it is for the policy to
-    /// say.
+    /// The API server's message about a refused Role or RoleBinding, which access cannot do without. Fuses do not count:
+    /// whether access needs its fuse is for the policy to say.
     pub(super) fn refusal(&self) -> Option<&str> {
         let mut refused = self.refused.iter();
         let (_, words) = refused.find(|(key, _)| key.kind != ArtifactKind::Job)?;
@@ -69,29 +69,29 @@ impl Tried {
     }
 }
 
-/// What the operator was told at its start.
+/// Settings of the operator, fixed at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The longest any access may last in this cluster, whatever a policy says.
+    /// Longest access duration in this cluster. A policy cannot exceed it.
     pub cap: Span,
-    /// The operator's own namespace; its service accounts never receive access.
+    /// The operator's own namespace. Service accounts of this namespace never receive access.
     pub namespace: String,
-    /// The namespace of the service accounts that grants allow to act as. They never receive access themselves.
+    /// The namespace of the act-as accounts. Its service accounts never receive access themselves.
     pub identities: String,
 }
 
-/// A namespace as it is now.
+/// Current state of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceFacts {
     /// Its uid.
     pub uid: String,
-    /// Its labels.
+    /// The labels that a policy's selector is matched against.
     pub labels: BTreeMap<String, String>,
-    /// Whether it is being deleted: nothing can be made in it any more.
+    /// Whether the namespace is being deleted. The API server then creates nothing in it.
     pub terminating: bool,
 }
 
-/// A named role as it is now.
+/// Current state of an existing Role or ClusterRole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleFacts {
     /// Its uid.
@@ -111,52 +111,66 @@ impl RoleFacts {
         }
     }
 
-    /// Its rules, canonical.
+    /// The rules in canonical form.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// SHA-256 over its canonical rules.
+    /// SHA-256 of the canonical rules.
     pub fn rules_hash(&self) -> &str {
         &self.hash
     }
 }
 
-/// Names a role from inside one namespace.
+/// Kind and name of a role, as seen from one namespace.
 pub type RoleName = (RoleKind, String);
 
-/// The named roles a decision needs; an absent one does not exist.
+/// Existing roles by kind and name. A missing entry means that the role does not exist.
 pub type Roles = BTreeMap<RoleName, Arc<RoleFacts>>;
 
-/// Uids of the service accounts to act as, by name; an absent one does not exist.
+/// Uids of the act-as accounts, by name. A missing entry means that the account does not exist.
 pub type Identities = BTreeMap<String, String>;
 
-/// The policy a grant names, as it is now.
+/// Current state of the policy that a grant names.
 #[derive(Clone, Debug)]
 pub enum PolicyFacts {
-    /// There is none of that name, or it has not been judged in its present form.
+    /// The policy does not exist, or its current version has not been checked yet.
     Absent {
-        /// Since when, as far as is known.
+        /// Earliest time (UTC) from which this is known.
         since: Timestamp,
         /// Why, for people.
         why: String,
-        /// What it says, where only its verdict is still to come: nothing is given by it, but whom it lists may revoke.
+        /// The parsed policy, if only its check is outstanding. It grants nothing, but its approvers may revoke.
         text: Option<Arc<Policy>>,
     },
-    /// It has a problem of its own: nothing can be granted under it.
+    /// The policy has a problem. It grants nothing.
     Unready {
-        /// Since when, as far as is known.
+        /// Earliest time (UTC) from which this is known.
         since: Timestamp,
-        /// What the problem is.
+        /// The problem, for people.
         why: String,
-        /// The policy, where only the cluster lacks something and its text is sound.
+        /// The parsed policy, if its text is valid and only something in the cluster is missing.
         policy: Option<Arc<Policy>>,
     },
-    /// Grants may name it.
+    /// Requests can use the policy.
     Ready(Arc<Policy>),
 }
 
-/// One thing in the cluster that carries the grant's label.
+impl PolicyFacts {
+    /// The policy that live access is compared with: also a policy that grants nothing now because something in the
+    /// cluster is missing. `None` if the policy is missing, unchecked or invalid.
+    pub(super) fn last_known(&self) -> Option<&Arc<Policy>> {
+        match self {
+            Self::Ready(policy)
+            | Self::Unready {
+                policy: Some(policy), ..
+            } => Some(policy),
+            Self::Absent { .. } | Self::Unready { policy: None, .. } => None,
+        }
+    }
+}
+
+/// One artifact in the cluster that has the grant's label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Its namespace.
@@ -165,27 +179,26 @@ pub struct Found {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Whether it is being deleted. A binding gives access until it is gone.
+    /// Whether it is being deleted. A binding gives access until it is gone from the API server.
     pub deleting: bool,
-    /// Uid of the one object that owns it, if exactly one does.
+    /// Uid of the owner; `None` unless there is exactly one owner.
     pub owner: Option<String>,
-    /// What it says.
+    /// The fields that are compared with the intended artifact.
     pub content: Content,
 }
 
-/// What a found thing says.
+/// The fields of a found artifact that are compared with the intended one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A fuse, lit or not.
+    /// A fuse, with its state.
     Fuse(Flame),
-    /// A Role with these rules, canonical.
+    /// A Role with these canonical rules.
     Role(Vec<Rule>),
-    /// A binding of a role to subjects. What is neither user nor service account makes `subjects` `None`: it
-    /// equals nothing Curfew ever made.
+    /// A RoleBinding.
     Binding {
-        /// The role it binds.
+        /// The bound role.
         role: RoleName,
-        /// Who it gives the role.
+        /// The subjects. `None` if one of them is neither a user nor a service account: Curfew never makes such a binding.
         subjects: Option<Vec<Subject>>,
     },
 }

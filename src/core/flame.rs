@@ -1,29 +1,31 @@
-//! Whether a fuse burns.
+//! State of a fuse Job.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Beyond this between its making and its start a fuse burns too late: it counts its seconds from its start. 500 at once
-/// were lit within 25 s.
+/// Longest delay between the creation and the start of a fuse before the fuse counts as late.
+///
+/// A Job counts its deadline from its start, so a late start means a late end. Measured: 500 fuses created at once were
+/// lit within 25 s.
 pub const LATE: SignedDuration = SignedDuration::from_mins(1);
 
-/// How it stands with a fuse that is there.
+/// State of an existing fuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flame {
-    /// It has been started in time, and burns at its end.
+    /// Started in time. It removes the access at its deadline.
     Lit,
-    /// It was started so long after it was made that it burns well after its end.
+    /// Started more than [`LATE`] after its creation. It removes the access that much too late.
     Late {
-        /// When it was made.
+        /// Creation time (UTC), as the API server recorded it.
         made: Timestamp,
     },
-    /// The Job controller has not started it.
+    /// Not started by the Job controller of kube-controller-manager.
     NotStarted,
-    /// It is suspended, so nothing starts it.
+    /// Suspended: the Job controller does not start a suspended Job.
     Suspended,
 }
 
 impl Flame {
-    /// That of a Job which was made and started then, as far as that is known.
+    /// State of a Job from its fields. A Job without a known creation time is never late.
     pub fn of(suspended: bool, made: Option<Timestamp>, started: Option<Timestamp>) -> Self {
         match (suspended, made, started) {
             (true, ..) => Self::Suspended,

@@ -1,4 +1,4 @@
-//! Fuses: whether those of a grant are lit, what is said of that, and which layers end its access by themselves.
+//! Condition `Fused`, and the layers (operator, fuse, sweep) that end the access of a grant.
 
 use std::collections::BTreeMap;
 
@@ -8,25 +8,27 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::facts::{Content, Found, Input};
 use super::flame::{Flame, LATE};
 use super::naming::{ArtifactKey, fuse_of, is_marker};
+use super::status::later;
 use crate::api::{AccessGrantStatus, ArtifactKind, ArtifactRecord, Enforcer, conditions, reasons};
 
-/// How soon a fuse that was refused is tried again, and how long one may be unlit before anybody is told: at its usual
-/// limit of 20 requests a second, kube-controller-manager lights 600 fuses in that time.
+/// First delay before a refused fuse is created again, and the time that a fuse may be unlit before an Event warns.
+///
+/// kube-controller-manager sends 20 requests a second by default, so it lights 600 fuses in this time.
 pub const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
-/// What is known of whatever ends the access of a grant besides the operator.
+/// State of the layers that end access without the operator: fuses and sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backstops {
-    /// The fuses that are there.
+    /// State of each existing fuse.
     pub flames: BTreeMap<ArtifactKey, Flame>,
-    /// The fuses that the API server refuses to make, and its words.
+    /// Fuses that the API server refuses to create, with the API server's message.
     pub refused: BTreeMap<ArtifactKey, String>,
-    /// Whether the sweep's heartbeat is heard.
+    /// Whether the sweep renews its heartbeat Lease.
     pub sweep_lives: bool,
 }
 
 impl Input<'_> {
-    /// What is known of whatever ends the access besides the operator, with these things there.
+    /// State of fuses and sweep, if `found` are the existing artifacts.
     pub(super) fn backstops(&self, found: &[Found]) -> Backstops {
         Backstops {
             flames: flames(found),
@@ -36,7 +38,7 @@ impl Input<'_> {
     }
 }
 
-/// The fuses among what was found.
+/// State of each fuse among the found artifacts.
 pub fn flames(found: &[Found]) -> BTreeMap<ArtifactKey, Flame> {
     let fuse = |found: &Found| match found.content {
         Content::Fuse(flame) => Some((found.key(), flame)),
@@ -45,70 +47,27 @@ pub fn flames(found: &[Found]) -> BTreeMap<ArtifactKey, Flame> {
     found.iter().filter_map(fuse).collect()
 }
 
-/// What is to be said of the fuses of a grant: the condition `Fused`.
+/// The condition `Fused` of a grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fused {
-    /// Whether all are lit.
+    /// Whether every fuse is lit.
     pub lit: bool,
-    /// The condition's reason.
+    /// Reason of the condition.
     pub reason: &'static str,
-    /// Why, for people.
+    /// Message of the condition.
     pub message: String,
 }
 
 impl Fused {
-    /// Of the fuses recorded in this status; none where none is wanted. Says the worst.
+    /// The condition for the fuses that the status records: that of the worst fuse. `None` if no fuse is wanted.
     pub(super) fn of(status: &AccessGrantStatus, backstops: &Backstops, now: Timestamp) -> Option<Self> {
-        let said = said(status);
-        let patient = said.is_none_or(|said| {
-            said.reason == reasons::FUSE_NOT_LIT && now < later(said.last_transition_time.0, LOOK_AGAIN)
-        });
-        let unlit = |reason, message| {
-            let reason = if patient { reasons::FUSE_NOT_LIT } else { reason };
-            (reason, message)
-        };
         let fuses = status
             .artifacts
             .iter()
             .filter(|record| record.kind == ArtifactKind::Job);
-        let (_, (reason, message)) = fuses
-            .map(|record| {
-                let key = ArtifactKey::from(record);
-                let called = || format!("Job {}/{}", key.namespace, key.name);
-                match backstops.flames.get(&key) {
-                    Some(Flame::Lit) => (
-                        0,
-                        (
-                            reasons::FUSE_LIT,
-                            "at the end Kubernetes itself removes the access".to_owned(),
-                        ),
-                    ),
-                    Some(Flame::NotStarted) => {
-                        let why = format!("{} is not started by kube-controller-manager", called());
-                        (1, unlit(reasons::FUSE_NOT_STARTED, why))
-                    }
-                    Some(Flame::Late { .. }) => {
-                        let why = format!(
-                            "{} was started long after it was made, and burns as much late",
-                            called()
-                        );
-                        (2, (reasons::FUSE_LATE, why))
-                    }
-                    Some(Flame::Suspended) => {
-                        let why = format!("{} is suspended by somebody, and does not burn", called());
-                        (3, unlit(reasons::FUSE_SUSPENDED, why))
-                    }
-                    None => {
-                        let words = backstops.refused.get(&key).cloned();
-                        let before = said.filter(|said| said.reason == reasons::FUSE_REFUSED);
-                        let why = words
-                            .or_else(|| before.map(|said| said.message.clone()))
-                            .unwrap_or_else(|| format!("{} is not there", called()));
-                        (4, (reasons::FUSE_REFUSED, why))
-                    }
-                }
-            })
-            .max_by_key(|(rank, _)| *rank)?;
+        let (_, reason, message) = fuses
+            .map(|fuse| Self::of_one(status, &ArtifactKey::from(fuse), backstops, now))
+            .max_by_key(|(rank, ..)| *rank)?;
         Some(Self {
             lit: reason == reasons::FUSE_LIT,
             reason,
@@ -116,19 +75,67 @@ impl Fused {
         })
     }
 
-    /// Whether that is recorded. The API server's words may change from one attempt to the next, as the numbers of a
-    /// quota do; that is no news.
+    /// Rank (higher is worse), reason and message for one fuse.
+    fn of_one(
+        status: &AccessGrantStatus,
+        key: &ArtifactKey,
+        backstops: &Backstops,
+        now: Timestamp,
+    ) -> (u8, &'static str, String) {
+        let recorded = said(status);
+        let is_young = recorded.is_none_or(|recorded| {
+            recorded.reason == reasons::FUSE_NOT_LIT
+                && now < later(recorded.last_transition_time.0, LOOK_AGAIN)
+        });
+        let unlit = |reason| if is_young { reasons::FUSE_NOT_LIT } else { reason };
+        let job = format!("Job {}/{}", key.namespace, key.name);
+        match backstops.flames.get(key) {
+            Some(Flame::Lit) => (
+                0,
+                reasons::FUSE_LIT,
+                "at the end Kubernetes itself removes the access".to_owned(),
+            ),
+            Some(Flame::NotStarted) => (
+                1,
+                unlit(reasons::FUSE_NOT_STARTED),
+                format!("{job} is not started by kube-controller-manager"),
+            ),
+            Some(Flame::Late { .. }) => (
+                2,
+                reasons::FUSE_LATE,
+                format!("{job} was started long after its creation, and ends the access as much too late"),
+            ),
+            Some(Flame::Suspended) => (
+                3,
+                unlit(reasons::FUSE_SUSPENDED),
+                format!("{job} is suspended by someone, and does not end the access"),
+            ),
+            None => {
+                let before = recorded.filter(|recorded| recorded.reason == reasons::FUSE_REFUSED);
+                let message = backstops.refused.get(key).cloned();
+                let message = message
+                    .or_else(|| before.map(|before| before.message.clone()))
+                    .unwrap_or_else(|| format!("{job} does not exist"));
+                (4, reasons::FUSE_REFUSED, message)
+            }
+        }
+    }
+
+    /// Whether the status has this condition. Only the reason is compared: the API server's message can change with each
+    /// attempt, for example the numbers of a quota.
     pub(super) fn is_said(&self, status: &AccessGrantStatus) -> bool {
         said(status).is_some_and(|said| said.reason == self.reason)
     }
 
-    /// Whether somebody has to be told, and has not been.
+    /// Whether an Event has to warn about the fuses and has not done so yet.
     pub(super) fn is_alarming(&self, status: &AccessGrantStatus) -> bool {
         !self.lit && self.reason != reasons::FUSE_NOT_LIT && !self.is_said(status)
     }
 
-    /// When to look again though no watch tells anything. What is refused is tried again at ever greater intervals: a
-    /// tenth of the time that it has been refused, so that many that stay so cost little.
+    /// Time of the next reconcile if no watch reports a change.
+    ///
+    /// A refused fuse is retried after a tenth of the time since the first refusal, and at least [`LOOK_AGAIN`]. Many
+    /// refused fuses therefore cost little.
     pub(super) fn look_again(
         &self,
         status: &AccessGrantStatus,
@@ -151,19 +158,19 @@ impl Fused {
     }
 }
 
-/// What is recorded of the fuses of a grant.
+/// The recorded condition `Fused`.
 pub(super) fn said(status: &AccessGrantStatus) -> Option<&Condition> {
     let mut conditions = status.conditions.iter();
     conditions.find(|condition| condition.type_ == conditions::FUSED)
 }
 
-/// Whether access stands that wants a fuse and is not held by one that is lit, as far as that is recorded.
+/// Whether the status records access that wants a fuse and has no lit one.
 pub fn is_unfused(status: &AccessGrantStatus) -> bool {
     let given = status.activated_at.is_some() && status.ended_at.is_none();
     given && said(status).is_some_and(|said| said.status == "False")
 }
 
-/// Which layers each end what this is the record of.
+/// The layers that can each end this artifact.
 pub(super) fn enforcers(
     record: &ArtifactRecord,
     records: &[ArtifactRecord],
@@ -177,11 +184,11 @@ pub(super) fn enforcers(
         (Enforcer::Sweep, backstops.sweep_lives),
     ]
     .into_iter()
-    .filter_map(|(enforcer, so)| so.then_some(enforcer))
+    .filter_map(|(enforcer, is_active)| is_active.then_some(enforcer))
     .collect()
 }
 
-/// The layers that each end every piece that gives access, for people.
+/// The layers that can each end every binding that gives access, as text for the status.
 pub(super) fn common_enforcers(records: &[ArtifactRecord]) -> String {
     let gives_access = |record: &&ArtifactRecord| {
         record.kind == ArtifactKind::RoleBinding && !is_marker(record.kind, &record.name)
@@ -197,10 +204,6 @@ pub(super) fn common_enforcers(records: &[ArtifactRecord]) -> String {
         })
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-fn later(from: Timestamp, by: SignedDuration) -> Timestamp {
-    from.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -1,50 +1,49 @@
-//! Who leads: what is known of the Lease that replicas lead by, and what follows from it.
+//! Leader election: what one replica knows about the Lease, and its next step.
 //!
-//! The scheme is that of client-go's leader election. Whoever is named in the Lease as its holder leads, for as long
-//! as its last renewal counts. The others never compare the holder's clock with theirs: each measures, by its own
-//! monotonic clock, how long it has seen no renewal. Every write is bound to the version that it rests on, so of two
-//! that take the Lease at once one does.
+//! The scheme is client-go's leader election. The holder named in the Lease leads as long as its last renewal counts. The
+//! others never compare the holder's clock with their own: each measures with its own monotonic clock how long it has seen
+//! no renewal. Each write is bound to the resourceVersion it is based on, so only one of two concurrent writes succeeds.
 //!
-//! Moments here are durations since some start of the process's own; wall-clock times in the Lease are for people.
+//! All times here are durations since a start that the process chooses. Wall-clock times in the Lease are for people.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How long a renewal counts for those who wait. It is what granting pauses for after a leader was killed, and 15 s is
-/// what is promised.
+/// How long a renewal counts for the followers: 10 s. After a leader is killed, no access is granted for this time; Curfew
+/// promises 15 s.
 pub const DURATION: Duration = Duration::from_secs(10);
 
-/// How long a leader leads after it sent the renewal that succeeded last: by then everything that it does has ended.
-/// The 2 s between this and [`DURATION`] are for clocks: nobody leads beside it while the rates of two clocks
-/// differ by less than a fifth, and one that was held up for so long between looking and acting is late only after
-/// that.
+/// How long a leader leads after it sent its last successful renewal: 8 s. After that all work of the leader has stopped.
+///
+/// The 2 s to [`DURATION`] are a margin. No second leader exists while the rates of two clocks differ by less than a
+/// fifth, or while a leader is delayed by less than 2 s between its check and its action.
 pub const LEADS_FOR: Duration = Duration::from_secs(8);
 
-/// How often a leader renews: four times within [`LEADS_FOR`], so that three in a row may fail. One write costs the
-/// control plane 2.5 to 5 ms of processor time.
+/// Interval of renewals: four within [`LEADS_FOR`], so three in a row may fail. One write costs the control plane 2.5 to
+/// 5 ms of processor time.
 pub const RENEW_EVERY: Duration = Duration::from_secs(2);
 
-/// How long to wait after an attempt that failed.
+/// Delay after a failed read or write.
 pub const RETRY: Duration = Duration::from_millis(500);
 
-/// How long whoever steps aside leaves the Lease to others. They watch it, and take it within a second.
+/// How long a replica that steps aside leaves the Lease to others. They watch the Lease and take it within 1 s.
 pub const ASIDE: Duration = Duration::from_secs(2);
 
-/// Longest that a Lease is waited for, whatever it says: a nonsensical one must not stop granting for ever.
+/// Longest time that a renewal of another holder counts: a Lease with an absurd duration must not stop granting for ever.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// One process among those who want to lead.
+/// Id of one replica process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The name of the place it runs in, such as its pod; a process that is started there again has the same.
+    /// Name of the place that the process runs in, such as its pod. A restarted process has the same instance.
     pub instance: String,
-    /// The process itself: nobody else ever has this.
+    /// Unique id of the process; the holder in the Lease.
     pub process: String,
 }
 
 impl Identity {
-    /// The process of that instance, told from any other by random bits.
+    /// Id of a new process of this instance. `entropy` are random bits that make it unique.
     pub fn new(instance: &str, entropy: u64) -> Self {
         Self {
             instance: instance.to_owned(),
@@ -52,7 +51,7 @@ impl Identity {
         }
     }
 
-    /// Whether a holder ran in the same place as this process.
+    /// Whether `holder` is a process of the same instance.
     fn follows(&self, holder: &str) -> bool {
         holder
             .rsplit_once(SEPARATOR)
@@ -60,84 +59,84 @@ impl Identity {
     }
 }
 
-/// Between the instance and the process in the name of a holder.
+/// Separator of instance and random bits in the name of a holder.
 const SEPARATOR: char = '_';
 
-/// What a Lease says.
+/// Contents of the Lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseTerms {
-    /// Who holds it; `None` if it was given back.
+    /// The holder; `None` if it has given the Lease back.
     pub holder: Option<String>,
-    /// How long a renewal counts.
+    /// How long a renewal counts. Zero means that the Lease does not say.
     pub duration: Duration,
-    /// Since when its holder has it, by its holder's clock.
+    /// Time at which the holder took the Lease, by the holder's clock (UTC).
     pub acquired_at: Option<Timestamp>,
-    /// When it was renewed last, by its holder's clock. That it changes is what counts.
+    /// Time of the last renewal, by the holder's clock (UTC). Only a change of this value matters, never the value.
     pub renewed_at: Option<Timestamp>,
-    /// How often it got another holder.
+    /// How often the holder has changed.
     pub transitions: i32,
 }
 
-/// A Lease as it was read.
+/// The Lease as read from the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseFacts {
-    /// What it says.
+    /// The contents.
     pub terms: LeaseTerms,
-    /// Its resourceVersion.
+    /// The resourceVersion.
     pub version: String,
 }
 
 impl LeaseFacts {
-    /// Versions of one object are numbers that grow (KEP-5504).
+    /// The resourceVersion as a number: versions of one object grow (KEP-5504).
     pub fn order(&self) -> u128 {
         self.version.parse().unwrap_or_default()
     }
 }
 
-/// A write of the Lease.
+/// A create or update request for the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseWrite {
-    /// The version that it is bound to; `None` makes a Lease where there is none.
+    /// The resourceVersion that the update requires; `None` creates the Lease.
     pub expected: Option<String>,
-    /// What it is to say.
+    /// The new contents.
     pub terms: LeaseTerms,
 }
 
-/// What to do next.
+/// Next step of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Read the Lease: nothing is known, or what was known is doubtful.
+    /// Read the Lease: it is unknown, or a write had an unknown outcome.
     Read,
-    /// Write it, to lead from then on or to go on leading.
+    /// Write the Lease, to become leader or to renew.
     Write(LeaseWrite),
-    /// Nothing before that moment, unless the Lease changes.
+    /// Wait until this time, or until the Lease changes.
     Wait(Duration),
 }
 
-/// What one process knows of the Lease.
+/// What one replica knows about the Lease.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     identity: Identity,
     seen: Option<Seen>,
-    /// Who held the Lease at the first look and can only be this process's predecessor, which is dead.
+    /// Holder at the first read, if it is a former process of the same instance and therefore dead.
     predecessor: Option<String>,
-    /// When the renewal was sent that succeeded last.
+    /// When the last successful renewal was sent.
     renewed: Option<Duration>,
-    /// Whether what was seen may have been overtaken by a write of which nobody knows the outcome.
+    /// Whether the Lease has to be read again: a write failed, or its outcome is unknown.
     doubtful: bool,
-    /// Nothing is tried before.
+    /// Time before which nothing is tried.
     not_before: Duration,
 }
 
 #[derive(Clone, Debug)]
 struct Seen {
     lease: Option<LeaseFacts>,
-    /// Since when it says the same.
+    /// When these contents were first seen.
     since: Duration,
 }
 
 impl Candidate {
-    /// A process that knows nothing yet.
+    /// A replica that has not read the Lease yet.
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,
@@ -149,12 +148,14 @@ impl Candidate {
         }
     }
 
-    /// Takes in the Lease as it was read or watched; `None`: there is none. What is older than what is known is
-    /// no news.
+    /// Records the Lease from a read or a watch; `None` means that there is no Lease. An older version is ignored.
     ///
-    /// A Lease that at the first look is held by another process of the same instance is that of a predecessor: one
-    /// instance runs one process, so that one is dead, and nobody has to wait for it. Where two processes have one
-    /// instance name nevertheless, the later one takes over once, when it starts, and the earlier one follows.
+    /// If another process of the same instance holds the Lease at the first read, that process is dead: an instance runs
+    /// one process. The replica then takes the Lease at once.
+    ///
+    /// # Caveats
+    /// If two running processes have the same instance name, the later one takes the Lease once, at its start; the earlier
+    /// one becomes a follower.
     pub fn observe(&mut self, lease: Option<LeaseFacts>, now: Duration) {
         let is_older = |seen: &Seen| match (&seen.lease, &lease) {
             (Some(before), Some(lease)) => lease.order() < before.order(),
@@ -180,47 +181,48 @@ impl Candidate {
         }
     }
 
-    /// Takes in the answer to a write that was sent at `sent` and succeeded.
+    /// Records a successful write that was sent at `sent`.
     pub fn wrote(&mut self, lease: LeaseFacts, sent: Duration, now: Duration) {
         self.observe(Some(lease), now);
-        // Somebody may have taken it since, and the watch been faster than the answer.
+        // Another replica can have taken the Lease since, if the watch was faster than the response.
         if self.holds() {
             self.renewed = Some(sent);
         }
     }
 
-    /// A write was refused because the Lease has changed: what it says now has to be read.
+    /// Records a conflict: the Lease has changed and has to be read again.
     pub fn conflicted(&mut self) {
         self.doubtful = true;
     }
 
-    /// A read or a write failed, and nobody knows whether the write was done.
+    /// Records a failed read or write. The outcome of the write is unknown.
     pub fn failed(&mut self, now: Duration) {
         self.doubtful = true;
         self.not_before = now.saturating_add(RETRY);
     }
 
-    /// Until when this process leads; `None` if it does not.
+    /// Time until which this process leads; `None` if it is not the leader.
     pub fn leads_until(&self) -> Option<Duration> {
         self.renewed.map(|sent| sent.saturating_add(LEADS_FOR))
     }
 
-    /// Whether what is known of the Lease is no longer, or not yet, to be relied upon.
+    /// Whether the Lease has to be read before the next step.
     pub fn is_doubtful(&self) -> bool {
         self.doubtful || self.seen.is_none()
     }
 
-    /// The newest version that is known; a later read is at least as new, unless the store was put back.
+    /// The newest known resourceVersion as a number, or 0. A later read is at least as new, unless etcd was restored from a
+    /// backup.
     pub fn order(&self) -> u128 {
         self.lease().map_or(0, LeaseFacts::order)
     }
 
-    /// Who holds the Lease, as far as is known.
+    /// The last known holder of the Lease.
     pub fn holder(&self) -> Option<&str> {
         self.lease()?.terms.holder.as_deref()
     }
 
-    /// What to do at `now`; `wall` is what a renewal says for people to read.
+    /// The next step at `now`. `wall` is the wall-clock time that a renewal writes for people.
     pub fn next(&self, now: Duration, wall: Timestamp) -> Step {
         if now < self.not_before {
             return Step::Wait(self.not_before);
@@ -246,8 +248,8 @@ impl Candidate {
         }
     }
 
-    /// Stops leading, and answers the write that gives the Lease back, so that nobody has to wait for its end.
-    /// `None` if this process does not hold it.
+    /// Stops leading. Returns the write that gives the Lease back, so that others need not wait; `None` if this process does
+    /// not hold the Lease.
     pub fn resign(&mut self, wall: Timestamp) -> Option<LeaseWrite> {
         self.renewed = None;
         let lease = self.lease().filter(|_| self.holds())?;
@@ -261,8 +263,7 @@ impl Candidate {
         })
     }
 
-    /// Stops leading, and lets others be first: answers the write that gives the Lease back, and tries nothing for a
-    /// while after `now`. `None` if this process does not hold it.
+    /// Stops leading and lets others lead first. Like [`resign`](Self::resign), and tries nothing for [`ASIDE`] after `now`.
     pub fn step_aside(&mut self, now: Duration, wall: Timestamp) -> Option<LeaseWrite> {
         let write = self.resign(wall)?;
         self.not_before = now.saturating_add(ASIDE);
@@ -275,7 +276,7 @@ impl Candidate {
         let (acquired_at, transitions) = if self.holds() {
             (terms.acquired_at, terms.transitions)
         } else {
-            // The first holder of all is no transition.
+            // The first holder is not a transition.
             let transition = i32::from(before.is_some());
             (Some(wall), terms.transitions.saturating_add(transition))
         };
@@ -295,13 +296,13 @@ impl Candidate {
         self.seen.as_ref()?.lease.as_ref()
     }
 
-    /// Whether the Lease names this process, which may have led too long ago to lead still.
+    /// Whether the Lease names this process as holder. The last renewal can be too old for it to lead still.
     pub fn holds(&self) -> bool {
         self.holder() == Some(self.identity.process.as_str())
     }
 }
 
-/// How long the last renewal of somebody else counts. A replica of another version may have promised another time.
+/// How long the last renewal of another holder counts. A replica of another version can use another duration.
 fn counts_for(terms: &LeaseTerms) -> Duration {
     if terms.duration.is_zero() {
         DURATION

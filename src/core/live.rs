@@ -1,4 +1,4 @@
-//! A live grant, recorded as granted and not ended: whether something ends it now.
+//! Reasons to end the access of a live grant: a grant that is recorded as granted and has not ended.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -14,6 +14,7 @@ use super::naming::{ArtifactKey, fuse_of, is_marker};
 use super::policy::{Access, Policy};
 use super::question::Question;
 use super::rules::{covers, escalating, outlasting};
+use super::status::later;
 use super::verdict::revoking;
 use super::window::{Opening, opening};
 use super::{Artifact, Request, Span, kind_name};
@@ -22,27 +23,27 @@ use crate::api::{
     ResolvedAccess, ResolvedEntitlement, ResolvedRole, RevocationCause,
 };
 
-/// How long live access outlasts its policy. GitOps tools replace objects by deleting and creating them; without
-/// this, a chart that moves a policy would end everybody's access.
+/// How long access in force continues after its policy is gone: 60 s. GitOps tools replace objects by deletion and
+/// creation; without this time, a chart that moves a policy would end all its access.
 pub const POLICY_GONE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-/// How long a request, and access that is being made, waits for a policy that is not there or not usable yet: tools
-/// apply a policy and a grant in one go, and the policy's roles besides, within a second or two.
+/// How long a request, or access that is being created, waits for a missing or unready policy: 5 s. Tools apply a policy,
+/// its roles and a grant together, within one or two seconds.
 pub const POLICY_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// A live grant.
 #[derive(Clone, Copy, Debug)]
 pub struct Live<'a> {
-    /// Its status.
+    /// The recorded status.
     pub status: &'a AccessGrantStatus,
-    /// Its recorded end.
+    /// The recorded end of the access (UTC).
     pub expires_at: Timestamp,
-    /// Whether the access has been in force: everything recorded was made.
+    /// Whether the access has come into force: all recorded artifacts were created.
     pub active: bool,
 }
 
 impl<'a> Live<'a> {
-    /// The live grant of this status; none if it is undecided or ended.
+    /// The live grant with this status; `None` if the grant is undecided or has ended.
     pub fn of(status: &'a AccessGrantStatus) -> Option<Self> {
         if status.ended_at.is_some() {
             return None;
@@ -55,18 +56,19 @@ impl<'a> Live<'a> {
         })
     }
 
-    /// Until when it outlasts a policy that is not there, or has not been judged, since `since`. What is not in force
-    /// yet waits as long as a request does: an operator that takes over has judged no policy when it looks first.
+    /// Time until which access continues, if its policy is missing or unchecked since `since`.
+    ///
+    /// Access that is not in force yet waits as long as a request does: a new leader has checked no policy at first.
     fn outlasts_its_policy(&self, since: Timestamp) -> Timestamp {
         let grace = if self.active {
             POLICY_GONE_GRACE
         } else {
             POLICY_GRACE
         };
-        since.saturating_add(grace).unwrap_or(Timestamp::MAX)
+        later(since, grace)
     }
 
-    /// Whether the access of that entitlement has an elevation marker.
+    /// Whether the entitlement has an elevation marker.
     fn is_elevated(&self, entitlement: &str) -> bool {
         self.status
             .artifacts
@@ -74,7 +76,7 @@ impl<'a> Live<'a> {
             .any(|record| record.entitlement == entitlement && is_marker(record.kind, &record.name))
     }
 
-    /// Whether what was found is one of the things recorded.
+    /// Whether the found artifact is recorded.
     pub fn records(&self, found: &Found) -> bool {
         self.status
             .artifacts
@@ -82,7 +84,7 @@ impl<'a> Live<'a> {
             .any(|record| is_record_of(record, found))
     }
 
-    /// The uid that is recorded of something made.
+    /// The recorded uid of an artifact.
     fn uid_of(&self, key: &ArtifactKey) -> Option<&String> {
         let mut records = self.status.artifacts.iter();
         records
@@ -91,8 +93,8 @@ impl<'a> Live<'a> {
             .as_ref()
     }
 
-    /// Whether whatever owns what was found is what was recorded to, as far as that is recorded: of fuses their uids are,
-    /// once they hold access.
+    /// Whether the found artifact has the recorded owner. A fuse whose uid is not recorded yet counts as the right owner:
+    /// uids of fuses are recorded once the fuses own access.
     pub fn is_held_as_recorded(&self, found: &Found, grant_uid: &str) -> bool {
         let records = &self.status.artifacts;
         let Some(record) = records.iter().find(|record| is_record_of(record, found)) else {
@@ -105,7 +107,7 @@ impl<'a> Live<'a> {
         }
     }
 
-    /// Everything to remove to end the access: what is recorded and what was found.
+    /// All artifacts to delete to end the access: the recorded ones and the found ones.
     pub fn targets(&self, found: &[Found]) -> Vec<Target> {
         let recorded = self.status.artifacts.iter().map(|record| {
             let found = found.iter().find(|found| is_record_of(record, found));
@@ -120,19 +122,6 @@ impl<'a> Live<'a> {
     }
 }
 
-impl Ending {
-    /// That of a live grant at its recorded end.
-    pub(super) fn at_its_time(live: &Live<'_>) -> Self {
-        Self {
-            cause: RevocationCause::DeadlineReached,
-            message: format!("the end was reached at {}", live.expires_at),
-            by: None,
-            due: live.expires_at,
-            was_active: live.active,
-        }
-    }
-}
-
 impl From<&Found> for Target {
     fn from(found: &Found) -> Self {
         Self::new(found.key(), Some(found.uid.clone()))
@@ -143,7 +132,8 @@ fn is_record_of(record: &ArtifactRecord, found: &Found) -> bool {
     ArtifactKey::from(record) == found.key()
 }
 
-/// Whether something ends the grant now, and what: the first of these in this order.
+/// The revocation that is due now, if any. The first cause in this order counts: end reached, Revoke decision, grant or
+/// namespace deleted, creation refused, drift, role changed, policy changed.
 pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<Ending> {
     if now >= live.expires_at {
         return Some(Ending::at_its_time(live));
@@ -176,7 +166,7 @@ pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<Endi
     })
 }
 
-/// When a live grant has to be looked at again though nothing has changed.
+/// Time of the next reconcile of a live grant if nothing changes.
 pub fn next_look(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Timestamp {
     let other = match input.policy {
         PolicyFacts::Absent { since, .. }
@@ -191,13 +181,14 @@ pub fn next_look(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Timestam
             Opening::Always | Opening::Closed { .. } => None,
         },
     };
-    // A policy that is kept in spite of a change would wake for ever on a moment that has passed.
+    // With `onChange: Keep` this time can be in the past; it must not wake the grant again and again.
     other
         .filter(|other| *other > now)
         .map_or(live.expires_at, |other| other.min(live.expires_at))
 }
 
-/// What somebody else changed of what was made. Until everything was made, missing things are only not made yet.
+/// Drift: the first artifact that someone else changed or deleted. Before the access is in force, a missing artifact is
+/// not drift: it is not created yet.
 fn drift(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<String> {
     artifacts(input.grant, live.status, now)
         .iter()
@@ -205,22 +196,22 @@ fn drift(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<String> {
             let called = || format!("{} {}", kind_name(wanted.kind()), wanted.name);
             let recorded = live.uid_of(&wanted.key());
             let Some(there) = input.found.iter().find(|found| found.key() == wanted.key()) else {
-                // A fuse whose uid nobody has recorded was refused so far.
+                // A fuse without a recorded uid was never created: the API server refused it.
                 let was_made = recorded.is_some() || wanted.kind() != ArtifactKind::Job;
                 return (live.active && was_made)
-                    .then(|| format!("{} was deleted by somebody else", called()));
+                    .then(|| format!("{} was deleted by someone else", called()));
             };
             if recorded.is_some_and(|uid| *uid != there.uid) {
-                return Some(format!("{} was replaced by somebody else", called()));
+                return Some(format!("{} was replaced by someone else", called()));
             }
             if !is_held(input, live, wanted, there) {
-                return Some(format!("{} is no longer held by what holds it", called()));
+                return Some(format!("{} has lost its owner", called()));
             }
             wanted.compare(there).err()
         })
 }
 
-/// Whether what was found is owned by what is to hold it.
+/// Whether the found artifact has the wanted owner.
 fn is_held(input: &Input<'_>, live: &Live<'_>, wanted: &Artifact, there: &Found) -> bool {
     let by_the_grant = there.owner == input.grant.metadata.uid;
     match wanted.holder {
@@ -228,21 +219,23 @@ fn is_held(input: &Input<'_>, live: &Live<'_>, wanted: &Artifact, there: &Found)
         Holder::Grant => by_the_grant,
         Holder::Fuse => {
             let key = wanted.key().of_fuse();
-            // Where a fuse was refused the grant itself holds the access, until it is handed over.
+            // If the fuse was refused, the grant owns the access until the fuse can be created.
             if by_the_grant && wanted.is_beside_its_grant() && live.uid_of(&key).is_none() {
                 return true;
             }
             match input.found.iter().find(|found| found.key() == key) {
                 Some(fuse) => there.owner.as_ref() == Some(&fuse.uid),
-                // Until everything was made, a fuse that went takes along what it held; that is made again.
+                // Before the access is in force, a deleted fuse takes its artifacts along, and all are created again.
                 None => !live.active,
             }
         }
     }
 }
 
-/// What changed of a named role, where the policy does not say to keep the access. It cannot keep access that has come
-/// to allow what outlasts it: only what was elevated from its beginning is guarded against that.
+/// A change of an existing role that ends the access.
+///
+/// The policy can keep the access with `onChange: Keep`. Exception: rules that newly allow persistence always end the
+/// access, because only access that was elevated from its start is guarded against persistence.
 fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> {
     let resolved = live.status.resolved.as_ref()?;
     resolved.entitlements.iter().find_map(|entitlement| {
@@ -252,7 +245,7 @@ fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> {
             let outgrown = there.is_some_and(|there| outgrows(there, entitlement, live));
             return outgrown.then(|| {
                 format!(
-                    "the rules of role {} now allow to make what outlasts the access",
+                    "the rules of role {} now allow the subject to create objects that outlast the access",
                     role.name
                 )
             });
@@ -260,7 +253,7 @@ fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> {
         match there {
             None => Some(format!("role {} was deleted", role.name)),
             Some(there) if there.uid != role.uid => {
-                Some(format!("role {} was deleted and made again", role.name))
+                Some(format!("role {} was deleted and created again", role.name))
             }
             Some(there) if there.rules_hash() != role.rules_hash => {
                 Some(format!("the rules of role {} changed", role.name))
@@ -270,7 +263,7 @@ fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> {
     })
 }
 
-/// Whether a role has come to allow what its access was never guarded against.
+/// Whether a role now allows persistence that its access is not guarded against.
 fn outgrows(role: &RoleFacts, entitlement: &ResolvedEntitlement, live: &Live<'_>) -> bool {
     match &entitlement.act_as {
         Some(identity) => !allows_exactly(role.rules(), &identity.service_account),
@@ -286,21 +279,15 @@ fn identity_change(entitlement: &ResolvedEntitlement, identities: &Identities) -
     );
     match identities.get(&identity.service_account) {
         None => Some(format!("{called} was deleted")),
-        Some(uid) if *uid != identity.uid => Some(format!("{called} was deleted and made again")),
+        Some(uid) if *uid != identity.uid => Some(format!("{called} was deleted and created again")),
         Some(_) => None,
     }
 }
 
 fn keeps(policy: &PolicyFacts, entitlement: &ResolvedEntitlement, role: &ResolvedRole) -> bool {
-    let (PolicyFacts::Ready(policy)
-    | PolicyFacts::Unready {
-        policy: Some(policy), ..
-    }) = policy
-    else {
-        return false;
-    };
     policy
-        .entitlement(&entitlement.name)
+        .last_known()
+        .and_then(|policy| policy.entitlement(&entitlement.name))
         .is_some_and(|offer| match &offer.access {
             Access::Role {
                 kind,
@@ -317,7 +304,7 @@ fn keeps(policy: &PolicyFacts, entitlement: &ResolvedEntitlement, role: &Resolve
         })
 }
 
-/// Whether the policy as it is now would refuse the grant, and does not say to keep it then.
+/// A change of the policy that ends the access: the current policy would deny the grant, and does not keep it.
 fn policy_change(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<(RevocationCause, String)> {
     let name = &input.grant.spec.policy_ref.name;
     match input.policy {
@@ -343,13 +330,13 @@ fn policy_change(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<(
             let refusal = refusal(input, live, policy, now)?;
             Some((
                 RevocationCause::PolicyChanged,
-                format!("policy {name} would refuse it now: {refusal}"),
+                format!("policy {name} would deny it now: {refusal}"),
             ))
         }
     }
 }
 
-/// What the policy as it is now finds wrong with the access as it was granted.
+/// Why the current policy would deny the access as it was granted.
 fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) -> Option<String> {
     let resolved = live.status.resolved.as_ref()?;
     let request = match as_granted(input.grant, &resolved.duration) {
@@ -357,8 +344,8 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
         Err(refusals) => return Some(refusals),
     };
     let question = input.question(&request, policy, now);
-    // Conditions are judged up to the activation and not after it: an expression has no end that a fuse could hold,
-    // and one that turned false by itself would end access at whatever moment somebody looked.
+    // Conditions are evaluated until the activation, not after it. A fuse cannot enforce an expression, and an expression
+    // that becomes false by itself would end access at the time of an arbitrary reconcile.
     let judged = if live.active {
         readmit(&question)
     } else {
@@ -368,7 +355,7 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
         return Some(refusals.to_string());
     }
     if policy.fuse == FuseDemand::Required && resolved.fuse == FuseDemand::None {
-        return Some("it demands a fuse now, and no fuse holds this access".to_owned());
+        return Some("it requires a fuse now, and this access has no fuse".to_owned());
     }
     unapproved(input.grant, &question, resolved).or_else(|| {
         resolved
@@ -378,10 +365,9 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
     })
 }
 
-/// Whose approval a policy that was edited since asks for, and the access does not have.
+/// Approvals that the edited policy requires and the access does not have.
 fn unapproved(grant: &AccessGrant, question: &Question<'_>, resolved: &ResolvedAccess) -> Option<String> {
-    // The policy that the access was approved under was satisfied, at that instant: what its expression says of another
-    // instant ends nothing.
+    // The unchanged policy was satisfied at the time of the approval. Its expression at another time ends nothing.
     if question.policy.generation == resolved.policy_generation {
         return None;
     }
@@ -390,12 +376,12 @@ fn unapproved(grant: &AccessGrant, question: &Question<'_>, resolved: &ResolvedA
     let approvals = standing(demands, question.request, &resolved.hash, recorded);
     let missing = demands.missing(&approvals)?;
     Some(format!(
-        "it asks for {} approvals from {} now, of which this has {}",
+        "it requires {} approvals from {} now; this access has {}",
         missing.required, missing.stage, missing.counted
     ))
 }
 
-/// The request with the duration it was granted: what the policy gives by default may have changed since.
+/// The request with the granted duration, since the default of the policy can have changed.
 fn as_granted(grant: &AccessGrant, duration: &str) -> Result<Request, String> {
     let request = Request::parse(grant).map_err(|refusals| refusals.to_string())?;
     Ok(Request {
@@ -422,7 +408,7 @@ fn beyond(policy: &Policy, input: &Input<'_>, entitlement: &ResolvedEntitlement)
         ) if *kind == held.kind && *role == held.name => input
             .roles
             .get(&(*kind, role.clone()))
-            // Whether rules that changed since end the access is for the entitlement's `onChange` to say.
+            // If the rules have changed, the entitlement's `onChange` decides; see `role_change`.
             .filter(|there| *escalation == Escalation::Refuse && there.rules_hash() == held.rules_hash)
             .and_then(|there| escalating(there.rules()))
             .map(|rule| format!("entitlement {name}: {role} can be used to gain more access ({rule})")),
@@ -438,6 +424,6 @@ fn beyond(policy: &Policy, input: &Input<'_>, entitlement: &ResolvedEntitlement)
         (Access::Rules { rules, .. }, None, None) => covers(rules, &entitlement.rules)
             .err()
             .map(|uncovered| format!("entitlement {name}: {uncovered}")),
-        _ => Some(format!("entitlement {name} is another one now")),
+        _ => Some(format!("entitlement {name} now grants something else")),
     }
 }

@@ -1,13 +1,13 @@
-//! Every decision, pure and total: no clock, no client, no runtime. The same input gives the same answer in the
-//! operator, in a command line and in a test.
+//! All decisions of Curfew, as pure and total functions: no clock, no client, no runtime. The same input gives the same
+//! result in the operator, in a command and in a test.
 //!
 //! ```text
-//! Policy::parse   Request::parse      text becomes types that cannot be wrong
+//! Policy::parse   Request::parse      text becomes valid types
 //!        └──────┬──────┘
-//!             admit                   does the policy admit the request at this instant?
-//!            resolve                  what access is that, as rules?
+//!             admit                   does the policy admit the request now?
+//!            resolve                  which rules does the access have?
 //!               │
-//! facts ─────► plan ─────► Plan       what to do about the grant now
+//! facts ─────► plan ─────► Plan       what to do with the grant now
 //! ```
 
 mod act_as;

@@ -1,4 +1,4 @@
-//! How long the record of an ended grant stays.
+//! Retention of the record of an ended grant, and the copy of a grant that the watch cache keeps.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{PolicyFacts, Span};
 use crate::api::{AccessGrant, conditions};
 
-/// Retention where no policy says it: that of the schema.
+/// Retention if the policy is not known: the default of the schema, 720 h.
 const DEFAULT: Option<Span> = Span::from_seconds(720 * 3600);
 
-/// A denied request is a record for a day: long enough to be looked into, short enough that a flood of them does
-/// not fill the cluster's storage.
+/// Longest retention of a denied request: one day. People can still read why it was denied, and a flood of denied requests
+/// does not fill the cluster's storage.
 const DENIED: Option<Span> = Span::from_seconds(24 * 3600);
 
-/// Annotation under which a grant's keeper is noted in memory; see [`slim`].
+/// Annotation that names the tool that manages a grant. Only in memory; see [`slim`].
 const KEPT_BY: &str = "access.curfew.dev/kept-by";
 
-/// Labels and annotations by which tools mark what they own.
+/// Labels and annotations with which tools mark the objects they manage.
 const TRACKING_MARKS: [(&str, &str); 7] = [
     ("argocd.argoproj.io/tracking-id", "Argo CD"),
     ("argocd.argoproj.io/instance", "Argo CD"),
@@ -29,7 +29,7 @@ const TRACKING_MARKS: [(&str, &str); 7] = [
     ("config.k8s.io/owning-inventory", "a Kubernetes inventory"),
 ];
 
-/// Field managers of tools that make again what somebody else deletes.
+/// Prefixes of the field managers of tools that recreate a deleted object.
 const MANAGERS: [(&str, &str); 4] = [
     ("argocd", "Argo CD"),
     ("helm", "Helm"),
@@ -37,9 +37,10 @@ const MANAGERS: [(&str, &str); 4] = [
     ("fluxcd", "Flux"),
 ];
 
-/// Reduces a copy of a grant to what decisions need. Notes who keeps it, so that field managers, labels and
-/// annotations need not be kept (field managers alone are 80 % of a cached grant); of an ended grant only its end
-/// is left.
+/// Removes the fields of a cached grant that no plan needs.
+///
+/// The tool that manages the grant is noted in one annotation; field managers, labels and annotations go. Field managers
+/// alone are 80 % of a cached grant. An ended grant keeps only the facts about its end.
 pub fn slim(grant: &mut AccessGrant) {
     let meta = &mut grant.metadata;
     let keeper = keeper(meta).or_else(|| {
@@ -73,8 +74,8 @@ pub fn slim(grant: &mut AccessGrant) {
     grant.spec.reason = String::new();
 }
 
-/// The tool that would make the grant again if it were deleted, if there is one. Reads marks only, or what
-/// [`slim`] noted.
+/// The tool that would recreate the grant after a deletion. Reads labels, annotations and the note of [`slim`]; does not
+/// read field managers.
 pub fn keeper(meta: &ObjectMeta) -> Option<String> {
     let marks = |map: &Option<BTreeMap<String, String>>| {
         map.iter().flat_map(BTreeMap::keys).find_map(|key| {
@@ -91,7 +92,8 @@ pub fn keeper(meta: &ObjectMeta) -> Option<String> {
         .or_else(|| marks(&meta.labels))
 }
 
-/// When the record of a grant that ended at `ended_at` may go; never, if a tool would only make it again.
+/// Time from which the record of a grant that ended at `ended_at` may be deleted. `None`: never, because a tool would
+/// recreate the grant.
 pub fn deletable_at(
     meta: &ObjectMeta,
     ended_at: Timestamp,
@@ -101,14 +103,7 @@ pub fn deletable_at(
     if keeper(meta).is_some() {
         return None;
     }
-    let policy = match policy {
-        PolicyFacts::Ready(policy)
-        | PolicyFacts::Unready {
-            policy: Some(policy), ..
-        } => Some(policy.retention),
-        PolicyFacts::Absent { .. } | PolicyFacts::Unready { policy: None, .. } => None,
-    };
-    let retention = policy.or(DEFAULT)?;
+    let retention = policy.last_known().map(|policy| policy.retention).or(DEFAULT)?;
     let retention = if denied { retention.min(DENIED?) } else { retention };
     Some(retention.after(ended_at))
 }

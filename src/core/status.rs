@@ -1,9 +1,9 @@
-//! The status of a grant in each of its states. Every function gives the whole new status; the edges write what
-//! differs.
+//! The status of a grant in each of its states. Each function returns the complete new status; the cluster layer writes it
+//! if it differs.
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, TimestampArithmetic};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time};
 
 use super::approval::{describe_approvals, describe_void};
@@ -16,19 +16,19 @@ use crate::api::{
     conditions, reasons,
 };
 
-/// Longest message put into a status; the schema allows more, people read less.
+/// Longest message in a status, in characters. The schema allows 32,768; people read less.
 const MESSAGE_LENGTH: usize = 1024;
 
-/// What is said of a request that its policy admitted.
+/// Message of `Accepted` for an admitted request.
 const ADMITTED: &str = "the policy admits the request";
 
-/// Uids of what was made.
+/// Uids of the created artifacts.
 pub type Uids = BTreeMap<ArtifactKey, String>;
 
-/// A condition to be: type, status, reason, message.
+/// A wanted condition: type, status, reason, message.
 type Wanted<'a> = (&'static str, &'static str, &'static str, &'a str);
 
-/// Not decided yet, and why.
+/// Status of an undecided request, with the reason why it is held.
 pub fn held(grant: &AccessGrant, reason: &'static str, message: &str, at: Timestamp) -> AccessGrantStatus {
     let message = shortened(message);
     let message = message.as_str();
@@ -39,12 +39,12 @@ pub fn held(grant: &AccessGrant, reason: &'static str, message: &str, at: Timest
         (conditions::RECONCILING, "True", reason, message),
     ];
     let mut status = with_conditions(grant, &wanted, at);
-    // How people stand to it does not change while something else is missing.
+    // Approvals do not change while the request is held.
     status.conditions.extend(approval(grant).cloned());
     status
 }
 
-/// Refused, for good.
+/// Status of a denied request. Final.
 pub fn denied(
     grant: &AccessGrant,
     subject: Option<Subject>,
@@ -69,7 +69,7 @@ pub fn denied(
     }
 }
 
-/// Admitted; people are asked, or its time has to come. `waiting` says which.
+/// Status of an admitted request that awaits approval or its start time; `waits` says which.
 pub fn waiting(
     grant: &AccessGrant,
     resolved: &Resolved,
@@ -113,22 +113,23 @@ pub fn waiting(
     }
 }
 
-/// What an admitted request waits for, and how that is said.
+/// What an admitted request waits for.
 #[derive(Clone, Copy, Debug)]
 pub enum Waits<'a> {
-    /// Approvals.
+    /// Approvals; the message says which are missing.
     ForPeople(&'a str),
-    /// Its start.
+    /// Its start time.
     ForItsTime {
-        /// When that is.
+        /// The start time, for people.
         message: &'a str,
-        /// Whether people were asked.
+        /// Whether the request needed approvals.
         asked: bool,
     },
 }
 
-/// Admitted; what will be made and its end are recorded, nothing is made yet. Access waits for this write, so it says
-/// no more than it must: each condition costs the API server half a millisecond.
+/// Write-ahead status: records the intended artifacts and the end before anything is created.
+///
+/// Access waits for this write, so it has only the necessary conditions: each condition costs the API server 0.5 ms.
 pub fn activating(
     grant: &AccessGrant,
     resolved: &Resolved,
@@ -161,7 +162,7 @@ pub fn activating(
     }
 }
 
-/// Recorded as granted, and waiting for its fuses: `live` is the status that says what will be made.
+/// Status of a granted request that waits for its fuses. `live` is its write-ahead status.
 pub(super) fn awaiting_fuses(
     grant: &AccessGrant,
     live: &AccessGrantStatus,
@@ -184,7 +185,7 @@ pub(super) fn awaiting_fuses(
     conditioned(live, grant.metadata.generation, &wanted, at)
 }
 
-/// In force since `since`, as it stands with its fuses at `at`.
+/// Status of access in force since `since`, with the fuse state at `at`.
 pub fn active(
     grant: &AccessGrant,
     uids: &Uids,
@@ -218,20 +219,20 @@ pub fn active(
     }
 }
 
-/// As it stands with its fuses at `at`; everything else as before.
+/// The present status with the fuse state at `at`; everything else is unchanged.
 pub fn fused(grant: &AccessGrant, uids: &Uids, backstops: &Backstops, at: Timestamp) -> AccessGrantStatus {
     let mut status = grant.status.clone().unwrap_or_default();
     if let Some(fused) = Fused::of(&status, backstops, at) {
-        let told = told(&status, &fused, grant.metadata.generation, at);
+        let condition = told(&status, &fused, grant.metadata.generation, at);
         status
             .conditions
             .retain(|condition| condition.type_ != conditions::FUSED);
-        status.conditions.push(told);
+        status.conditions.push(condition);
     }
     backed(status, uids, backstops)
 }
 
-/// What is said of fuses, as a condition.
+/// The condition `Fused`.
 fn told(before: &AccessGrantStatus, fused: &Fused, generation: Option<i64>, at: Timestamp) -> Condition {
     let is = if fused.lit { "True" } else { "False" };
     let message = shortened(&fused.message);
@@ -243,7 +244,7 @@ fn told(before: &AccessGrantStatus, fused: &Fused, generation: Option<i64>, at: 
     )
 }
 
-/// The same status with these uids, and with the layers that end each thing.
+/// The same status with the uids of the artifacts, and with the layers that can end each artifact.
 fn backed(mut status: AccessGrantStatus, uids: &Uids, backstops: &Backstops) -> AccessGrantStatus {
     for record in &mut status.artifacts {
         if let Some(uid) = uids.get(&ArtifactKey::from(&*record)) {
@@ -262,7 +263,7 @@ fn backed(mut status: AccessGrantStatus, uids: &Uids, backstops: &Backstops) -> 
     status
 }
 
-/// Over since `at`, with nothing left in force.
+/// Status of a grant that ended at `at`. All its artifacts are proven absent.
 pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrantStatus {
     let message = shortened(&ending.message);
     let (state, reason) = (ending.state(), ending.reason());
@@ -270,7 +271,7 @@ pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrant
         (conditions::ACTIVE, "False", state, message.as_str()),
         (conditions::ENDED, "True", reason, message.as_str()),
     ];
-    // A request may be taken back before its policy was there.
+    // A request can be withdrawn before its policy exists.
     let status = grant.status.as_ref();
     if status.is_some_and(|status| status.resolved.is_some()) {
         wanted.insert(
@@ -302,13 +303,13 @@ pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrant
     }
 }
 
-/// What is said of its approval, if people were asked.
+/// The recorded condition `Approved`, if the request needed approvals.
 fn approval(grant: &AccessGrant) -> Option<&Condition> {
     let mut conditions = grant.status.iter().flat_map(|status| &status.conditions);
     conditions.find(|condition| condition.type_ == conditions::APPROVED)
 }
 
-/// Who approved, if anybody was asked.
+/// Who approved, for people; `None` if the request needed no approvals.
 fn approved(grant: &AccessGrant) -> Option<String> {
     describe_approvals(&grant.status.as_ref()?.approvals)
 }
@@ -319,7 +320,7 @@ fn with_conditions(grant: &AccessGrant, wanted: &[Wanted<'_>], at: Timestamp) ->
     conditioned(&status, grant.metadata.generation, wanted, at)
 }
 
-/// That status with these conditions and no others.
+/// `status` with these conditions and no others.
 fn conditioned(
     status: &AccessGrantStatus,
     generation: Option<i64>,
@@ -337,7 +338,7 @@ fn conditioned(
     }
 }
 
-/// One condition; keeps the time of its last transition while its status stays.
+/// One condition. Keeps its transition time while its status does not change.
 pub(super) fn condition(
     previous: &[Condition],
     &(type_, status, reason, message): &Wanted<'_>,
@@ -348,7 +349,7 @@ pub(super) fn condition(
         .iter()
         .find(|condition| condition.type_ == type_ && condition.status == status)
         .map(|condition| condition.last_transition_time.0)
-        // The schema's default cannot know the time and says the epoch.
+        // The default of the schema has no time and sets the epoch.
         .filter(|since| *since != Timestamp::UNIX_EPOCH);
     Condition {
         type_: type_.to_owned(),
@@ -360,7 +361,7 @@ pub(super) fn condition(
     }
 }
 
-/// The state of a grant: the reason of its condition `Active`.
+/// State of a grant: the reason of its condition `Active`.
 pub fn state(grant: &AccessGrant) -> &'static str {
     const STATES: [&str; 9] = [
         reasons::PENDING,
@@ -382,7 +383,7 @@ pub fn state(grant: &AccessGrant) -> &'static str {
         .unwrap_or(reasons::PENDING)
 }
 
-/// Whether two statuses say the same, whenever they said it.
+/// Whether two statuses differ in nothing but the transition times of conditions.
 pub fn says_the_same(one: &AccessGrantStatus, other: &AccessGrantStatus) -> bool {
     let timeless = |status: &AccessGrantStatus| {
         let mut status = status.clone();
@@ -394,8 +395,10 @@ pub fn says_the_same(one: &AccessGrantStatus, other: &AccessGrantStatus) -> bool
     timeless(one) == timeless(other)
 }
 
-/// What to send to replace the status of a grant: bound to the version of the grant it was made from, so that it fails
-/// when the grant has changed since. Replacing takes the API server a sixth less time than patching.
+/// Body of the request that replaces the status of a grant.
+///
+/// Bound to the resourceVersion of `grant`, so the request fails if the grant has changed since. Replacing takes the API
+/// server a sixth less time than patching.
 pub fn replacement(grant: &AccessGrant, status: &AccessGrantStatus) -> AccessGrant {
     let meta = &grant.metadata;
     AccessGrant {
@@ -411,16 +414,33 @@ pub fn replacement(grant: &AccessGrant, status: &AccessGrantStatus) -> AccessGra
     }
 }
 
-/// A time as status fields hold it: whole microseconds, so that what is compared equals what is stored.
+/// A time as status fields store it: cut to whole microseconds, so that a computed time equals the stored one.
 pub fn micro_time(at: Timestamp) -> MicroTime {
     MicroTime(Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at))
 }
 
+/// `by` after `from`; the latest possible time if that is out of range.
+pub(super) fn later(from: Timestamp, by: impl Into<TimestampArithmetic>) -> Timestamp {
+    from.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
 fn shortened(message: &str) -> String {
-    if message.chars().count() <= MESSAGE_LENGTH {
-        return message.to_owned();
+    cut(message, MESSAGE_LENGTH, |_| 1)
+}
+
+/// `text`, cut at a whole character to at most `limit`; a cut text ends with `…`. `size` is the size of one character in
+/// the unit of `limit`: 1 for characters, [`char::len_utf8`] for bytes.
+pub(super) fn cut(text: &str, limit: usize, size: fn(char) -> usize) -> String {
+    if text.chars().map(size).sum::<usize>() <= limit {
+        return text.to_owned();
     }
-    message.chars().take(MESSAGE_LENGTH - 1).chain(['…']).collect()
+    let mut room = limit.saturating_sub(size('…'));
+    let fitting = text.chars().take_while(|character| {
+        let rest = room.checked_sub(size(*character));
+        room = rest.unwrap_or_default();
+        rest.is_some()
+    });
+    fitting.chain(['…']).collect()
 }
 
 #[cfg(test)]

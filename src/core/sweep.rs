@@ -1,5 +1,6 @@
-//! An independent second look: removes whatever has outlived its end. It needs no operator, no grant and no CRD,
-//! because everything made for a grant says itself when it has to be gone.
+//! Sweep: removes every artifact whose end has passed, independently of the operator.
+//!
+//! It needs no operator, no grant and no CRD, because each artifact has its end in an annotation.
 
 use std::collections::BTreeSet;
 
@@ -9,25 +10,25 @@ use super::clock::{Skew, Verdict};
 use super::naming::{ArtifactKey, is_marker};
 use crate::api::{ArtifactKind, NAME_PREFIX};
 
-/// What the time is, by the API server and by this machine.
+/// Current time by the API server and by this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
-    /// The `Date` of an answer of the API server: its time, cut to whole seconds.
+    /// `Date` of a response of the API server, cut to whole seconds.
     pub server: Timestamp,
-    /// This machine's clock when it asked for that answer.
+    /// This machine's clock when the request was sent (UTC).
     pub asked: Timestamp,
-    /// This machine's clock when it had that answer.
+    /// This machine's clock when the response came (UTC).
     pub answered: Timestamp,
 }
 
 impl Clocks {
-    /// The time that both clocks agree has come: the earlier one. A clock that is fast ends nothing early; one that is
-    /// slow ends late, which operator and fuse do not.
+    /// The earlier one of both clocks. A fast clock therefore ends nothing early. A slow clock makes the sweep late, but not
+    /// the operator or the fuses.
     pub fn now(&self) -> Timestamp {
         self.server.min(self.answered)
     }
 
-    /// How far this machine's clock is ahead of the API server's.
+    /// Skew of this machine's clock against the API server's.
     pub fn skew(&self) -> Skew {
         let whole_second = SignedDuration::from_secs(1);
         Skew {
@@ -36,36 +37,36 @@ impl Clocks {
         }
     }
 
-    /// Whether they differ so much that somebody should know.
+    /// Whether the skew needs a warning: more than 5 s.
     pub fn differ(&self) -> bool {
         self.skew().verdict() != Verdict::Fine
     }
 
-    /// Whether they differ so much that the sweep has failed, although it ends what is over by both.
+    /// Whether the skew makes the sweep fail: more than 30 s. The sweep still removes what is overdue by both clocks.
     pub fn fail(&self) -> bool {
         self.skew().verdict() == Verdict::Refuse
     }
 }
 
-/// Something that carries our label.
+/// An object with Curfew's label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelled {
-    /// Its kind, namespace and name.
+    /// Kind, namespace and name.
     pub key: ArtifactKey,
     /// Its uid.
     pub uid: String,
-    /// As which it was read: what has changed since is not removed. None where it is being deleted already: nobody can
-    /// prolong that, and of what is being deleted in the foreground the API server (1.36) refuses every version.
+    /// The resourceVersion that the deletion requires: an object that has changed since is not deleted. `None` if it is being
+    /// deleted already: no one can extend it, and during a foreground deletion the API server (1.36) refuses every version.
     pub resource_version: Option<String>,
-    /// The uid of the grant it was made for: the value of our label, without which nothing is looked at.
+    /// Uid of its grant: the value of Curfew's label. The sweep ignores objects without this label.
     pub grant_uid: String,
-    /// When it has to be gone, as its annotation says; none: it has no such annotation.
+    /// Annotation with its end, as text; `None` if it has no such annotation.
     pub not_after: Option<String>,
-    /// What holds it back when it is deleted.
+    /// Finalizers, which delay its deletion.
     pub finalizers: Vec<String>,
 }
 
-/// In which order things are removed: what gives access first, what marks it after that, what holds it last.
+/// Removal order: access first, then its marker, then its Role, and its fuse last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Turn {
     /// A binding that gives access.
@@ -79,12 +80,12 @@ pub enum Turn {
 }
 
 impl Labelled {
-    /// Whether access ends when it goes.
+    /// Whether its deletion ends access: a RoleBinding that is not an elevation marker.
     pub fn gives_access(&self) -> bool {
         self.key.kind == ArtifactKind::RoleBinding && !is_marker(self.key.kind, &self.key.name)
     }
 
-    /// When it is its turn to be removed.
+    /// Its place in the removal order.
     pub fn turn(&self) -> Turn {
         match self.key.kind {
             ArtifactKind::RoleBinding if self.gives_access() => Turn::Access,
@@ -94,12 +95,12 @@ impl Labelled {
         }
     }
 
-    /// When it ends; none: it does not say so, or not as a time.
+    /// Its end (UTC); `None` if the annotation is missing or is not a time.
     pub fn end(&self) -> Option<Timestamp> {
         self.not_after.as_ref()?.parse().ok()
     }
 
-    /// Whether its name is one that Curfew gives to a fuse and what is called after it.
+    /// Whether its name has the form of Curfew's names: the prefix and 32 hex digits.
     fn is_named_by_us(&self) -> bool {
         self.key.name.strip_prefix(NAME_PREFIX).is_some_and(|bits| {
             bits.len() == 32
@@ -110,83 +111,87 @@ impl Labelled {
     }
 }
 
-/// Which grants there are.
+/// The existing grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grants {
-    /// The uids of all of them, read after what was made for them: what is made meanwhile has its grant before it.
+    /// Uids of all grants, listed after the artifacts. A grant exists before its artifacts, so no new artifact looks
+    /// orphaned.
     Listed(BTreeSet<String>),
-    /// They could not be listed, for this reason; nothing rests on it.
+    /// The grants could not be listed, for this reason. Orphans are then not detected; overdue access is still removed.
     Unknown(String),
 }
 
-/// Something to remove, and why.
+/// One object to remove, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
     /// What.
     pub what: Labelled,
     /// Why.
     pub why: Overdue,
-    /// Whether its grant is known to be gone.
+    /// Whether its grant is known to be deleted.
     pub orphan: bool,
 }
 
-/// Why something is removed.
+/// Why an object is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Overdue {
-    /// Access that says no end that can be read, so that nothing bounds it.
+    /// Access without a readable end: nothing limits it.
     NoEnd,
-    /// Its end was then, and the grace is over.
+    /// Its end (UTC) and the grace have passed.
     Since(Timestamp),
 }
 
-/// Something that is left where it is, and that somebody should know of.
+/// An object that the sweep reports and does not remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What.
     pub what: Labelled,
-    /// What is the matter with it.
+    /// The problem with it.
     pub matter: Matter,
 }
 
-/// What is the matter with something that is left where it is.
+/// Why an object is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matter {
-    /// Its grant is gone. It is removed at its end like everything else.
+    /// An orphan: its grant is deleted. The sweep removes it at its end.
     Orphan {
-        /// Its end.
+        /// Its end (UTC).
         ends: Timestamp,
     },
-    /// It says no end that can be read, and is not sure to be ours or gives no access.
+    /// No readable end, and it gives no access or its name is not Curfew's.
     NoEnd,
 }
 
-/// What a sweep does: stages one after the other, the removals of a stage side by side.
+/// The plan of one round. Stages run one after the other; the removals of one stage run in parallel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sweeping {
-    /// What gives access, of all grants, the oldest end first.
+    /// Bindings that give access, of all grants, earliest end first.
     pub access: Vec<Removal>,
-    /// Then elevation markers, then Roles, then fuses.
+    /// The later stages: elevation markers, Roles, fuses.
     pub rest: [Vec<Removal>; 3],
-    /// What is left where it is and told.
+    /// Objects that are reported and not removed.
     pub findings: Vec<Finding>,
-    /// How many are within their time.
+    /// Number of objects whose end has not passed.
     pub within_time: usize,
 }
 
 impl Sweeping {
-    /// Whether nothing is to be removed.
+    /// Whether the round removes nothing.
     pub fn is_empty(&self) -> bool {
         self.access.is_empty() && self.rest.iter().all(Vec::is_empty)
     }
 }
 
-/// What to remove of what was found, and what to tell. `grace` is how long after its end something is left to those
-/// whose work it is: the operator removes it within milliseconds, its fuse about a second later, and two at the same
-/// object make conflicts.
+/// Plans one round of the sweep over the `found` objects.
 ///
-/// Access that says no end is removed: the guards let none be made, so whoever made it had them out of the way, and
-/// access that nothing bounds must not stay. This goes for a binding that has our label and a name that we give; of
-/// anything else without an end it cannot be known whether it gives access, so it is left and told.
+/// `grace` is the time after its end that an object is left to operator and fuse. The operator removes it within
+/// milliseconds, its fuse about a second later; two removers at one object cause conflicts.
+///
+/// # Guarantees
+/// - Nothing is removed before its end plus `grace`.
+/// - A binding with Curfew's label, a name of Curfew's form and no readable end is removed. The guards allow no such binding,
+///   so its author had disabled them, and access without a limit must not stay.
+/// - Any other object without a readable end is reported and stays: it is unknown whether it gives access.
 pub fn sweep(found: Vec<Labelled>, grants: &Grants, now: Timestamp, grace: SignedDuration) -> Sweeping {
     let mut sweeping = Sweeping::default();
     let ended_by = now.saturating_sub(grace).unwrap_or(Timestamp::MIN);
@@ -225,9 +230,10 @@ pub fn sweep(found: Vec<Labelled>, grants: &Grants, now: Timestamp, grace: Signe
     sweeping
 }
 
-/// Whether something is left alone because access that the same fuse holds still stands: whoever is elevated stays
-/// that as long as they have it, and a fuse takes along what marks them. A Role goes all the same, since without it
-/// the binding gives nothing.
+/// Whether the removal of `what` waits because access of the same fuse is still `standing`.
+///
+/// Elevation markers and fuses wait: a subject stays marked as elevated as long as the access exists, and a fuse takes the
+/// marker along. Roles do not wait: without its Role a binding gives nothing.
 pub fn waits_for_access(what: &Labelled, standing: &BTreeSet<ArtifactKey>) -> bool {
     matches!(what.turn(), Turn::Marker | Turn::Fuse) && standing.contains(&what.key.of_fuse())
 }

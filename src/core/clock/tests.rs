@@ -329,13 +329,13 @@ fn an_objection_says_both_times_and_what_to_do() {
     };
     assert_eq!(
         objections(41_000),
-        "nothing is given while clocks differ by more than 30 s: the operator's (2026-01-01T12:00:51Z) is 40 s ahead of \
-         the API server's (2026-01-01T12:00:10Z); set the one that is wrong"
+        "no access is granted while clocks differ by more than 30 s: the operator's clock (2026-01-01T12:00:51Z) is 40 s ahead of \
+         the API server's (2026-01-01T12:00:10Z); correct the wrong clock"
     );
     assert_eq!(
         objections(-41_000),
-        "nothing is given while clocks differ by more than 30 s: the operator's (2026-01-01T11:59:29Z) is 41 s behind \
-         the API server's (2026-01-01T12:00:10Z); set the one that is wrong"
+        "no access is granted while clocks differ by more than 30 s: the operator's clock (2026-01-01T11:59:29Z) is 41 s behind \
+         the API server's (2026-01-01T12:00:10Z); correct the wrong clock"
     );
     for ahead in [0, 10_000, 30_000, -30_000] {
         assert_eq!(objections(ahead), "", "{ahead}");

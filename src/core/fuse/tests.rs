@@ -75,7 +75,7 @@ fn of_several_fuses_the_worst_is_said() {
     let suspended = Fused::of(&status(), &standing(Some(Flame::Suspended), lit), now()).unwrap();
     assert_eq!(
         suspended.message,
-        "Job prod/curfew-a is suspended by somebody, and does not burn"
+        "Job prod/curfew-a is suspended by someone, and does not end the access"
     );
     let mut without = status();
     without
