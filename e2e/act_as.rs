@@ -417,7 +417,7 @@ async fn a_role_to_act_as_somebody_that_is_widened_ends_the_access(suite: &Suite
         .patch(&identity.account.role(), &PatchParams::default(), &wide)
         .await?;
     let message = format!(
-        "the rules of role {} now allow to make what outlasts the access",
+        "the rules of role {} now allow the subject to create objects that outlast the access",
         identity.account.role()
     );
     ended_by_change(&identity, &grant, &message).await

@@ -69,7 +69,7 @@ async fn a_deleted_binding_is_not_made_again(suite: &Suite) -> anyhow::Result<()
         &place,
         &grant,
         RevocationCause::ArtifactChanged,
-        "was deleted by somebody else",
+        "was deleted by someone else",
     )
     .await
 }

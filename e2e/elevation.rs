@@ -151,7 +151,7 @@ async fn access_whose_mark_is_deleted_ends(suite: &Suite) -> anyhow::Result<()> 
     let revocation = ended.status.and_then(|status| status.revocation);
     let message = revocation.context("no revocation")?.message;
     ensure!(
-        message == format!("RoleBinding {marker} was deleted by somebody else"),
+        message == format!("RoleBinding {marker} was deleted by someone else"),
         "{message}"
     );
     ensure!(!place.may("alice", "create", "secrets").await?, "alice still may");

@@ -232,7 +232,7 @@ async fn a_policy_that_asks_for_more_approvals_ends_access_unless_it_keeps_it(
             .and_then(|status| status.revocation)
             .context("no revocation")?;
         let why = format!(
-            "policy {policy} would refuse it now: it asks for 2 approvals from all now, of which this has 1"
+            "policy {policy} would deny it now: it requires 2 approvals from all now; this access has 1"
         );
         ensure!(
             revocation.cause == RevocationCause::PolicyChanged && revocation.message == why,
@@ -248,7 +248,7 @@ async fn a_policy_that_asks_for_more_approvals_ends_access_unless_it_keeps_it(
         .map(|active| active.message.clone())
         .unwrap_or_default();
     ensure!(
-        message.contains("it asks for 1 approvals from all now, of which this has 0"),
+        message.contains("it requires 1 approvals from all now; this access has 0"),
         "{message}"
     );
     Ok(())

@@ -110,7 +110,8 @@ impl GivenAccess {
 /// The text of a Kubernetes Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventText {
-    /// Object name. The same transition of the same grant always has the same name, so a repeat creates no second Event.
+    /// Object name. The same transition of the same grant always has the same name, so a repeat creates no second
+    /// Event.
     pub name: String,
     /// Whether the type is `Warning`; otherwise `Normal`.
     pub warning: bool,

@@ -1,7 +1,7 @@
 //! Artifacts: the objects that Curfew makes for a grant.
 //!
-//! Each entitlement has a fuse and a RoleBinding of the same name. If the policy states the rules itself, there is a Role
-//! too. If the access allows persistence, there is an elevation marker. Artifacts are in the grant's namespace.
+//! Each entitlement has a fuse and a RoleBinding of the same name. If the policy states the rules itself, there is a
+//! Role too. If the access allows persistence, there is an elevation marker. Artifacts are in the grant's namespace.
 //! Exception: artifacts of an act-as entitlement are in the namespace of the act-as account.
 
 use jiff::Timestamp;
@@ -15,8 +15,8 @@ use crate::api::{
     NAME_PREFIX, RoleKind, Rule, Subject,
 };
 
-/// Seconds between the end of the access and the deadline of its fuse, so that a running operator ends the access first.
-/// The Job controller counts whole seconds from its own start time, which can be up to one second earlier.
+/// Seconds between the end of the access and the deadline of its fuse, so that a running operator ends the access
+/// first. The Job controller counts whole seconds from its own start time, which can be up to one second earlier.
 const FUSE_GRACE: i64 = 1;
 
 /// Identity of a grant, as its artifacts record it.
@@ -60,8 +60,8 @@ pub struct Artifact {
 /// Owner of an artifact. Kubernetes deletes an artifact together with its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// No owner: a fuse outside the grant's namespace, since owner references do not work across namespaces. The fuse ends
-    /// by its own deadline.
+    /// No owner: a fuse outside the grant's namespace, since owner references do not work across namespaces. The fuse
+    /// ends by its own deadline.
     Nothing,
     /// The grant.
     Grant,
@@ -89,8 +89,8 @@ pub enum Body {
 }
 
 impl Artifact {
-    /// Whether the artifact must be gone at `now`. Checked again directly before the create request: the steps before, such
-    /// as the write-ahead on a slow API server, can take long.
+    /// Whether the artifact must be gone at `now`. Checked again directly before the create request: the steps before,
+    /// such as the write-ahead on a slow API server, can take long.
     pub fn is_overdue(&self, now: Timestamp) -> bool {
         self.not_after <= now
     }
@@ -165,8 +165,8 @@ pub fn reaches_beyond(grant: &GrantIdentity, records: &[ArtifactRecord]) -> bool
 /// Records of all artifacts to create for the access.
 ///
 /// # Guarantees
-/// Names are derived from 128 random bits, so no one can create an object with such a name in advance. Only these records
-/// say whether an entitlement is elevated.
+/// Names are derived from 128 random bits, so no one can create an object with such a name in advance. Only these
+/// records say whether an entitlement is elevated.
 pub fn intended(grant: &GrantIdentity, resolved: &Resolved, entropy: u128) -> Vec<ArtifactRecord> {
     let mut records = Vec::new();
     for entitlement in &resolved.access.entitlements {

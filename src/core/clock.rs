@@ -3,15 +3,15 @@
 //! There are three sources:
 //! - This machine's wall clock can be wrong, and people can set it.
 //! - This machine's monotonic time cannot be set, and stops while the machine is suspended.
-//! - The `Date` header of each response has the API server's time, in whole seconds, from shortly before the response is
-//!   read.
+//! - The `Date` header of each response has the API server's time, in whole seconds, from shortly before the response
+//!   is read.
 //!
 //! The API server's clock decides, within the bounds known of it: it dates all grants, all replicas see the same clock,
-//! and ending access needs the API server anyway. Within the bounds (a fraction of a second, more after a long silence),
-//! and before the first response, this machine's own clock decides.
+//! and ending access needs the API server anyway. Within the bounds (a fraction of a second, more after a long
+//! silence), and before the first response, this machine's own clock decides.
 //!
-//! Once both clocks have reached a time, one clock alone cannot go back behind it. If the API server's clock is set back,
-//! no access lasts longer, as long as this machine's clock is right.
+//! Once both clocks have reached a time, one clock alone cannot go back behind it. If the API server's clock is set
+//! back, no access lasts longer, as long as this machine's clock is right.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,19 +23,19 @@ use super::status::later;
 /// Largest skew without a warning: 5 s. A `Date` is cut to whole seconds, and NTP keeps a clock within milliseconds.
 pub const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(5);
 
-/// Largest skew at which access is granted and a sweep succeeds: 30 s. Beyond it one of the clocks is wrong, no one can tell
-/// which, and access would end that much too early or too late.
+/// Largest skew at which access is granted and a sweep succeeds: 30 s. Beyond it one of the clocks is wrong, no one can
+/// tell which, and access would end that much too early or too late.
 pub const CLOCKS_FAIL: SignedDuration = SignedDuration::from_secs(30);
 
 /// Resolution of a `Date` header.
 const WHOLE_SECOND: Duration = Duration::from_secs(1);
 
-/// Two clocks drift apart by at most 1/1000 of the elapsed time: NTP slews each clock by at most 500 ppm, and quartz is ten
-/// times better.
+/// Two clocks drift apart by at most 1/1000 of the elapsed time: NTP slews each clock by at most 500 ppm, and quartz is
+/// ten times better.
 const DRIFT: u32 = 1000;
 
-/// Largest difference between elapsed wall-clock time and elapsed monotonic time without a leap. No one sets a clock by less
-/// than 1 s, and a `Date` is no more exact.
+/// Largest difference between elapsed wall-clock time and elapsed monotonic time without a leap. No one sets a clock by
+/// less than 1 s, and a `Date` is no more exact.
 const LEAP: SignedDuration = SignedDuration::from_secs(1);
 
 /// One reading of this machine's clocks.
@@ -193,8 +193,8 @@ impl Timekeeping {
     /// Adds the time of one response.
     ///
     /// Several responses together give bounds closer than one second. If responses contradict each other, the last one
-    /// counts: another API server with another clock may have answered, a clock was set, or this machine was suspended. A
-    /// response during which a clock leapt is ignored: it may have been read hours later.
+    /// counts: another API server with another clock may have answered, a clock was set, or this machine was suspended.
+    /// A response during which a clock leapt is ignored: it may have been read hours later.
     pub fn heard(&mut self, answer: &Answer) {
         if answer.received.leapt_since(&answer.sent) {
             return;
@@ -222,9 +222,9 @@ impl Timekeeping {
 
     /// The time (UTC) that decisions use.
     ///
-    /// This machine's own time is the later one of its wall clock and its start time plus monotonic time, so a clock that
-    /// is set back delays no end of access. The own time is limited to the bounds of the API server's clock. The first
-    /// response therefore moves a machine forward that is slow or was suspended; a fast machine waits.
+    /// This machine's own time is the later one of its wall clock and its start time plus monotonic time, so a clock
+    /// that is set back delays no end of access. The own time is limited to the bounds of the API server's clock. The
+    /// first response therefore moves a machine forward that is slow or was suspended; a fast machine waits.
     ///
     /// If both clocks have reached a later time, and the wall clock still shows it, that later time counts: the API
     /// server's clock was set back, or another API server answers whose clock is behind.
@@ -237,8 +237,8 @@ impl Timekeeping {
             .map_or(now, |agreed| now.max(agreed.by(reading.up).min(reading.wall)))
     }
 
-    /// Whether the time needs a new response: there was none yet, or this machine's clock was set or the machine suspended
-    /// since the last one. Until a response comes, [`now`](Self::now) continues as before.
+    /// Whether the time needs a new response: there was none yet, or this machine's clock was set or the machine
+    /// suspended since the last one. Until a response comes, [`now`](Self::now) continues as before.
     pub fn is_doubtful(&self, reading: Reading) -> bool {
         self.server
             .as_ref()
@@ -257,7 +257,9 @@ impl Timekeeping {
     /// Why the clocks forbid granting access, for people; `None` if they do not.
     pub fn objection(&self, reading: Reading) -> Option<String> {
         let Some(skew) = self.skew(reading) else {
-            return Some("no access is granted until the time of the API server is known; check that the operator can reach it".to_owned());
+            let message = "no access is granted until the time of the API server is known; check that the operator can \
+                           reach it";
+            return Some(message.to_owned());
         };
         if skew.verdict() != Verdict::Refuse {
             return None;

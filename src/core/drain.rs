@@ -1,6 +1,7 @@
 //! Drain: ends all access that Curfew made, also before its end, until no artifact is left.
 //!
-//! It needs no operator and no CRD. A deleted grant takes along the artifacts it owns; the others are found by their label.
+//! It needs no operator and no CRD. A deleted grant takes along the artifacts it owns; the others are found by their
+//! label.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,12 +17,12 @@ use crate::api::{AccessGrant, REVOKE_FINALIZER};
 /// enough output.
 pub const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Delay after a round that found nothing: 2 s. The next round has to find nothing too. An operator creates access for a new
-/// request within 0.1 s, so access it had begun before the first round is visible in the second.
+/// Delay after a round that found nothing: 2 s. The next round has to find nothing too. An operator creates access for
+/// a new request within 0.1 s, so access it had begun before the first round is visible in the second.
 pub const QUIET_FOR: Duration = Duration::from_secs(2);
 
-/// Number of rounds in a row with refusals only before drain gives up. Changed RBAC is in force within 1 s, and a deleted
-/// guard within 2 s. A caller with missing rights does not have to wait for the timeout.
+/// Number of rounds in a row with refusals only before drain gives up. Changed RBAC is in force within 1 s, and a
+/// deleted guard within 2 s. A caller with missing rights does not have to wait for the timeout.
 const MAX_REFUSED_ROUNDS: u32 = 5;
 
 /// The fields of a grant that drain needs.
@@ -90,8 +91,8 @@ impl Asked {
         }
     }
 
-    /// Whether the grant only waits for a finalizer to be removed: it is deleted, or it has ended and the operator has not
-    /// taken its last step. Until then it also delays the deletion of its namespace and of the CRD.
+    /// Whether the grant only waits for a finalizer to be removed: it is deleted, or it has ended and the operator has
+    /// not taken its last step. Until then it also delays the deletion of its namespace and of the CRD.
     fn only_waits(&self) -> bool {
         match self.held_by() {
             Some(HeldBy::Operator) => self.deleting || self.over,
@@ -151,12 +152,14 @@ pub struct Demands {
 
 /// Plans one round of drain.
 ///
-/// Grants are deleted first, so that a running operator records why their access ends. Artifacts are deleted too and not left
-/// to the garbage collector: it may be down or delayed, and it never deletes artifacts outside the grant's namespace.
+/// Grants are deleted first, so that a running operator records why their access ends. Artifacts are deleted too and
+/// not left to the garbage collector: it may be down or delayed, and it never deletes artifacts outside the grant's
+/// namespace.
 ///
 /// # Guarantees
 /// Curfew's finalizer is removed only if `found` is complete (`whole`) and has no artifact of the grant: the proof of
-/// absence. `found` was listed after the grants, so nothing new can have been created for a grant that was being deleted.
+/// absence. `found` was listed after the grants, so nothing new can have been created for a grant that was being
+/// deleted.
 pub fn drain(grants: Vec<Asked>, found: Vec<Labelled>, whole: bool, demands: Demands) -> Draining {
     let mut draining = Draining::default();
     let stands: BTreeSet<String> = found.iter().map(|what| what.grant_uid.clone()).collect();
@@ -234,12 +237,12 @@ pub struct Course {
 
 impl Course {
     /// The next step. Drain is done after two rounds in a row that read everything and found nothing.
-    pub fn after(&mut self, look: &Look) -> Next {
-        let quiet = look.found == 0 && look.refused == 0 && look.unread == 0;
+    pub fn after(&mut self, round: &Look) -> Next {
+        let quiet = round.found == 0 && round.refused == 0 && round.unread == 0;
         let twice = quiet && self.quiet;
         self.quiet = quiet;
         let all_refused =
-            look.refused > 0 && look.gone == 0 && look.unread == 0 && look.refused >= look.found;
+            round.refused > 0 && round.gone == 0 && round.unread == 0 && round.refused >= round.found;
         self.refused = if all_refused { self.refused + 1 } else { 0 };
         if twice {
             Next::Done

@@ -54,9 +54,9 @@ impl<K: Clone + Eq + Hash + Ord> Ends<K> {
         due.into_iter().map(|(_, key)| key).collect()
     }
 
-    /// Schedules another attempt for `key` at `until`, after a failed attempt. Changes nothing if `key` got a new expiry
-    /// time during the attempt. A key that was [forgotten](Self::forget) during the attempt is queued once more: a
-    /// needless attempt is safer than a missed one.
+    /// Schedules another attempt for `key` at `until`, after a failed attempt. Changes nothing if `key` got a new
+    /// expiry time during the attempt. A key that was [forgotten](Self::forget) during the attempt is queued once more:
+    /// a needless attempt is safer than a missed one.
     pub fn postpone(&mut self, key: K, until: Timestamp) {
         let has_new_expiry = !self.overdue.contains_key(&key) && self.agenda.deadline(&key).is_some();
         if !has_new_expiry {

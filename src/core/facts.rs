@@ -60,8 +60,8 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// The API server's message about a refused Role or RoleBinding, which access cannot do without. Fuses do not count:
-    /// whether access needs its fuse is for the policy to say.
+    /// The API server's message about a refused Role or RoleBinding, which access cannot do without. Fuses do not
+    /// count: whether access needs its fuse is for the policy to say.
     pub(super) fn refusal(&self) -> Option<&str> {
         let mut refused = self.refused.iter();
         let (_, words) = refused.find(|(key, _)| key.kind != ArtifactKind::Job)?;
@@ -198,7 +198,8 @@ pub enum Content {
     Binding {
         /// The bound role.
         role: RoleName,
-        /// The subjects. `None` if one of them is neither a user nor a service account: Curfew never makes such a binding.
+        /// The subjects. `None` if one of them is neither a user nor a service account: Curfew never makes such a
+        /// binding.
         subjects: Option<Vec<Subject>>,
     },
 }

@@ -121,8 +121,8 @@ impl Fused {
         }
     }
 
-    /// Whether the status has this condition. Only the reason is compared: the API server's message can change with each
-    /// attempt, for example the numbers of a quota.
+    /// Whether the status has this condition. Only the reason is compared: the API server's message can change with
+    /// each attempt, for example the numbers of a quota.
     pub(super) fn is_said(&self, status: &AccessGrantStatus) -> bool {
         said(status).is_some_and(|said| said.reason == self.reason)
     }

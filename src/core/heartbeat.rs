@@ -13,8 +13,8 @@ pub const SWEEP: &str = "curfew-sweep";
 /// restart.
 pub const OPERATOR_SILENCE: SignedDuration = SignedDuration::from_mins(2);
 
-/// Longest accepted silence of the sweep. The sweep runs every minute; a `CronJob` can start a pod seconds late or skip a
-/// run.
+/// Longest accepted silence of the sweep. The sweep runs every minute; a `CronJob` can start a pod seconds late or skip
+/// a run.
 pub const SWEEP_SILENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Time since the last renewal at `last`; if there is no renewal (`None`), time since the monitor started at `since`.

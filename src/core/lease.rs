@@ -1,8 +1,9 @@
 //! Leader election: what one replica knows about the Lease, and its next step.
 //!
-//! The scheme is client-go's leader election. The holder named in the Lease leads as long as its last renewal counts. The
-//! others never compare the holder's clock with their own: each measures with its own monotonic clock how long it has seen
-//! no renewal. Each write is bound to the resourceVersion it is based on, so only one of two concurrent writes succeeds.
+//! The scheme is client-go's leader election. The holder named in the Lease leads as long as its last renewal counts.
+//! The others never compare the holder's clock with their own: each measures with its own monotonic clock how long it
+//! has seen no renewal. Each write is bound to the resourceVersion it is based on, so only one of two concurrent writes
+//! succeeds.
 //!
 //! All times here are durations since a start that the process chooses. Wall-clock times in the Lease are for people.
 
@@ -10,18 +11,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How long a renewal counts for the followers: 10 s. After a leader is killed, no access is granted for this time; Curfew
-/// promises 15 s.
+/// How long a renewal counts for the followers: 10 s. After a leader is killed, no access is granted for this time;
+/// Curfew promises 15 s.
 pub const DURATION: Duration = Duration::from_secs(10);
 
-/// How long a leader leads after it sent its last successful renewal: 8 s. After that all work of the leader has stopped.
+/// How long a leader leads after it sent its last successful renewal: 8 s. After that all work of the leader has
+/// stopped.
 ///
 /// The 2 s to [`DURATION`] are a margin. No second leader exists while the rates of two clocks differ by less than a
 /// fifth, or while a leader is delayed by less than 2 s between its check and its action.
 pub const LEADS_FOR: Duration = Duration::from_secs(8);
 
-/// Interval of renewals: four within [`LEADS_FOR`], so three in a row may fail. One write costs the control plane 2.5 to
-/// 5 ms of processor time.
+/// Interval of renewals: four within [`LEADS_FOR`], so three in a row may fail. One write costs the control plane 2.5
+/// to 5 ms of processor time.
 pub const RENEW_EVERY: Duration = Duration::from_secs(2);
 
 /// Delay after a failed read or write.
@@ -30,7 +32,8 @@ pub const RETRY: Duration = Duration::from_millis(500);
 /// How long a replica that steps aside leaves the Lease to others. They watch the Lease and take it within 1 s.
 pub const ASIDE: Duration = Duration::from_secs(2);
 
-/// Longest time that a renewal of another holder counts: a Lease with an absurd duration must not stop granting for ever.
+/// Longest time that a renewal of another holder counts: a Lease with an absurd duration must not stop granting for
+/// ever.
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// Id of one replica process.
@@ -150,12 +153,12 @@ impl Candidate {
 
     /// Records the Lease from a read or a watch; `None` means that there is no Lease. An older version is ignored.
     ///
-    /// If another process of the same instance holds the Lease at the first read, that process is dead: an instance runs
-    /// one process. The replica then takes the Lease at once.
+    /// If another process of the same instance holds the Lease at the first read, that process is dead: an instance
+    /// runs one process. The replica then takes the Lease at once.
     ///
     /// # Caveats
-    /// If two running processes have the same instance name, the later one takes the Lease once, at its start; the earlier
-    /// one becomes a follower.
+    /// If two running processes have the same instance name, the later one takes the Lease once, at its start; the
+    /// earlier one becomes a follower.
     pub fn observe(&mut self, lease: Option<LeaseFacts>, now: Duration) {
         let is_older = |seen: &Seen| match (&seen.lease, &lease) {
             (Some(before), Some(lease)) => lease.order() < before.order(),
@@ -211,8 +214,8 @@ impl Candidate {
         self.doubtful || self.seen.is_none()
     }
 
-    /// The newest known resourceVersion as a number, or 0. A later read is at least as new, unless etcd was restored from a
-    /// backup.
+    /// The newest known resourceVersion as a number, or 0. A later read is at least as new, unless etcd was restored
+    /// from a backup.
     pub fn order(&self) -> u128 {
         self.lease().map_or(0, LeaseFacts::order)
     }
@@ -248,8 +251,8 @@ impl Candidate {
         }
     }
 
-    /// Stops leading. Returns the write that gives the Lease back, so that others need not wait; `None` if this process does
-    /// not hold the Lease.
+    /// Stops leading. Returns the write that gives the Lease back, so that others need not wait; `None` if this process
+    /// does not hold the Lease.
     pub fn resign(&mut self, wall: Timestamp) -> Option<LeaseWrite> {
         self.renewed = None;
         let lease = self.lease().filter(|_| self.holds())?;
@@ -263,7 +266,8 @@ impl Candidate {
         })
     }
 
-    /// Stops leading and lets others lead first. Like [`resign`](Self::resign), and tries nothing for [`ASIDE`] after `now`.
+    /// Stops leading and lets others lead first. Like [`resign`](Self::resign), and tries nothing for [`ASIDE`] after
+    /// `now`.
     pub fn step_aside(&mut self, now: Duration, wall: Timestamp) -> Option<LeaseWrite> {
         let write = self.resign(wall)?;
         self.not_before = now.saturating_add(ASIDE);

@@ -27,8 +27,8 @@ use crate::api::{
 /// creation; without this time, a chart that moves a policy would end all its access.
 pub const POLICY_GONE_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-/// How long a request, or access that is being created, waits for a missing or unready policy: 5 s. Tools apply a policy,
-/// its roles and a grant together, within one or two seconds.
+/// How long a request, or access that is being created, waits for a missing or unready policy: 5 s. Tools apply a
+/// policy, its roles and a grant together, within one or two seconds.
 pub const POLICY_GRACE: SignedDuration = SignedDuration::from_secs(5);
 
 /// A live grant.
@@ -93,8 +93,8 @@ impl<'a> Live<'a> {
             .as_ref()
     }
 
-    /// Whether the found artifact has the recorded owner. A fuse whose uid is not recorded yet counts as the right owner:
-    /// uids of fuses are recorded once the fuses own access.
+    /// Whether the found artifact has the recorded owner. A fuse whose uid is not recorded yet counts as the right
+    /// owner: uids of fuses are recorded once the fuses own access.
     pub fn is_held_as_recorded(&self, found: &Found, grant_uid: &str) -> bool {
         let records = &self.status.artifacts;
         let Some(record) = records.iter().find(|record| is_record_of(record, found)) else {
@@ -344,8 +344,8 @@ fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: Timestamp) 
         Err(refusals) => return Some(refusals),
     };
     let question = input.question(&request, policy, now);
-    // Conditions are evaluated until the activation, not after it. A fuse cannot enforce an expression, and an expression
-    // that becomes false by itself would end access at the time of an arbitrary reconcile.
+    // Conditions are evaluated until the activation, not after it. A fuse cannot enforce an expression, and an
+    // expression that becomes false by itself would end access at the time of an arbitrary reconcile.
     let judged = if live.active {
         readmit(&question)
     } else {

@@ -11,8 +11,8 @@ use crate::api::{AccessGrant, conditions};
 /// Retention if the policy is not known: the default of the schema, 720 h.
 const DEFAULT: Option<Span> = Span::from_seconds(720 * 3600);
 
-/// Longest retention of a denied request: one day. People can still read why it was denied, and a flood of denied requests
-/// does not fill the cluster's storage.
+/// Longest retention of a denied request: one day. People can still read why it was denied, and a flood of denied
+/// requests does not fill the cluster's storage.
 const DENIED: Option<Span> = Span::from_seconds(24 * 3600);
 
 /// Annotation that names the tool that manages a grant. Only in memory; see [`slim`].
@@ -39,8 +39,8 @@ const MANAGERS: [(&str, &str); 4] = [
 
 /// Removes the fields of a cached grant that no plan needs.
 ///
-/// The tool that manages the grant is noted in one annotation; field managers, labels and annotations go. Field managers
-/// alone are 80 % of a cached grant. An ended grant keeps only the facts about its end.
+/// The tool that manages the grant is noted in one annotation; field managers, labels and annotations go. Field
+/// managers alone are 80 % of a cached grant. An ended grant keeps only the facts about its end.
 pub fn slim(grant: &mut AccessGrant) {
     let meta = &mut grant.metadata;
     let keeper = keeper(meta).or_else(|| {
@@ -74,8 +74,8 @@ pub fn slim(grant: &mut AccessGrant) {
     grant.spec.reason = String::new();
 }
 
-/// The tool that would recreate the grant after a deletion. Reads labels, annotations and the note of [`slim`]; does not
-/// read field managers.
+/// The tool that would recreate the grant after a deletion. Reads labels, annotations and the note of [`slim`]; does
+/// not read field managers.
 pub fn keeper(meta: &ObjectMeta) -> Option<String> {
     let marks = |map: &Option<BTreeMap<String, String>>| {
         map.iter().flat_map(BTreeMap::keys).find_map(|key| {

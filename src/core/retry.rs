@@ -38,7 +38,7 @@ const CONTROLLER_CAP: Duration = Duration::from_secs(30);
 /// Delay before retry number `attempt` (0 for the first retry), without jitter: doubles up to the cap of `lane`.
 pub fn delay(class: Class, lane: Lane, attempt: u32) -> Duration {
     let first = match class {
-        // The watch delivers the newer object within 25 ms (p99); nobody notices 50 ms.
+        // The watch delivers the newer object within 25 ms (p99); no one notices 50 ms.
         Class::Conflict | Class::Gone => Duration::from_millis(50),
         Class::Transient => Duration::from_millis(100),
         Class::Throttled => Duration::from_millis(500),

@@ -1,5 +1,5 @@
-//! The status of a grant in each of its states. Each function returns the complete new status; the cluster layer writes it
-//! if it differs.
+//! The status of a grant in each of its states. Each function returns the complete new status; the cluster layer writes
+//! it if it differs.
 
 use std::collections::BTreeMap;
 
@@ -397,8 +397,8 @@ pub fn says_the_same(one: &AccessGrantStatus, other: &AccessGrantStatus) -> bool
 
 /// Body of the request that replaces the status of a grant.
 ///
-/// Bound to the resourceVersion of `grant`, so the request fails if the grant has changed since. Replacing takes the API
-/// server a sixth less time than patching.
+/// Bound to the resourceVersion of `grant`, so the request fails if the grant has changed since. Replacing takes the
+/// API server a sixth less time than patching.
 pub fn replacement(grant: &AccessGrant, status: &AccessGrantStatus) -> AccessGrant {
     let meta = &grant.metadata;
     AccessGrant {
@@ -428,8 +428,8 @@ fn shortened(message: &str) -> String {
     cut(message, MESSAGE_LENGTH, |_| 1)
 }
 
-/// `text`, cut at a whole character to at most `limit`; a cut text ends with `…`. `size` is the size of one character in
-/// the unit of `limit`: 1 for characters, [`char::len_utf8`] for bytes.
+/// `text`, cut at a whole character to at most `limit`; a cut text ends with `…`. `size` is the size of one character
+/// in the unit of `limit`: 1 for characters, [`char::len_utf8`] for bytes.
 pub(super) fn cut(text: &str, limit: usize, size: fn(char) -> usize) -> String {
     if text.chars().map(size).sum::<usize>() <= limit {
         return text.to_owned();

@@ -22,8 +22,8 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// The earlier one of both clocks. A fast clock therefore ends nothing early. A slow clock makes the sweep late, but not
-    /// the operator or the fuses.
+    /// The earlier one of both clocks. A fast clock therefore ends nothing early. A slow clock makes the sweep late,
+    /// but not the operator or the fuses.
     pub fn now(&self) -> Timestamp {
         self.server.min(self.answered)
     }
@@ -55,8 +55,9 @@ pub struct Labelled {
     pub key: ArtifactKey,
     /// Its uid.
     pub uid: String,
-    /// The resourceVersion that the deletion requires: an object that has changed since is not deleted. `None` if it is being
-    /// deleted already: no one can extend it, and during a foreground deletion the API server (1.36) refuses every version.
+    /// The resourceVersion that the deletion requires: an object that has changed since is not deleted. `None` if it is
+    /// being deleted already: no one can extend it, and during a foreground deletion the API server (1.36) refuses
+    /// every version.
     pub resource_version: Option<String>,
     /// Uid of its grant: the value of Curfew's label. The sweep ignores objects without this label.
     pub grant_uid: String,
@@ -189,8 +190,8 @@ impl Sweeping {
 ///
 /// # Guarantees
 /// - Nothing is removed before its end plus `grace`.
-/// - A binding with Curfew's label, a name of Curfew's form and no readable end is removed. The guards allow no such binding,
-///   so its author had disabled them, and access without a limit must not stay.
+/// - A binding with Curfew's label, a name of Curfew's form and no readable end is removed. The guards allow no such
+///   binding, so its author had disabled them, and access without a limit must not stay.
 /// - Any other object without a readable end is reported and stays: it is unknown whether it gives access.
 pub fn sweep(found: Vec<Labelled>, grants: &Grants, now: Timestamp, grace: SignedDuration) -> Sweeping {
     let mut sweeping = Sweeping::default();
@@ -232,8 +233,8 @@ pub fn sweep(found: Vec<Labelled>, grants: &Grants, now: Timestamp, grace: Signe
 
 /// Whether the removal of `what` waits because access of the same fuse is still `standing`.
 ///
-/// Elevation markers and fuses wait: a subject stays marked as elevated as long as the access exists, and a fuse takes the
-/// marker along. Roles do not wait: without its Role a binding gives nothing.
+/// Elevation markers and fuses wait: a subject stays marked as elevated as long as the access exists, and a fuse takes
+/// the marker along. Roles do not wait: without its Role a binding gives nothing.
 pub fn waits_for_access(what: &Labelled, standing: &BTreeSet<ArtifactKey>) -> bool {
     matches!(what.turn(), Turn::Marker | Turn::Fuse) && standing.contains(&what.key.of_fuse())
 }

@@ -251,7 +251,7 @@ fn an_owner_added_to_an_act_as_fuse_ends_the_access() {
         ending(&owned),
         (
             RevocationCause::ArtifactChanged,
-            format!("Job {NODES} is no longer held by what holds it")
+            format!("Job {NODES} has lost its owner")
         )
     );
 }
@@ -315,7 +315,7 @@ fn a_changed_service_account_or_role_ends_act_as() {
         ),
         (
             remake,
-            "service account curfew-identities/node-reader was deleted and made again",
+            "service account curfew-identities/node-reader was deleted and created again",
             true,
         ),
         (lose_role, "role curfew-act-as-node-reader was deleted", true),
@@ -354,7 +354,7 @@ fn offering_the_act_as_role_itself_is_another_entitlement() {
         ending(&edited),
         (
             RevocationCause::PolicyChanged,
-            "policy prod-debug would refuse it now: entitlement nodes is another one now".to_owned()
+            "policy prod-debug would deny it now: entitlement nodes now grants something else".to_owned()
         )
     );
 }

@@ -1,4 +1,5 @@
-//! What users and their tools see from here: `tests/golden/events.txt`. `CURFEW_GOLDEN=write` rewrites the file.
+//! Golden file `tests/golden/events.txt`: words of Events, audit records and conditions that users and tools depend on.
+//! `CURFEW_GOLDEN=write` rewrites the file.
 
 use std::fmt::Write as _;
 

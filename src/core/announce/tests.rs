@@ -17,7 +17,7 @@ fn activated() -> Announcement {
 fn ended(cause: RevocationCause, was_active: bool) -> Announcement {
     Announcement::Ended(Ending {
         cause,
-        message: "somebody did something".to_owned(),
+        message: "someone did something".to_owned(),
         by: None,
         due: now(),
         was_active,
@@ -38,10 +38,10 @@ fn soon() -> Timestamp {
 }
 
 #[test]
-fn each_transition_is_one_event_with_one_name() {
+fn each_transition_has_one_event() {
     let grant = grant("pay-123");
     let until = "user alice@example.com has look (ClusterRole view), exec until 2026-12-01T09:30:00Z";
-    let over = "somebody did something; proven absent 2000 ms later";
+    let over = "someone did something; proven absent 2000 ms later";
     for (announcement, transition, warning, reason, action, note) in [
         (
             Announcement::Held {
@@ -94,7 +94,7 @@ fn each_transition_is_one_event_with_one_name() {
 }
 
 #[test]
-fn telling_twice_has_the_same_name_and_another_grant_of_that_name_has_another() {
+fn a_repeated_event_has_the_same_name_and_a_new_grant_another() {
     let tells = [
         denied("x"),
         activated(),
@@ -114,7 +114,7 @@ fn telling_twice_has_the_same_name_and_another_grant_of_that_name_has_another() 
 }
 
 #[test]
-fn the_longest_names_are_names_still() {
+fn event_names_of_the_longest_grant_names_are_valid() {
     let mut longest = grant(&"g".repeat(63));
     longest.metadata.uid = Some("5f0a3c1e-7a52-4a06-9d5c-0123456789ab".to_owned());
     for announcement in [
@@ -133,7 +133,7 @@ fn the_longest_names_are_names_still() {
 }
 
 #[test]
-fn notes_are_cut_at_whole_characters_to_what_an_event_may_hold() {
+fn event_notes_are_cut_at_whole_characters_to_1024_bytes() {
     let note = |message: &str| denied(message).event(&grant("g"), now()).note;
     for (message, expected) in [
         ("a".repeat(1024), "a".repeat(1024)),
@@ -154,7 +154,7 @@ fn notes_are_cut_at_whole_characters_to_what_an_event_may_hold() {
 }
 
 #[test]
-fn the_audit_record_of_an_activation_says_everything() {
+fn the_audit_record_of_an_activation_is_complete() {
     let active = active();
     let access = active.grant.at_present().resolved.unwrap();
     let record = activated().audit(&active.grant, soon());
@@ -175,7 +175,7 @@ fn the_audit_record_of_an_activation_says_everything() {
             "references": [{"type": "Ticket", "id": "PAY-123"}],
             "accessHash": access.hash,
             "entitlements": ["look (ClusterRole view)", "exec"],
-            // The role's rules too, which its grant records by hash only.
+            // With the role's rules; the grant records only their hash.
             "access": [
                 {
                     "name": "look",
@@ -203,7 +203,7 @@ fn the_audit_record_of_an_activation_says_everything() {
 }
 
 #[test]
-fn the_audit_record_of_a_denial_says_what_there_is() {
+fn the_audit_record_of_a_denial_has_the_whole_message() {
     let long = "x".repeat(5000);
     let record = denied(&long).audit(&grant("pay-123"), now());
     assert_eq!(
@@ -212,7 +212,7 @@ fn the_audit_record_of_a_denial_says_what_there_is() {
             "time": "2026-12-01T09:00:00Z",
             "state": "Denied",
             "reason": "DurationTooLong",
-            // Whole: only Events are short.
+            // The whole message: only Events are cut.
             "message": long,
             "namespace": "prod",
             "grant": "pay-123",
@@ -225,7 +225,7 @@ fn the_audit_record_of_a_denial_says_what_there_is() {
 }
 
 #[test]
-fn the_audit_record_of_an_end_says_how_late_it_came() {
+fn the_audit_record_of_an_end_has_the_lag() {
     for (cause, state) in [
         (RevocationCause::DeadlineReached, "Expired"),
         (RevocationCause::PolicyDeleted, "Revoked"),

@@ -1,21 +1,21 @@
-//! What holds of every clock that heard an honest server, whatever this machine's own clocks do.
+//! Properties of the time after responses from a correct server, for any behaviour of this machine's clocks.
 
 use proptest::prelude::*;
 
 use super::tests::noon;
 use super::*;
 
-/// What happens between two answers.
+/// Events between two responses. All times are in milliseconds.
 #[derive(Clone, Debug)]
 struct Step {
-    /// True time that passes until an answer is asked for, in milliseconds.
+    /// True time until the next request.
     passes: i64,
-    /// How long that answer takes to be made, and to come.
+    /// True time from the request to the `Date`, and from there to the response.
     there: i64,
     back: i64,
-    /// By how much the wall clock is set before.
+    /// Change of the wall clock before the request.
     set: i64,
-    /// How long the machine sleeps before, with monotonic time standing still.
+    /// Time for which the machine is suspended before the request; monotonic time stops.
     sleeps: i64,
 }
 
@@ -36,7 +36,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         })
 }
 
-/// A machine: what is true, and what its clocks show.
+/// A machine: true time, and the time of its clocks, in milliseconds.
 #[derive(Clone, Copy, Debug)]
 struct Machine {
     truth: i64,
@@ -63,7 +63,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
 
     #[test]
-    fn after_each_answer_it_is_known_to_a_second_and_its_way_what_time_it_is_at_the_server(
+    fn server_time_error_is_at_most_1s_plus_round_trip(
         began in -4_000_000_i64..4_000_000,
         steps in prop::collection::vec(any_step(), 1..20),
     ) {
@@ -89,9 +89,9 @@ proptest! {
         }
     }
 
-    /// The promise to whoever has access: a clock that is fast, or is set forward, takes nothing of it.
+    /// Guarantee for subjects: a clock that is fast or set forward does not shorten access.
     #[test]
-    fn a_machine_that_is_fast_waits_for_the_server_to_a_second(
+    fn a_fast_machine_is_at_most_about_1s_ahead_of_the_server(
         fast in 0_i64..4_000_000,
         steps in prop::collection::vec(any_step(), 1..20),
     ) {
@@ -113,10 +113,10 @@ proptest! {
             timekeeping.heard(&Answer { date, sent: before, received: machine.reading() });
         }
     }
-    /// The promise to everybody else: while this machine's clock is right, an API server's that is set back prolongs
-    /// nothing.
+    /// Guarantee for the cluster: while this machine's clock is right, an API server clock that is set back extends no
+    /// access.
     #[test]
-    fn a_server_that_is_set_back_prolongs_nothing(
+    fn a_server_clock_set_back_extends_no_access(
         back in 0_i64..4_000_000,
         honest in prop::collection::vec(any_step(), 1..10),
         after in prop::collection::vec(any_step(), 1..10),
@@ -136,7 +136,7 @@ proptest! {
                 continue;
             }
             let late = noon(machine.truth).duration_since(timekeeping.now(machine.reading()));
-            // What the last honest answer left open, and what clocks may have run apart since.
+            // The width of the bounds after the last correct response, and the possible drift since.
             let bound = SignedDuration::from_millis(1_000 + 3_000 + (machine.truth - since) / 1_000 + 1);
             prop_assert!(late <= bound, "{late:?} late, of {bound:?}");
         }

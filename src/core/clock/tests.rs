@@ -1,6 +1,6 @@
 use super::*;
 
-/// Noon and so many milliseconds: the true time of every table here.
+/// True time in every table here: milliseconds after noon.
 pub(super) fn noon(milliseconds: i64) -> Timestamp {
     "2026-01-01T12:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_millis(milliseconds)
 }
@@ -9,7 +9,7 @@ fn up(milliseconds: i64) -> Duration {
     Duration::from_millis(u64::try_from(milliseconds).unwrap())
 }
 
-/// This machine at that moment, its wall clock so far ahead. The process began at noon.
+/// Reading at this true time, with the wall clock `ahead` milliseconds ahead. The process started at noon.
 fn reading(milliseconds: i64, ahead: i64) -> Reading {
     Reading {
         wall: noon(milliseconds + ahead),
@@ -17,8 +17,8 @@ fn reading(milliseconds: i64, ahead: i64) -> Reading {
     }
 }
 
-/// An answer that was made at the moment `made` by a clock so far ahead of true time, and came `way` milliseconds after
-/// it was asked for, half of them after it was made; this machine's wall clock is `ahead`.
+/// A response dated at true time `made` by a server clock `server_ahead` ahead. `way` is the round trip, half of it
+/// after the date; this machine's wall clock is `ahead`. All in milliseconds.
 fn answer(made: i64, server_ahead: i64, way: i64, ahead: i64) -> Answer {
     Answer {
         date: whole_second(noon(made + server_ahead)),
@@ -27,7 +27,7 @@ fn answer(made: i64, server_ahead: i64, way: i64, ahead: i64) -> Answer {
     }
 }
 
-/// A process that began at noon by a wall clock so far ahead, and has heard these answers.
+/// A process that started at noon by a wall clock `ahead` ms ahead, after these responses.
 fn heard(ahead: i64, answers: &[Answer]) -> Timekeeping {
     let mut timekeeping = Timekeeping::since(noon(ahead));
     for answer in answers {
@@ -37,7 +37,7 @@ fn heard(ahead: i64, answers: &[Answer]) -> Timekeeping {
 }
 
 #[test]
-fn before_the_first_answer_the_later_one_of_this_machines_own_clocks_counts() {
+fn before_the_first_response_the_later_own_clock_counts() {
     let timekeeping = heard(0, &[]);
     for (what, wall, passed, now) in [
         ("nothing was set", 5_000, 5_000, 5_000),
@@ -56,7 +56,7 @@ fn before_the_first_answer_the_later_one_of_this_machines_own_clocks_counts() {
 }
 
 #[test]
-fn one_answer_leaves_a_second_open_and_the_way_it_came() {
+fn one_response_bounds_the_time_to_1s_plus_round_trip() {
     // Made at 10.4 s, asked for 30 ms before, read 30 ms after: at 10.43 s it was 10 s there at least, 11.06 s at most.
     for (what, ahead, now) in [
         ("clocks that agree", 0, 10_430),
@@ -73,7 +73,7 @@ fn one_answer_leaves_a_second_open_and_the_way_it_came() {
 }
 
 #[test]
-fn the_smallest_skew_that_explains_an_answer_is_told_and_within_a_second_there_is_none() {
+fn skew_is_the_smallest_that_explains_a_response() {
     for (what, ahead, skew) in [
         ("clocks that agree", 0, 0),
         ("fast, and the answer does not show it", 630, 0),
@@ -102,7 +102,7 @@ fn the_smallest_skew_that_explains_an_answer_is_told_and_within_a_second_there_i
 }
 
 #[test]
-fn more_than_five_seconds_are_told_and_with_more_than_thirty_nothing_is_given() {
+fn skew_over_5s_warns_and_over_30s_refuses() {
     use Verdict::{Fine, Refuse, Warn};
     for (ahead, verdict) in [
         (0, Fine),
@@ -124,8 +124,8 @@ fn more_than_five_seconds_are_told_and_with_more_than_thirty_nothing_is_given() 
 }
 
 #[test]
-fn several_answers_bound_the_servers_clock_closer_than_a_second() {
-    // This machine is an hour fast; only what the answers say can bring that down.
+fn several_responses_bound_the_server_clock_below_1s() {
+    // This machine is an hour fast; only the responses can correct that.
     let hour = 3_600_000;
     let answers: Vec<Answer> = (0..20)
         .map(|number| answer(10_000 + number * 1_050, 0, 10, hour))
@@ -143,7 +143,7 @@ fn several_answers_bound_the_servers_clock_closer_than_a_second() {
 }
 
 #[test]
-fn what_was_heard_counts_on_and_the_longer_nothing_was_heard_the_more_is_left_to_this_machine() {
+fn bounds_widen_with_the_time_since_the_last_response() {
     let hour = 3_600_000;
     for (what, ahead, silent, now) in [
         ("fast", hour, 0, 11_060),
@@ -161,15 +161,15 @@ fn what_was_heard_counts_on_and_the_longer_nothing_was_heard_the_more_is_left_to
     }
 }
 
-/// Wall clock and monotonic time at a moment after the last answer, and what is decided by: first without another
-/// answer, then with one.
+/// Wall clock and monotonic time after the last response, and the decided time: first without and then with another
+/// response.
 #[test]
-fn a_clock_that_is_set_and_a_machine_that_sleeps_are_noticed_and_the_next_answer_settles_it() {
+fn clock_leaps_and_suspends_are_corrected_by_the_next_response() {
     let hour = 3_600_000;
     let last = 10_430;
     for (what, wall, passed, doubtful, before, after) in [
         ("nothing happens", 60_000, 60_000, false, 60_000, 60_000),
-        // Wrongly: access is not ended for it.
+        // A wrong clock: it ends no access.
         (
             "set forward by an hour",
             60_000 + hour,
@@ -188,7 +188,7 @@ fn a_clock_that_is_set_and_a_machine_that_sleeps_are_noticed_and_the_next_answer
             60_679,
             hour + 60_000,
         ),
-        // A virtual machine that was stopped: neither of its clocks knows.
+        // A stopped virtual machine: both of its clocks stopped.
         (
             "stopped for an hour",
             60_000,
@@ -213,7 +213,7 @@ fn a_clock_that_is_set_and_a_machine_that_sleeps_are_noticed_and_the_next_answer
             close(now, before) <= SignedDuration::from_millis(1_100),
             "{what}: {now} before an answer"
         );
-        // The server goes on as true time does; `after` is what is true, but for the second that a `Date` leaves open.
+        // The server's clock follows true time; `after` is the true time, exact to the second of a `Date`.
         let slept = what.contains("suspended") || what.contains("stopped");
         let truth = if slept { hour + 60_000 } else { 60_000 };
         timekeeping.heard(&Answer {
@@ -231,7 +231,7 @@ fn a_clock_that_is_set_and_a_machine_that_sleeps_are_noticed_and_the_next_answer
 }
 
 #[test]
-fn an_answer_that_was_read_after_the_machine_slept_says_nothing() {
+fn a_response_read_after_a_suspend_is_ignored() {
     let mut timekeeping = heard(0, &[answer(10_400, 0, 60, 0)]);
     let slept = Reading {
         wall: noon(3_620_010),
@@ -246,7 +246,7 @@ fn an_answer_that_was_read_after_the_machine_slept_says_nothing() {
 }
 
 #[test]
-fn of_answers_that_contradict_each_other_the_last_one_counts() {
+fn the_last_of_contradicting_responses_counts() {
     let minute = 60_000;
     for (what, first, second, now) in [
         ("another server is ahead", 0, minute, 20_000 + minute),
@@ -262,7 +262,7 @@ fn of_answers_that_contradict_each_other_the_last_one_counts() {
             -minute,
             21_060 - minute,
         ),
-        // But for a time that had come by both clocks.
+        // Exception: a time that both clocks had reached.
         (
             "another server is further behind",
             -minute,
@@ -274,14 +274,14 @@ fn of_answers_that_contradict_each_other_the_last_one_counts() {
         let said = heard(0, &answers).now(reading(20_030, 0));
         assert_eq!(said, noon(now), "{what}");
     }
-    // Of two that were under way side by side, the one that was made first is taken in last.
+    // Two parallel responses: the older one is added last.
     let (early, late) = (answer(10_000, minute, 60, 0), answer(20_000, 0, 60, 0));
     assert_eq!(heard(0, &[late, early]).now(reading(20_030, 0)), noon(20_030));
 }
 
-/// The server's clock, this machine's clock, and what is decided by at the same moment, a minute after both were right.
+/// Server clock, this machine's clock and the decided time, one minute after both clocks were right.
 #[test]
-fn a_time_that_has_come_by_both_clocks_does_not_go_back_for_one_of_them() {
+fn a_time_reached_by_both_clocks_does_not_go_back_for_one() {
     let hour = 3_600_000;
     for (what, server, own, now) in [
         ("the server was set back", -hour, 0, -60),
@@ -312,16 +312,16 @@ fn a_time_that_has_come_by_both_clocks_does_not_go_back_for_one_of_them() {
 }
 
 #[test]
-fn when_both_clocks_were_set_back_what_they_had_shown_is_forgotten() {
+fn time_goes_back_if_both_clocks_were_set_back() {
     let hour = 3_600_000;
-    // Both were an hour fast, as on one machine, and were set; then this machine's alone is set forward again.
+    // Both clocks were an hour fast and were set back; then only this machine's clock is set forward again.
     let mut timekeeping = heard(hour, &[answer(10_000, hour, 0, hour), answer(20_000, 0, 0, 0)]);
     timekeeping.heard(&answer(30_000, 0, 0, hour));
     assert_eq!(timekeeping.now(reading(30_000, hour)), noon(31_000));
 }
 
 #[test]
-fn an_objection_says_both_times_and_what_to_do() {
+fn the_skew_message_has_both_times_and_an_action() {
     let objections = |ahead: i64| {
         heard(ahead, &[answer(10_400, 0, 60, ahead)])
             .objection(reading(10_430, ahead))
@@ -329,13 +329,13 @@ fn an_objection_says_both_times_and_what_to_do() {
     };
     assert_eq!(
         objections(41_000),
-        "no access is granted while clocks differ by more than 30 s: the operator's clock (2026-01-01T12:00:51Z) is 40 s ahead of \
-         the API server's (2026-01-01T12:00:10Z); correct the wrong clock"
+        "no access is granted while clocks differ by more than 30 s: the operator's clock (2026-01-01T12:00:51Z) is \
+         40 s ahead of the API server's (2026-01-01T12:00:10Z); correct the wrong clock"
     );
     assert_eq!(
         objections(-41_000),
-        "no access is granted while clocks differ by more than 30 s: the operator's clock (2026-01-01T11:59:29Z) is 41 s behind \
-         the API server's (2026-01-01T12:00:10Z); correct the wrong clock"
+        "no access is granted while clocks differ by more than 30 s: the operator's clock (2026-01-01T11:59:29Z) is \
+         41 s behind the API server's (2026-01-01T12:00:10Z); correct the wrong clock"
     );
     for ahead in [0, 10_000, 30_000, -30_000] {
         assert_eq!(objections(ahead), "", "{ahead}");

@@ -41,7 +41,7 @@ fn names(grants: &[Asked]) -> Vec<&str> {
 }
 
 #[test]
-fn what_is_over_stays_as_a_record_and_what_only_waits_is_not_deleted_again() {
+fn ended_grants_stay_and_waiting_grants_are_not_deleted_again() {
     for (over, deleting, finalizers, records, expected) in [
         (false, false, &[][..], false, "delete"),
         (false, false, &[REVOKE_FINALIZER], false, "delete"),
@@ -51,7 +51,7 @@ fn what_is_over_stays_as_a_record_and_what_only_waits_is_not_deleted_again() {
         (true, false, &[], false, "keep"),
         (true, false, &[], true, "delete"),
         (true, false, &[ARGO_CD], false, "keep"),
-        // It would hold back its namespace and the CRD, and only the operator lets it go.
+        // It delays the deletion of its namespace and of the CRD; only the operator can release it.
         (true, false, &[REVOKE_FINALIZER], false, "wait"),
         (true, true, &[REVOKE_FINALIZER, ARGO_CD], true, "wait"),
     ] {
@@ -82,7 +82,7 @@ fn what_is_over_stays_as_a_record_and_what_only_waits_is_not_deleted_again() {
 }
 
 #[test]
-fn who_holds_a_grant_back_is_told_the_operator_before_others() {
+fn the_operators_finalizer_is_reported_before_others() {
     for (finalizers, expected) in [
         (&[][..], None),
         (&[ARGO_CD], Some(HeldBy::Others(vec![ARGO_CD.to_owned()]))),
@@ -95,7 +95,7 @@ fn who_holds_a_grant_back_is_told_the_operator_before_others() {
 }
 
 #[test]
-fn without_an_operator_a_grant_is_let_go_once_nothing_made_for_it_is_left() {
+fn without_operator_releases_a_grant_without_artifacts() {
     let held = |over: bool, deleting: bool, finalizer: &str| Asked {
         over,
         deleting,
@@ -114,7 +114,7 @@ fn without_an_operator_a_grant_is_let_go_once_nothing_made_for_it_is_left() {
             true,
             true,
         ),
-        // Not asked for; something stands; nobody knows; it is live; not ours.
+        // Not requested; an artifact is left; the list is incomplete; the grant is live; the finalizer is not Curfew's.
         (held(false, true, REVOKE_FINALIZER), vec![], true, false, false),
         (
             held(false, true, REVOKE_FINALIZER),
@@ -142,7 +142,7 @@ fn without_an_operator_a_grant_is_let_go_once_nothing_made_for_it_is_left() {
 }
 
 #[test]
-fn the_oldest_end_goes_first_and_what_has_been_given_nothing_last() {
+fn grants_are_deleted_earliest_end_first_then_without_access() {
     let draining = drain(
         vec![
             asked("pending", None),
@@ -158,7 +158,7 @@ fn the_oldest_end_goes_first_and_what_has_been_given_nothing_last() {
 }
 
 #[test]
-fn access_goes_before_its_mark_its_role_and_its_fuse_whether_or_not_its_time_has_come() {
+fn artifacts_are_removed_in_order_before_or_after_their_end() {
     let name = |number: u32| format!("{NAME_PREFIX}{number:032x}");
     let marker = format!("{}{MARKER_SUFFIX}", name(1));
     let (past, future) = (Some("2020-01-01T00:00:00Z"), Some("2999-01-01T00:00:00Z"));
@@ -198,7 +198,7 @@ fn access_goes_before_its_mark_its_role_and_its_fuse_whether_or_not_its_time_has
 }
 
 #[test]
-fn it_is_done_when_two_looks_in_a_row_read_everything_and_found_nothing() {
+fn drain_is_done_after_two_complete_empty_rounds() {
     let nothing = Look::default();
     let some = Look {
         found: 2,
@@ -206,7 +206,7 @@ fn it_is_done_when_two_looks_in_a_row_read_everything_and_found_nothing() {
         ..nothing
     };
     let unread = Look { unread: 1, ..nothing };
-    for (looks, expected) in [
+    for (rounds, expected) in [
         (vec![nothing], Next::Look(QUIET_FOR)),
         (vec![nothing, nothing], Next::Done),
         (vec![some], Next::Look(AGAIN_AFTER)),
@@ -215,58 +215,58 @@ fn it_is_done_when_two_looks_in_a_row_read_everything_and_found_nothing() {
         (vec![nothing, some, nothing], Next::Look(QUIET_FOR)),
         (vec![nothing, unread], Next::Look(AGAIN_AFTER)),
         (vec![nothing, unread, nothing], Next::Look(QUIET_FOR)),
-        // However long it is not read, it may be read yet.
+        // A failed read can succeed later, after any number of rounds.
         (vec![unread; 50], Next::Look(AGAIN_AFTER)),
     ] {
         let mut course = Course::default();
-        let last = looks.iter().map(|look| course.after(look)).last();
-        assert_eq!(last, Some(expected), "{looks:?}");
+        let last = rounds.iter().map(|round| course.after(round)).last();
+        assert_eq!(last, Some(expected), "{rounds:?}");
     }
 }
 
 #[test]
-fn what_is_refused_five_times_in_a_row_is_given_up_unless_something_else_still_moves() {
+fn drain_gives_up_after_five_rounds_of_refusals_only() {
     let refused = |found, gone, refused, unread| Look {
         found,
         gone,
         refused,
         unread,
     };
-    for (look, gives_up) in [
+    for (round, gives_up) in [
         // Two of four lists.
         (refused(0, 0, 2, 0), true),
         (refused(3, 0, 3, 0), true),
         (refused(3, 0, 4, 0), true),
-        // Something waits for the operator, went, or could not be read for another reason.
+        // An object waits for the operator, was deleted, or could not be read for another reason.
         (refused(3, 0, 2, 0), false),
         (refused(3, 1, 2, 0), false),
         (refused(0, 0, 1, 1), false),
         (refused(3, 0, 0, 0), false),
     ] {
         let mut course = Course::default();
-        let nexts: Vec<Next> = (0..5).map(|_| course.after(&look)).collect();
+        let nexts: Vec<Next> = (0..5).map(|_| course.after(&round)).collect();
         let again = Next::Look(AGAIN_AFTER);
-        assert_eq!(nexts[..4], [again; 4], "{look:?}");
-        assert_eq!(nexts[4] == Next::GiveUp, gives_up, "{look:?}");
+        assert_eq!(nexts[..4], [again; 4], "{round:?}");
+        assert_eq!(nexts[4] == Next::GiveUp, gives_up, "{round:?}");
     }
     let mut course = Course::default();
     let mut next = Next::Done;
     for _ in 0..5 {
-        for look in [refused(0, 0, 2, 0), refused(0, 0, 2, 0), refused(1, 1, 0, 0)] {
-            next = course.after(&look);
+        for round in [refused(0, 0, 2, 0), refused(0, 0, 2, 0), refused(1, 1, 0, 0)] {
+            next = course.after(&round);
         }
     }
     assert_eq!(next, Next::Look(AGAIN_AFTER), "in a row");
 }
 
 #[test]
-fn who_asks_after_the_first_look_is_told_with_how_often_and_by_which_tool() {
+fn new_requests_are_counted_by_requester_and_tool() {
     let by = |who: &str, name: &str| Asked {
         by: who.to_owned(),
         ..asked(name, None)
     };
     let mut newcomers = Newcomers::default();
-    let look = |grants: Vec<Asked>| {
+    let round = |grants: Vec<Asked>| {
         drain(
             grants,
             Vec::new(),
@@ -277,20 +277,20 @@ fn who_asks_after_the_first_look_is_told_with_how_often_and_by_which_tool() {
             },
         )
     };
-    newcomers.seen(&look(vec![by("alice", "first")]));
+    newcomers.seen(&round(vec![by("alice", "first")]));
     assert!(newcomers.by().is_empty(), "it was there before");
-    newcomers.seen(&look(vec![by("alice", "first"), by("robot", "again")]));
-    newcomers.seen(&look(vec![by("robot", "again"), by("robot", "and-again")]));
+    newcomers.seen(&round(vec![by("alice", "first"), by("robot", "again")]));
+    newcomers.seen(&round(vec![by("robot", "again"), by("robot", "and-again")]));
     let over = Asked {
         over: true,
         ..by("carol", "record")
     };
-    newcomers.seen(&look(vec![over]));
+    newcomers.seen(&round(vec![over]));
     assert_eq!(newcomers.by(), &BTreeMap::from([("robot".to_owned(), 2)]));
 }
 
 #[test]
-fn a_grant_says_what_draining_has_to_know() {
+fn drain_reads_the_fields_it_needs_from_a_grant() {
     let mut grant: AccessGrant = serde_json::from_value(json!({
         "apiVersion": "access.curfew.dev/v1alpha1", "kind": "AccessGrant",
         "metadata": {"name": "one", "namespace": "prod", "uid": "u", "finalizers": [REVOKE_FINALIZER],
@@ -316,7 +316,7 @@ fn a_grant_says_what_draining_has_to_know() {
     let ended = Asked {
         ends: Some(end),
         over: true,
-        by: "somebody unknown".to_owned(),
+        by: "unknown requester".to_owned(),
         ..fresh
     };
     assert_eq!(Asked::from(&grant), ended);

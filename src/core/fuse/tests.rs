@@ -9,7 +9,7 @@ fn a_fuse_is_lit_once_it_is_started_in_time_and_not_suspended() {
         (false, after(0), Flame::Lit),
         (false, after(60), Flame::Lit),
         (false, after(61), Flame::Late { made: now() }),
-        // The Job controller takes the start of a Job that is suspended back; somebody else may not have.
+        // The Job controller clears the start time of a suspended Job; the recorded one can still be there.
         (true, None, Flame::Suspended),
         (true, after(0), Flame::Suspended),
     ] {
@@ -29,7 +29,7 @@ fn record(kind: ArtifactKind, name: &str) -> ArtifactRecord {
     }
 }
 
-/// Two entitlements, the second with a mark.
+/// Two entitlements, the second with an elevation marker.
 fn status() -> AccessGrantStatus {
     AccessGrantStatus {
         artifacts: vec![
@@ -43,7 +43,7 @@ fn status() -> AccessGrantStatus {
     }
 }
 
-fn standing(a: Option<Flame>, b: Option<Flame>) -> Backstops {
+fn backstops(a: Option<Flame>, b: Option<Flame>) -> Backstops {
     let fuse =
         |name, flame: Option<Flame>| Some((ArtifactKey::from(&record(ArtifactKind::Job, name)), flame?));
     Backstops {
@@ -56,7 +56,7 @@ fn standing(a: Option<Flame>, b: Option<Flame>) -> Backstops {
 }
 
 #[test]
-fn of_several_fuses_the_worst_is_said() {
+fn the_condition_reports_the_worst_fuse() {
     let lit = Some(Flame::Lit);
     for (a, b, reason) in [
         (lit, lit, "FuseLit"),
@@ -65,14 +65,14 @@ fn of_several_fuses_the_worst_is_said() {
         (Some(Flame::Late { made: now() }), lit, "FuseLate"),
         (lit, None, "FuseRefused"),
     ] {
-        let fused = Fused::of(&status(), &standing(a, b), now()).unwrap();
+        let fused = Fused::of(&status(), &backstops(a, b), now()).unwrap();
         assert_eq!(
             (fused.reason, fused.lit),
             (reason, reason == "FuseLit"),
             "{a:?} {b:?}"
         );
     }
-    let suspended = Fused::of(&status(), &standing(Some(Flame::Suspended), lit), now()).unwrap();
+    let suspended = Fused::of(&status(), &backstops(Some(Flame::Suspended), lit), now()).unwrap();
     assert_eq!(
         suspended.message,
         "Job prod/curfew-a is suspended by someone, and does not end the access"
@@ -85,11 +85,11 @@ fn of_several_fuses_the_worst_is_said() {
 }
 
 #[test]
-fn a_fuse_enforces_what_it_holds_and_the_headline_says_what_holds_all_of_it() {
+fn enforced_by_lists_the_layers_that_end_all_of_the_access() {
     let mut status = status();
     let backstops = Backstops {
         sweep_lives: true,
-        ..standing(Some(Flame::Lit), Some(Flame::NotStarted))
+        ..backstops(Some(Flame::Lit), Some(Flame::NotStarted))
     };
     let enforced: Vec<_> = status
         .artifacts
@@ -113,12 +113,12 @@ fn a_fuse_enforces_what_it_holds_and_the_headline_says_what_holds_all_of_it() {
 }
 
 #[test]
-fn a_refusal_keeps_the_words_in_which_it_was_told_first() {
+fn a_refused_fuse_keeps_its_first_message() {
     let mut status = status();
     let fuse = ArtifactKey::from(&record(ArtifactKind::Job, "curfew-a"));
     let refused = |words: &str| Backstops {
         refused: BTreeMap::from([(fuse.clone(), words.to_owned())]),
-        ..standing(None, Some(Flame::Lit))
+        ..backstops(None, Some(Flame::Lit))
     };
     let fused = Fused::of(&status, &refused("quota: used 3"), now()).unwrap();
     assert_eq!(fused.message, "quota: used 3");
@@ -131,6 +131,6 @@ fn a_refusal_keeps_the_words_in_which_it_was_told_first() {
     ));
     let again = Fused::of(&status, &refused("quota: used 4"), at("2026-12-01T09:10:00Z")).unwrap();
     assert!(again.is_said(&status) && !again.is_alarming(&status));
-    let untried = Fused::of(&status, &standing(None, Some(Flame::Lit)), now()).unwrap();
+    let untried = Fused::of(&status, &backstops(None, Some(Flame::Lit)), now()).unwrap();
     assert_eq!(untried.message, "quota: used 3");
 }

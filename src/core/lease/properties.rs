@@ -1,5 +1,7 @@
-//! Processes whose clocks run differently, whose requests take as long as they like and may be lost on the way there
-//! or back, and who are killed and started again: at no time do two of them lead.
+//! Property: two replicas never lead at once.
+//!
+//! Their clocks run at different rates, requests take any time and can be lost in both directions, and processes are
+//! killed and restarted.
 
 use std::collections::VecDeque;
 
@@ -7,27 +9,27 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// How many processes there are.
+/// Number of processes.
 const PLACES: usize = 3;
 
-/// What happens next.
+/// One event in the simulated world.
 #[derive(Clone, Debug)]
 enum Happening {
-    /// Time goes by.
+    /// Time passes.
     Pass(Duration),
-    /// A process does what it decides; what it sends is lost on the way if so told.
+    /// A process takes its next step; its request is lost if `lost`.
     Act { place: usize, lost: bool },
     /// The oldest request of a process reaches the API server.
     Arrive { place: usize },
-    /// The answer to what it waits for reaches it, or is lost.
+    /// The response that a process waits for arrives, or is lost.
     Answer { place: usize, lost: bool },
-    /// Its watch delivers the Lease as it was so many versions ago.
+    /// The watch of a process delivers the Lease as it was `behind` versions ago.
     Watch { place: usize, behind: usize },
-    /// It is killed, and another one is started in its place.
+    /// A process is killed, and a new one starts in its place.
     Restart { place: usize },
-    /// It is told to stop, gives the Lease back, and another one is started.
+    /// A process stops and gives the Lease back; a new one starts.
     Resign { place: usize },
-    /// It gives the Lease back and goes on; what it sends is lost on the way if so told.
+    /// A process gives the Lease back and continues; its request is lost if `lost`.
     StepAside { place: usize, lost: bool },
 }
 
@@ -44,15 +46,15 @@ enum Answer {
     Conflict,
 }
 
-/// Tells requests apart: an answer never reaches anybody who waits for another, or who was started since.
+/// Number of a request: a response reaches only the process that sent this request.
 type Serial = usize;
 
 struct Process {
     candidate: Candidate,
-    /// How fast its clock runs, in thousandths, and what it showed at first.
+    /// Rate of its clock in thousandths, and its first value.
     rate: u32,
     offset: Duration,
-    /// What is under way, and when it was sent, by its clock.
+    /// The pending request, and when it was sent by the process's clock.
     sent: Option<(Serial, Duration)>,
     requests: VecDeque<(Serial, Request)>,
     answer: Option<Answer>,
@@ -106,7 +108,7 @@ impl World {
         }
     }
 
-    /// Wall clocks are of no account: a renewal only has to say something new.
+    /// Wall clocks do not matter: a renewal only has to change the value.
     fn wall(&self) -> Timestamp {
         Timestamp::from_millisecond(i64::try_from(self.now.as_millis()).unwrap()).unwrap()
     }
@@ -139,7 +141,7 @@ impl World {
         }
     }
 
-    /// Only when nothing is under way, as far as the process knows.
+    /// Only if the process has no pending request.
     fn step_aside(&mut self, place: usize, lost: bool) {
         let (now, wall) = (self.now, self.wall());
         let process = &mut self.processes[place];
@@ -174,7 +176,7 @@ impl World {
             Step::Read => Request::Read,
             Step::Write(write) => Request::Write(write),
             Step::Wait(until) => {
-                assert!(until > clock, "it waits for what is past");
+                assert!(until > clock, "it waits for a time in the past");
                 return;
             }
         };
@@ -207,7 +209,7 @@ impl World {
         let clock = process.clock(now);
         let Some((_, sent)) = process.sent else { return };
         if lost {
-            // What was sent may yet arrive.
+            // The request can still arrive.
             process.sent = None;
             process.answer = None;
             process.candidate.failed(clock);
@@ -228,7 +230,7 @@ impl World {
         self.born += 1;
         let old = &self.processes[place];
         let mut new = process(place, self.born, old.rate, old.offset);
-        // What a dead process has sent may yet arrive.
+        // Requests of a dead process can still arrive.
         new.requests.clone_from(&old.requests);
         self.processes[place] = new;
     }
@@ -266,7 +268,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// Rates up to a tenth too fast or too slow: two that differ by a fifth.
+/// Rates up to a tenth too fast or too slow, so two rates differ by at most a fifth.
 fn clocks() -> impl Strategy<Value = Vec<(u32, Duration)>> {
     let clock =
         (900_u32..=1_100, 0_u64..1_000_000).prop_map(|(rate, offset)| (rate, Duration::from_millis(offset)));
@@ -277,7 +279,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
     #[test]
-    fn at_no_time_do_two_lead(clocks in clocks(), happenings in prop::collection::vec(happening(), 1..300)) {
+    fn two_replicas_never_lead_at_once(clocks in clocks(), happenings in prop::collection::vec(happening(), 1..300)) {
         let mut world = World::new(&clocks);
         for happening in &happenings {
             world.happen(happening);
@@ -287,7 +289,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_has_happened_somebody_leads_once_requests_are_answered(
+    fn some_replica_leads_once_requests_are_answered(
         clocks in clocks(),
         happenings in prop::collection::vec(happening(), 0..100),
     ) {
@@ -295,7 +297,7 @@ proptest! {
         for happening in &happenings {
             world.happen(happening);
         }
-        // As long as the longest that a Lease counts, by the slowest clock, and what was under way.
+        // The longest time that a Lease counts, by the slowest clock, plus pending requests.
         let mut led = false;
         for _ in 0..140 {
             world.now += Duration::from_millis(100);
@@ -306,7 +308,7 @@ proptest! {
             }
             led |= !world.leaders().is_empty();
         }
-        prop_assert!(led, "nobody led: {:?}", world.versions.last());
+        prop_assert!(led, "no replica led: {:?}", world.versions.last());
         prop_assert_eq!(world.leaders().len(), 1);
     }
 }

@@ -16,7 +16,7 @@ fn wall(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// A Lease that somebody renewed at that second of their clock.
+/// A Lease renewed at this second of the holder's clock.
 fn lease(holder: Option<&str>, renewed_at: i64, version: u64) -> LeaseFacts {
     LeaseFacts {
         terms: LeaseTerms {
@@ -37,7 +37,7 @@ fn written(step: Step) -> LeaseWrite {
     }
 }
 
-/// What the API server answers to a write.
+/// The Lease that the API server returns for a write.
 fn stored(write: LeaseWrite, version: u64) -> LeaseFacts {
     LeaseFacts {
         terms: write.terms,
@@ -45,7 +45,7 @@ fn stored(write: LeaseWrite, version: u64) -> LeaseFacts {
     }
 }
 
-/// A candidate that has made the Lease at second 100, which was answered a second later.
+/// A leader that created the Lease at second 100; the response came one second later.
 fn leader() -> Candidate {
     let mut me = me();
     me.observe(None, seconds(100));
@@ -55,19 +55,19 @@ fn leader() -> Candidate {
 }
 
 #[test]
-fn the_numbers_leave_a_leader_time_to_renew_and_the_others_time_to_be_sure() {
+fn the_durations_leave_time_to_renew_and_a_safe_margin() {
     assert!(3 * RENEW_EVERY < LEADS_FOR && LEADS_FOR < DURATION);
     assert!(DURATION <= seconds(15) && DURATION < LONGEST);
 }
 
 #[test]
-fn it_looks_before_it_does_anything() {
+fn a_new_replica_reads_the_lease_first() {
     assert_eq!(me().next(seconds(0), wall(0)), Step::Read);
     assert_eq!(me().leads_until(), None);
 }
 
 #[test]
-fn a_lease_that_is_not_there_is_made_at_once() {
+fn a_missing_lease_is_created_at_once() {
     let mut me = me();
     me.observe(None, seconds(3));
     let wanted = LeaseWrite {
@@ -84,7 +84,7 @@ fn a_lease_that_is_not_there_is_made_at_once() {
 }
 
 #[test]
-fn a_lease_that_was_given_back_is_taken_at_once_bound_to_its_version() {
+fn a_returned_lease_is_taken_at_once_bound_to_its_version() {
     let mut me = me();
     me.observe(Some(lease(None, 40, 12)), seconds(3));
     let write = written(me.next(seconds(3), wall(50)));
@@ -94,12 +94,12 @@ fn a_lease_that_was_given_back_is_taken_at_once_bound_to_its_version() {
 }
 
 #[test]
-fn the_lease_of_somebody_else_is_waited_for_by_ones_own_clock_whatever_theirs_says() {
+fn another_holders_lease_expires_by_the_own_clock() {
     for their_clock in [-1_000_000, 0, 1_000_000] {
         let mut me = me();
         me.observe(Some(lease(Some("curfew-b_2"), their_clock, 12)), seconds(100));
         assert_eq!(me.next(seconds(100), wall(0)), Step::Wait(seconds(110)));
-        // A renewal counts from when it is seen.
+        // A renewal counts from the time it is seen.
         me.observe(Some(lease(Some("curfew-b_2"), their_clock + 1, 13)), seconds(104));
         assert_eq!(me.next(seconds(110), wall(0)), Step::Wait(seconds(114)));
         let write = written(me.next(seconds(114), wall(0)));
@@ -111,18 +111,18 @@ fn the_lease_of_somebody_else_is_waited_for_by_ones_own_clock_whatever_theirs_sa
 }
 
 #[test]
-fn what_is_seen_again_or_changed_beside_the_terms_is_no_renewal() {
+fn a_repeat_or_a_change_of_labels_is_no_renewal() {
     let mut me = me();
     me.observe(Some(lease(Some("curfew-b_2"), 0, 12)), seconds(100));
     me.observe(Some(lease(Some("curfew-b_2"), 0, 12)), seconds(105));
-    // Somebody labelled it.
+    // Someone labelled the Lease.
     me.observe(Some(lease(Some("curfew-b_2"), 0, 13)), seconds(108));
     let write = written(me.next(seconds(110), wall(0)));
     assert_eq!(write.expected.as_deref(), Some("13"));
 }
 
 #[test]
-fn the_time_that_a_lease_asks_for_counts_within_reason() {
+fn the_duration_in_a_lease_counts_up_to_1min() {
     let cases = [(15, 15), (5, 5), (0, 10), (3_600, 60)];
     for (asked, counts) in cases {
         let mut me = me();
@@ -138,7 +138,7 @@ fn the_time_that_a_lease_asks_for_counts_within_reason() {
 }
 
 #[test]
-fn a_leader_leads_from_when_it_sent_the_renewal_and_renews_in_time() {
+fn leadership_counts_from_the_time_a_renewal_was_sent() {
     let mut me = leader();
     assert_eq!(me.leads_until(), Some(seconds(108)));
     assert_eq!(me.next(seconds(101), wall(0)), Step::Wait(seconds(102)));
@@ -154,26 +154,26 @@ fn a_leader_leads_from_when_it_sent_the_renewal_and_renews_in_time() {
 }
 
 #[test]
-fn a_renewal_that_fails_is_looked_into_and_tried_again_and_nothing_is_gained_by_it() {
+fn a_failed_renewal_is_retried_and_does_not_extend_leadership() {
     let mut me = leader();
     me.failed(seconds(103));
     assert_eq!(me.leads_until(), Some(seconds(108)));
     let again = seconds(103) + RETRY;
     assert_eq!(me.next(seconds(103), wall(0)), Step::Wait(again));
     assert_eq!(me.next(again, wall(0)), Step::Read);
-    // It was done, and only its answer lost; when it was sent is not known any more.
+    // The write succeeded and its response was lost; the time it was sent is not known any more.
     me.observe(Some(lease(Some(&name("curfew-a", 1)), 5, 11)), again);
     assert_eq!(me.leads_until(), Some(seconds(108)));
     assert_eq!(written(me.next(again, wall(0))).expected.as_deref(), Some("11"));
 }
 
 #[test]
-fn whoever_hears_that_somebody_else_has_it_leads_no_more() {
+fn a_leader_stops_if_another_replica_holds_the_lease() {
     let mut me = leader();
     me.observe(Some(lease(Some("curfew-b_2"), 0, 12)), seconds(103));
     assert_eq!(me.leads_until(), None);
     assert_eq!(me.next(seconds(103), wall(0)), Step::Wait(seconds(113)));
-    // The answer to a renewal from before comes late.
+    // The response to an earlier renewal comes late.
     me.wrote(
         lease(Some(&name("curfew-a", 1)), 0, 11),
         seconds(102),
@@ -183,7 +183,7 @@ fn whoever_hears_that_somebody_else_has_it_leads_no_more() {
 }
 
 #[test]
-fn whoever_hears_that_the_lease_is_gone_leads_no_more_and_makes_another() {
+fn a_leader_stops_if_the_lease_is_gone_and_creates_it_again() {
     let mut me = leader();
     me.observe(None, seconds(103));
     assert_eq!(me.leads_until(), None);
@@ -191,7 +191,7 @@ fn whoever_hears_that_the_lease_is_gone_leads_no_more_and_makes_another() {
 }
 
 #[test]
-fn whoever_comes_second_reads_who_was_first() {
+fn after_a_conflict_the_lease_is_read() {
     let mut me = me();
     me.observe(Some(lease(None, 0, 12)), seconds(100));
     me.conflicted();
@@ -201,7 +201,7 @@ fn whoever_comes_second_reads_who_was_first() {
 }
 
 #[test]
-fn a_watch_that_lags_behind_ones_own_writes_is_no_news() {
+fn an_older_version_from_the_watch_is_ignored() {
     let mut me = leader();
     me.observe(Some(lease(Some("curfew-b_2"), 0, 9)), seconds(103));
     me.observe(Some(lease(None, 0, 9)), seconds(103));
@@ -209,7 +209,7 @@ fn a_watch_that_lags_behind_ones_own_writes_is_no_news() {
 }
 
 #[test]
-fn a_process_takes_over_from_its_predecessor_at_once_and_from_nobody_else() {
+fn a_restarted_process_takes_only_its_own_old_lease_at_once() {
     let cases = [
         (name("curfew-a", 2), true),
         (name("curfew-b", 2), false),
@@ -225,7 +225,7 @@ fn a_process_takes_over_from_its_predecessor_at_once_and_from_nobody_else() {
 }
 
 #[test]
-fn of_two_processes_with_one_name_the_later_leads_and_the_earlier_follows_it() {
+fn of_two_processes_with_one_instance_the_later_leads() {
     let mut earlier = leader();
     let taken = lease(Some(&name("curfew-a", 2)), 0, 11);
     earlier.observe(Some(taken), seconds(103));
@@ -234,7 +234,7 @@ fn of_two_processes_with_one_name_the_later_leads_and_the_earlier_follows_it() {
 }
 
 #[test]
-fn whoever_resigns_leads_no_more_and_gives_back_what_it_has() {
+fn a_resigned_leader_stops_and_returns_the_lease() {
     let mut me = leader();
     let write = me.resign(wall(4)).unwrap();
     assert_eq!(me.leads_until(), None);
@@ -247,7 +247,7 @@ fn whoever_resigns_leads_no_more_and_gives_back_what_it_has() {
 }
 
 #[test]
-fn whoever_steps_aside_gives_the_lease_back_and_takes_it_again_if_nobody_else_does() {
+fn a_replica_that_steps_aside_takes_a_free_lease_again() {
     let mut me = leader();
     let write = me.step_aside(seconds(101), wall(60)).unwrap();
     assert_eq!(me.leads_until(), None);

@@ -462,7 +462,7 @@ fn access_ends_if_an_edit_requires_more_approvals_unless_keep() {
     let revocation = ended.grant.at_present().revocation.unwrap();
     assert_eq!(
         revocation.message,
-        "policy prod-debug would refuse it now: it asks for 2 approvals from security now, of which this has 0"
+        "policy prod-debug would deny it now: it requires 2 approvals from security now; this access has 0"
     );
     let keeping = manual().with(|spec| spec.on_policy_change = OnChange::Keep);
     assert_eq!(

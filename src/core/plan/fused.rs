@@ -405,7 +405,7 @@ fn requiring_fuses_ends_access_that_has_none() {
     let revocation = over.grant.at_present().revocation.unwrap();
     assert_eq!(revocation.cause, RevocationCause::PolicyChanged);
     assert!(
-        revocation.message.contains("it demands a fuse now"),
+        revocation.message.contains("it requires a fuse now"),
         "{revocation:?}"
     );
 }

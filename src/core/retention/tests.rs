@@ -33,7 +33,7 @@ fn managed_by(managers: &[&str]) -> ObjectMeta {
 }
 
 #[test]
-fn a_mark_of_ownership_keeps_a_grant_for_ever() {
+fn a_grant_with_a_tool_mark_is_never_deleted() {
     for (mark, tool) in [
         ("argocd.argoproj.io/tracking-id", "Argo CD"),
         ("argocd.argoproj.io/instance", "Argo CD"),
@@ -67,7 +67,7 @@ fn a_mark_of_ownership_keeps_a_grant_for_ever() {
 }
 
 #[test]
-fn a_field_manager_that_would_make_it_again_is_noted_and_outlives_the_fields() {
+fn a_managing_tool_is_noted_before_field_managers_are_removed() {
     for (managers, tool) in [
         (&["argocd-controller"][..], Some("Argo CD")),
         (&["argocd-application-controller"], Some("Argo CD")),
@@ -93,7 +93,7 @@ fn a_field_manager_that_would_make_it_again_is_noted_and_outlives_the_fields() {
 }
 
 #[test]
-fn of_labels_and_annotations_only_the_keeper_is_kept_in_memory() {
+fn the_cache_keeps_only_the_managing_tool_of_labels_and_annotations() {
     for meta in [
         annotated("meta.helm.sh/release-name"),
         labelled("meta.helm.sh/release-name"),
@@ -113,7 +113,7 @@ fn of_labels_and_annotations_only_the_keeper_is_kept_in_memory() {
 }
 
 #[test]
-fn of_an_ended_grant_only_its_end_is_kept_in_memory() {
+fn the_cache_keeps_only_the_end_of_an_ended_grant() {
     let mut grant = grant("pay-123");
     grant.status = Some(AccessGrantStatus {
         ended_at: Some(micro_time(now())),
@@ -137,7 +137,7 @@ fn slimmed(meta: ObjectMeta) -> ObjectMeta {
 }
 
 #[test]
-fn a_record_stays_as_long_as_the_policy_says_a_denied_one_for_a_day_at_most() {
+fn retention_follows_the_policy_and_is_at_most_1d_if_denied() {
     let lasting =
         |retention: &str| Arc::new(policy().with(|spec| spec.retention = retention.into()).parsed());
     let (since, why) = (now(), String::new());

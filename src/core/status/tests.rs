@@ -13,7 +13,7 @@ fn later() -> Timestamp {
     at(LATER)
 }
 
-/// As the API server stores a new grant: with the default of the schema.
+/// A new grant as the API server stores it, with the defaults of the schema.
 fn created() -> AccessGrant {
     let mut created = grant("pay-123");
     let unknown = |type_: &str, status: &str| Condition {
@@ -57,7 +57,7 @@ fn refused() -> Refusals {
 fn ending(cause: RevocationCause, was_active: bool) -> Ending {
     Ending {
         cause,
-        message: "somebody did something".to_owned(),
+        message: "someone did something".to_owned(),
         by: None,
         due: now(),
         was_active,
@@ -82,7 +82,7 @@ fn find<'a>(status: &'a AccessGrantStatus, type_: &str) -> Option<&'a Condition>
 }
 
 #[test]
-fn a_condition_keeps_its_time_while_its_status_stays_and_gets_a_new_one_when_it_changes() {
+fn a_condition_gets_a_new_time_only_if_its_status_changes() {
     let wanted = ("Active", "False", "Expired", "another message");
     let before = |type_, status| vec![condition(type_, status, "Pending", "a message")];
     for (case, previous, since) in [
@@ -109,7 +109,7 @@ fn a_condition_keeps_its_time_while_its_status_stays_and_gets_a_new_one_when_it_
     }
 }
 
-/// Its fuse is lit, and the sweep lives.
+/// A lit fuse, and a sweep that renews its heartbeat.
 fn lit() -> Backstops {
     let records = recorded().at_present().artifacts;
     Backstops {
@@ -120,7 +120,7 @@ fn lit() -> Backstops {
 }
 
 #[test]
-fn through_a_whole_life_times_are_those_of_the_changes() {
+fn transition_times_are_the_times_of_changes_in_a_whole_life() {
     let active = active(&recorded(), &Uids::new(), &lit(), later(), later());
     let times = |status: &AccessGrantStatus| {
         let each = status.conditions.iter();
@@ -154,7 +154,7 @@ fn through_a_whole_life_times_are_those_of_the_changes() {
 }
 
 #[test]
-fn generic_tools_wait_while_something_is_to_come_and_stop_at_what_was_not_given() {
+fn kstatus_tools_wait_while_reconciling_and_stop_at_stalled() {
     let held = held(&created(), reasons::POLICY_NOT_FOUND, "no policy", now());
     let waiting = [("held", held), ("activating", recorded().at_present())];
     for (case, status) in waiting {
@@ -197,7 +197,7 @@ fn generic_tools_wait_while_something_is_to_come_and_stop_at_what_was_not_given(
 }
 
 #[test]
-fn the_state_says_how_a_grant_ended() {
+fn the_state_of_an_ended_grant_follows_its_cause() {
     use RevocationCause::{ArtifactChanged, DeadlineReached, GrantDeleted, RefusedByApiServer};
     for (cause, was_active, state, reason) in [
         (DeadlineReached, true, "Expired", "DeadlineReached"),
@@ -226,7 +226,7 @@ fn the_state_says_how_a_grant_ended() {
 }
 
 #[test]
-fn in_force_says_until_when_and_keeps_the_uids_of_what_was_made() {
+fn an_active_status_has_the_end_and_the_artifact_uids() {
     let recorded = recorded();
     let records = recorded.at_present().artifacts;
     let [fuse, binding] = records.as_slice() else {
@@ -234,7 +234,7 @@ fn in_force_says_until_when_and_keeps_the_uids_of_what_was_made() {
     };
     let uids = Uids::from([
         (fuse.into(), "fuse".to_owned()),
-        // Of another kind, or elsewhere, though of that name.
+        // The same name, but another kind or namespace.
         (
             ArtifactKey {
                 kind: ArtifactKind::Role,
@@ -297,7 +297,7 @@ fn in_force_says_until_when_and_keeps_the_uids_of_what_was_made() {
 }
 
 #[test]
-fn the_end_keeps_everything_recorded_and_says_how_late_it_came() {
+fn an_ended_status_keeps_the_record_and_has_the_lag() {
     let before = in_force();
     let status = ended(&before, &ending(RevocationCause::RoleChanged, true), later());
     assert_eq!(
@@ -311,7 +311,7 @@ fn the_end_keeps_everything_recorded_and_says_how_late_it_came() {
             revocation: Some(Revocation {
                 cause: RevocationCause::RoleChanged,
                 by: None,
-                message: "somebody did something".to_owned(),
+                message: "someone did something".to_owned(),
                 lag_milliseconds: Some(7000),
             }),
             ..before.at_present()
@@ -320,7 +320,7 @@ fn the_end_keeps_everything_recorded_and_says_how_late_it_came() {
 }
 
 #[test]
-fn no_message_is_longer_than_the_schema_allows_and_short_ones_stay_whole() {
+fn long_messages_are_cut_and_short_ones_are_not() {
     let of_length = |length: usize| "ü".repeat(length);
     let clipped = |length: usize| format!("{}…", of_length(length - 1));
     for (given, expected) in [
@@ -351,7 +351,7 @@ fn no_message_is_longer_than_the_schema_allows_and_short_ones_stay_whole() {
 }
 
 #[test]
-fn statuses_that_differ_in_transition_times_alone_say_the_same() {
+fn statuses_with_other_transition_times_say_the_same() {
     let held_at = |at| held(&created(), reasons::POLICY_NOT_FOUND, "no policy", at);
     assert!(says_the_same(&held_at(now()), &held_at(later())));
     let different = held(&created(), reasons::POLICY_NOT_FOUND, "another", now());
@@ -365,7 +365,7 @@ fn statuses_that_differ_in_transition_times_alone_say_the_same() {
 }
 
 #[test]
-fn a_replacement_names_the_version_it_was_made_from_and_carries_the_status_whole() {
+fn a_replacement_has_the_version_and_the_whole_status() {
     let mut before = in_force();
     before.metadata.resource_version = Some("77".to_owned());
     before.metadata.labels = Some([("team".to_owned(), "payments".to_owned())].into());
@@ -387,7 +387,7 @@ fn a_replacement_names_the_version_it_was_made_from_and_carries_the_status_whole
 }
 
 #[test]
-fn times_are_cut_to_microseconds_and_never_moved_later() {
+fn times_are_cut_to_microseconds() {
     for (given, expected) in [
         ("2026-12-01T09:00:00.123456999Z", "2026-12-01T09:00:00.123456Z"),
         ("2026-12-01T09:00:00.123456Z", "2026-12-01T09:00:00.123456Z"),
@@ -400,7 +400,7 @@ fn times_are_cut_to_microseconds_and_never_moved_later() {
 }
 
 #[test]
-fn whom_a_request_asks_stays_said_while_it_waits_for_its_policy() {
+fn a_held_request_keeps_its_approved_condition() {
     let mut asked = created();
     let approved = condition(
         conditions::APPROVED,

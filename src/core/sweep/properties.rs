@@ -1,4 +1,4 @@
-//! What holds of every sweep, whatever was found.
+//! Properties of every sweep.
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -67,7 +67,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1024) })]
 
     #[test]
-    fn nothing_goes_before_its_end_and_everything_after_it(
+    fn objects_are_removed_exactly_after_their_end(
         found in prop::collection::vec(any_labelled(), 0..30),
         grants in any_grants(),
     ) {
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn only_what_was_found_goes_once_and_what_stays_without_an_end_is_told(
+    fn found_objects_are_removed_once_or_reported(
         found in prop::collection::vec(any_labelled(), 0..30),
         grants in any_grants(),
     ) {
@@ -98,7 +98,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_gives_access_goes_first_across_all_grants_and_the_oldest_end_before(
+    fn access_of_all_grants_is_removed_first_earliest_end_first(
         found in prop::collection::vec(any_labelled(), 0..30),
         grants in any_grants(),
     ) {
@@ -111,7 +111,7 @@ proptest! {
     }
 
     #[test]
-    fn after_a_round_that_was_applied_there_is_nothing_to_remove(
+    fn after_an_applied_round_nothing_is_left_to_remove(
         found in prop::collection::vec(any_labelled(), 0..30),
         grants in any_grants(),
     ) {
@@ -125,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn which_grants_there_are_changes_nothing_about_what_goes(found in prop::collection::vec(any_labelled(), 0..30)) {
+    fn the_list_of_grants_does_not_change_what_is_removed(found in prop::collection::vec(any_labelled(), 0..30)) {
         let keys = |grants: Grants| {
             let sweeping = sweep(found.clone(), &grants, now(), GRACE);
             removals(&sweeping).iter().map(|removal| removal.what.clone()).collect::<Vec<_>>()
@@ -136,7 +136,7 @@ proptest! {
     }
 
     #[test]
-    fn a_clock_that_is_wrong_ends_nothing_that_the_other_clock_does_not_end(
+    fn one_wrong_clock_removes_nothing_early(
         server in -60_i64..60, local in -60_000_000_i64..60_000_000, way in 0_i64..9_000_000,
     ) {
         let server = now() + SignedDuration::from_secs(server);

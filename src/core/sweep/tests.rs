@@ -8,7 +8,7 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// The name that Curfew gives for this number.
+/// A name of Curfew's form, from this number.
 pub(super) fn named(number: u32) -> String {
     format!("{NAME_PREFIX}{number:032x}")
 }
@@ -44,9 +44,9 @@ fn names(stage: &[Removal]) -> Vec<&str> {
 }
 
 #[test]
-fn the_earlier_clock_counts_and_the_way_of_the_answer_makes_no_difference() {
+fn the_earlier_clock_counts_for_any_round_trip() {
     for (server, asked, answered, now, ahead) in [
-        // The server's whole second may be just before this machine's fraction of it.
+        // The server's whole second can be slightly before this machine's time.
         ("12:00:00Z", "12:00:00.400Z", "12:00:00.410Z", "12:00:00Z", 0),
         ("12:00:00Z", "12:00:01Z", "12:00:01.010Z", "12:00:00Z", 0),
         ("12:00:01Z", "12:00:00.990Z", "12:00:01.200Z", "12:00:01Z", 0),
@@ -71,7 +71,7 @@ fn the_earlier_clock_counts_and_the_way_of_the_answer_makes_no_difference() {
 }
 
 #[test]
-fn clocks_that_differ_by_more_than_five_seconds_are_told_and_by_more_than_thirty_fail() {
+fn skew_over_5s_warns_and_over_30s_fails() {
     for (ahead, differ, fail) in [
         (5, false, false),
         (6, true, false),
@@ -103,7 +103,7 @@ fn clocks_that_differ_by_more_than_five_seconds_are_told_and_by_more_than_thirty
 }
 
 #[test]
-fn something_is_removed_when_its_end_and_the_grace_are_over() {
+fn an_object_is_removed_after_its_end_plus_grace() {
     for (end, removed) in [
         ("2026-01-01T11:59:55.000001Z", false),
         ("2026-01-01T11:59:55Z", true),
@@ -121,7 +121,7 @@ fn something_is_removed_when_its_end_and_the_grace_are_over() {
 }
 
 #[test]
-fn access_goes_first_the_oldest_end_before_all_and_then_marks_roles_and_fuses() {
+fn access_is_removed_first_then_markers_roles_and_fuses() {
     let old = Some("2026-01-01T10:00:00Z");
     let older = Some("2026-01-01T09:00:00Z");
     let marker = format!("{}{MARKER_SUFFIX}", named(1));
@@ -143,7 +143,7 @@ fn access_goes_first_the_oldest_end_before_all_and_then_marks_roles_and_fuses() 
 }
 
 #[test]
-fn access_without_a_readable_end_goes_only_if_its_name_is_ours_and_all_else_is_told() {
+fn access_without_an_end_is_removed_only_with_a_curfew_name() {
     let marker = format!("{}{MARKER_SUFFIX}", named(1));
     let upper = format!("{NAME_PREFIX}{}", "A".repeat(32));
     let longer = format!("{}0", named(1));
@@ -181,7 +181,7 @@ fn access_without_a_readable_end_goes_only_if_its_name_is_ours_and_all_else_is_t
 }
 
 #[test]
-fn what_has_lost_its_grant_is_told_and_goes_at_its_end() {
+fn an_orphan_is_reported_and_removed_at_its_end() {
     let ends = "2026-01-01T13:00:00Z";
     let live = labelled(ArtifactKind::RoleBinding, &named(1), Some(ends));
     let over = labelled(ArtifactKind::RoleBinding, &named(2), Some("2026-01-01T11:00:00Z"));
@@ -203,7 +203,7 @@ fn what_has_lost_its_grant_is_told_and_goes_at_its_end() {
 }
 
 #[test]
-fn mark_and_fuse_wait_for_access_that_stands_and_its_role_does_not() {
+fn markers_and_fuses_wait_for_access_and_roles_do_not() {
     let end = Some("2026-01-01T11:00:00Z");
     let marker = format!("{}{MARKER_SUFFIX}", named(1));
     let standing = BTreeSet::from([labelled(ArtifactKind::RoleBinding, &named(1), end).key.of_fuse()]);
@@ -220,7 +220,7 @@ fn mark_and_fuse_wait_for_access_that_stands_and_its_role_does_not() {
 }
 
 #[test]
-fn the_ends_of_time_are_no_trouble() {
+fn extreme_times_do_not_overflow() {
     for (now, end) in [
         (Timestamp::MIN, "2026-01-01T11:00:00Z"),
         (Timestamp::MAX, "9999-12-30T00:00:00Z"),

@@ -25,10 +25,10 @@ fn bind(found: &mut Found, kind: RoleKind, name: &str) {
 #[test]
 fn any_change_to_an_artifact_by_someone_else_ends_the_access() {
     let cases: &[(&str, Change)] = &[
-        ("RoleBinding {LOOK} was deleted by somebody else", |situation| {
+        ("RoleBinding {LOOK} was deleted by someone else", |situation| {
             situation.lose(ArtifactKind::RoleBinding, LOOK);
         }),
-        ("RoleBinding {LOOK} was replaced by somebody else", |situation| {
+        ("RoleBinding {LOOK} was replaced by someone else", |situation| {
             of_binding(situation, |found| found.uid = "another".to_owned());
         }),
         ("RoleBinding {LOOK}: its subjects were changed", |situation| {
@@ -41,46 +41,40 @@ fn any_change_to_an_artifact_by_someone_else_ends_the_access() {
         ("RoleBinding {LOOK}: its subjects were changed", |situation| {
             of_binding(situation, |found| give_to(found, None));
         }),
-        ("RoleBinding {LOOK}: it binds another role", |situation| {
+        ("RoleBinding {LOOK}: its role was changed", |situation| {
             of_binding(situation, |found| bind(found, RoleKind::ClusterRole, "admin"));
         }),
-        ("RoleBinding {LOOK}: it binds another role", |situation| {
+        ("RoleBinding {LOOK}: its role was changed", |situation| {
             of_binding(situation, |found| bind(found, RoleKind::Role, "view"));
         }),
+        ("RoleBinding {LOOK} has lost its owner", |situation| {
+            of_binding(situation, |found| found.owner = None);
+        }),
+        ("RoleBinding {LOOK} has lost its owner", |situation| {
+            of_binding(situation, |found| found.owner = Some("uid-of-pay-123".to_owned()));
+        }),
         (
-            "RoleBinding {LOOK} is no longer held by what holds it",
-            |situation| {
-                of_binding(situation, |found| found.owner = None);
-            },
-        ),
-        (
-            "RoleBinding {LOOK} is no longer held by what holds it",
-            |situation| {
-                of_binding(situation, |found| found.owner = Some("uid-of-pay-123".to_owned()));
-            },
-        ),
-        (
-            "RoleBinding {LOOK}: is being deleted by somebody else",
+            "RoleBinding {LOOK}: is being deleted by someone else",
             |situation| {
                 of_binding(situation, |found| found.deleting = true);
             },
         ),
-        ("Job {LOOK} was deleted by somebody else", |situation| {
+        ("Job {LOOK} was deleted by someone else", |situation| {
             situation.lose(ArtifactKind::Job, LOOK);
         }),
-        ("Job {LOOK} is no longer held by what holds it", |situation| {
+        ("Job {LOOK} has lost its owner", |situation| {
             situation.found[0].owner = None;
         }),
-        ("Job {LOOK}: is being deleted by somebody else", |situation| {
+        ("Job {LOOK}: is being deleted by someone else", |situation| {
             situation.found[0].deleting = true;
         }),
-        ("Job {EXEC} was replaced by somebody else", |situation| {
+        ("Job {EXEC} was replaced by someone else", |situation| {
             situation.found[1].uid = "another".to_owned();
         }),
         ("Role {EXEC}: its rules were changed", |situation| {
             situation.found[2].content = Content::Role(vec![rule(&["create"], &["pods/exec", "secrets"])]);
         }),
-        ("Role {EXEC} is no longer held by what holds it", |situation| {
+        ("Role {EXEC} has lost its owner", |situation| {
             situation.found[2].owner = Some("uid-1".to_owned());
         }),
     ];
@@ -174,7 +168,7 @@ fn a_changed_role_ends_the_access_unless_on_change_is_keep() {
         ("the rules of role view changed", |situation| {
             set_view(situation, "uid-of-view", &[rule(&["get"], &["pods"])]);
         }),
-        ("role view was deleted and made again", |situation| {
+        ("role view was deleted and created again", |situation| {
             set_view(
                 situation,
                 "another",
@@ -220,10 +214,10 @@ fn a_policy_edit_that_denies_the_grant_ends_it_unless_it_says_keep() {
                     vec!["api-0".to_owned()];
             },
         ),
-        ("entitlement look is another one now", |spec| {
+        ("entitlement look now grants something else", |spec| {
             spec.entitlements[0].role.as_mut().unwrap().name = "maintain".to_owned();
         }),
-        ("entitlement look is another one now", |spec| {
+        ("entitlement look now grants something else", |spec| {
             spec.entitlements[0].role = None;
             spec.entitlements[0].rules = spec.entitlements[1].rules.clone();
         }),
@@ -249,7 +243,7 @@ fn a_policy_edit_that_denies_the_grant_ends_it_unless_it_says_keep() {
     ];
     for (message, edit) in cases {
         let edited = policy().with(edit);
-        let whole = format!("policy prod-debug would refuse it now: {message}");
+        let whole = format!("policy prod-debug would deny it now: {message}");
         let expected = revocation(ended_as(RevocationCause::PolicyChanged, &whole, now()));
         assert_eq!(
             active().but(|situation| situation.policy = edited.ready()).plan(),
@@ -329,7 +323,7 @@ fn conditions_are_evaluated_until_access_is_active_and_not_later() {
     let ending = recorded.after(seconds(1)).plan();
     assert_eq!(
         ending_of(&ending).message,
-        "policy prod-debug would refuse it now: spec: condition early of policy prod-debug is not met: come earlier"
+        "policy prod-debug would deny it now: spec: condition early of policy prod-debug is not met: come earlier"
     );
 }
 
@@ -343,7 +337,7 @@ fn a_window_added_to_a_policy_ends_live_access_when_it_closes() {
         *ending_of(&plan),
         ended_as(
             RevocationCause::PolicyChanged,
-            "policy prod-debug would refuse it now: metadata.creationTimestamp: no window of policy prod-debug is \
+            "policy prod-debug would deny it now: metadata.creationTimestamp: no window of policy prod-debug is \
              open at 2026-12-01T09:10:00Z; the next opens at 2026-12-02T08:00:00Z",
             at("2026-12-01T09:10:00Z"),
         )

@@ -194,7 +194,7 @@ fn deleting_the_elevation_marker_ends_the_access() {
     assert_eq!(ending.cause, RevocationCause::ArtifactChanged);
     assert_eq!(
         ending.message,
-        format!("RoleBinding {LOOK}-elevated was deleted by somebody else")
+        format!("RoleBinding {LOOK}-elevated was deleted by someone else")
     );
 }
 
@@ -212,7 +212,7 @@ fn a_role_that_gains_persistence_ends_the_access_despite_keep() {
     assert_eq!(ending.cause, RevocationCause::RoleChanged);
     assert_eq!(
         ending.message,
-        "the rules of role view now allow to make what outlasts the access"
+        "the rules of role view now allow the subject to create objects that outlast the access"
     );
 
     // Access that was marked from its beginning is guarded already.
