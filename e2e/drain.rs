@@ -18,7 +18,8 @@ use crate::harness::{Operator, OperatorOptions, eventually, in_repository, insta
 use crate::suite::{Place, SOON, Suite};
 use crate::tests;
 
-tests![
+tests![;
+    fresh:
     with_the_operator_alive_everything_ends_and_its_end_is_recorded,
     with_everybody_dead_access_is_gone_in_seconds_and_what_waits_for_the_operator_is_named,
     without_crds_everything_that_is_labelled_goes,
@@ -91,9 +92,8 @@ async fn drain(suite: &Suite, args: &[&str]) -> anyhow::Result<Said> {
     drain_as(suite, "dave", args).await
 }
 
-/// A control plane on which dave may drain.
-async fn own_plane() -> anyhow::Result<Suite> {
-    let suite = Suite::start().await?;
+/// Lets dave drain.
+async fn drainer(suite: &Suite) -> anyhow::Result<()> {
     let drainer: ClusterRoleBinding = serde_json::from_value(json!({
         "metadata": {"name": "drainer"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "curfew-drainer"},
@@ -101,7 +101,7 @@ async fn own_plane() -> anyhow::Result<Suite> {
     }))?;
     let bindings = Api::<ClusterRoleBinding>::all(suite.admin.clone());
     bindings.create(&PostParams::default(), &drainer).await?;
-    Ok(suite)
+    Ok(())
 }
 
 /// Access of alice by a role, by rules, and to act as a service account, all for an hour.
@@ -169,8 +169,10 @@ where
     api.patch(name, &PatchParams::default(), &free).await
 }
 
-async fn with_the_operator_alive_everything_ends_and_its_end_is_recorded(_: &Suite) -> anyhow::Result<()> {
-    let suite = &own_plane().await?;
+async fn with_the_operator_alive_everything_ends_and_its_end_is_recorded(
+    suite: &Suite,
+) -> anyhow::Result<()> {
+    drainer(suite).await?;
     let place = suite.namespace().await?;
     let over = place.policy(json!({})).await?.name_any();
     let over = place.active("carol", &over, json!({"duration": "2s"})).await?;
@@ -206,7 +208,7 @@ async fn with_the_operator_alive_everything_ends_and_its_end_is_recorded(_: &Sui
         })
         .await?;
         let uid = grant.uid().context("no uid")?;
-        let log = suite.operator.log();
+        let log = suite.operator()?.log();
         let ended = |line: &&str| line.contains(&uid) && line.contains("GrantDeleted");
         ensure!(log.lines().any(|line| ended(&line)), "no audit record of {uid}");
     }
@@ -225,19 +227,19 @@ async fn with_the_operator_alive_everything_ends_and_its_end_is_recorded(_: &Sui
         "the record stays"
     );
     ensure!(
-        suite.operator.terminate().await? == 0,
+        suite.operator()?.terminate().await? == 0,
         "the operator did not end well"
     );
     Ok(())
 }
 
 async fn with_everybody_dead_access_is_gone_in_seconds_and_what_waits_for_the_operator_is_named(
-    _: &Suite,
+    suite: &Suite,
 ) -> anyhow::Result<()> {
-    let suite = &own_plane().await?;
+    drainer(suite).await?;
     let place = suite.namespace().await?;
     let live = Live::give(&place).await?;
-    suite.operator.kill9().await?;
+    suite.operator()?.kill9().await?;
     // Nothing is collected either, and no fuse burns.
     suite.plane.stop_controller_manager().await?;
 
@@ -320,11 +322,11 @@ async fn with_everybody_dead_access_is_gone_in_seconds_and_what_waits_for_the_op
     Ok(())
 }
 
-async fn without_crds_everything_that_is_labelled_goes(_: &Suite) -> anyhow::Result<()> {
-    let suite = &own_plane().await?;
+async fn without_crds_everything_that_is_labelled_goes(suite: &Suite) -> anyhow::Result<()> {
+    drainer(suite).await?;
     let place = suite.namespace().await?;
     let live = Live::give(&place).await?;
-    suite.operator.kill9().await?;
+    suite.operator()?.kill9().await?;
     suite.plane.stop_controller_manager().await?;
     let [_, _, acting] = &live.grants;
     let roles = Api::<Role>::namespaced(suite.admin.clone(), &place.name);
@@ -386,8 +388,8 @@ async fn without_crds_everything_that_is_labelled_goes(_: &Suite) -> anyhow::Res
     Ok(())
 }
 
-async fn who_keeps_asking_and_what_is_refused_is_named(_: &Suite) -> anyhow::Result<()> {
-    let suite = &own_plane().await?;
+async fn who_keeps_asking_and_what_is_refused_is_named(suite: &Suite) -> anyhow::Result<()> {
+    drainer(suite).await?;
     let place = suite.namespace().await?;
     let policy = place.policy(json!({})).await?.name_any();
     let asks = async || {
@@ -530,9 +532,9 @@ impl Part {
     }
 }
 
-async fn removed_in_any_order_nothing_lives_on_and_nothing_hangs(_: &Suite) -> anyhow::Result<()> {
-    let suite = &own_plane().await?;
-    suite.operator.kill9().await?;
+async fn removed_in_any_order_nothing_lives_on_and_nothing_hangs(suite: &Suite) -> anyhow::Result<()> {
+    drainer(suite).await?;
+    suite.operator()?.kill9().await?;
     let mut order = [Part::Guards, Part::Crds, Part::Namespaces, Part::GrantsNamespace];
     for round in 0..order.len() {
         if round > 0 {

@@ -262,12 +262,9 @@ async fn where_a_quota_refuses_jobs_access_with_a_preferred_fuse_says_so_and_is_
     );
     ensure!(place.may("alice", "list", "configmaps").await?, "alice may not");
     ensure!(told(&place, &grant, "FuseRefused").await? == 1, "not told once");
+    let operator = suite.operator()?;
     eventually("a metric alarms", SOON, async || {
-        let metrics = suite
-            .operator
-            .metrics()
-            .await
-            .map_err(|error| format!("{error:#}"))?;
+        let metrics = operator.metrics().await.map_err(|error| format!("{error:#}"))?;
         let mut lines = metrics.lines();
         match lines.find_map(|line| line.strip_prefix("curfew_unfused_grants ")) {
             Some(number) if number != "0" => Ok(()),

@@ -1,10 +1,10 @@
 //! The end-to-end tests: a real etcd, kube-apiserver and kube-controller-manager, and the operator as a process with
 //! the ServiceAccount and the RBAC it ships with.
 //!
-//! One control plane serves all tests; a test owns its namespaces and policies. Tests of the first part share one
-//! operator and run side by side, but for those that take a guard away; those of the second start and kill operators
-//! of their own and run one by one. When the whole suite has run, the rights that were used are compared with those
-//! that are shipped.
+//! Most tests share one control plane and one operator; a test owns its namespaces and policies. A test that disturbs
+//! others (it starts and kills operators, takes guards away, stops a part of the control plane) has a plane for itself
+//! meanwhile: see [`planes`]. All of them run side by side. When the whole suite has run, the rights that were used are
+//! compared with those that are shipped.
 //!
 //! Thorough tests try everything of which others try the most telling part. They are left out unless they are asked
 //! for: `--ignored` runs them alone (`make test-faults`), `--include-ignored` with the others.
@@ -35,6 +35,7 @@ mod guards;
 mod identity;
 mod life;
 mod observing;
+mod planes;
 mod policies;
 mod rights;
 mod suite;
@@ -44,24 +45,34 @@ mod times;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::Runtime;
 
-use suite::{Suite, Test};
+use planes::{Needs, Planes};
+use suite::{Test, needing};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let runtime = match Runtime::new() {
-        Ok(runtime) => Arc::new(runtime),
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("no runtime: {error}");
-            return ExitCode::FAILURE;
+            eprintln!("the tests could not be run: {error:#}");
+            ExitCode::FAILURE
         }
-    };
-    let shared: Vec<Test> = [
+    }
+}
+
+/// All tests. Those that have a plane for themselves begin first: they take longest.
+fn all_tests() -> Vec<Test> {
+    [
+        faults::tests(),
+        attacks::tests(),
+        drain::tests(),
+        sweep::tests(),
+        needing(Needs::Alone, tampering::tests()),
         demonstration::tests(),
         act_as::tests(),
         life::tests(),
@@ -69,7 +80,6 @@ fn main() -> ExitCode {
         asking::tests(),
         identity::tests(),
         guards::tests(),
-        attacks::tests(),
         changes::tests(),
         conditions::tests(),
         decisions::tests(),
@@ -78,83 +88,66 @@ fn main() -> ExitCode {
         policies::tests(),
         observing::tests(),
     ]
-    .concat();
-    let tampering = tampering::tests();
-    let alone = [attacks::alone(), faults::tests(), sweep::tests(), drain::tests()].concat();
-    // A part of the suite uses a part of the rights.
-    let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.ignored;
-    let last = if whole { rights::tests() } else { Vec::new() };
-    if arguments.list {
-        let named = shared
-            .iter()
-            .chain(&tampering)
-            .chain(&alone)
-            .chain(&last)
-            .map(|test| Trial::test(test.name, || Ok(())).with_ignored_flag(test.thorough))
-            .collect();
-        libtest_mimic::run(&arguments, named).exit();
-    }
-    let suite = match runtime.block_on(Suite::start()) {
-        Ok(suite) => Arc::new(suite),
-        Err(error) => {
-            eprintln!("the test bed could not be made: {error:#}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let together = Arguments {
-        // More at once would measure the two cores, not the operator.
-        test_threads: arguments.test_threads.or(Some(4)),
-        ..arguments.clone()
-    };
-    let trials = shared
-        .into_iter()
-        .map(|test| trial(test, &suite, &runtime))
-        .collect();
-    suite.crowded.store(true, Ordering::Relaxed);
-    let mut failed = libtest_mimic::run(&together, trials).has_failed();
-    suite.crowded.store(false, Ordering::Relaxed);
-    let one_by_one = Arguments {
-        test_threads: Some(1),
-        ..arguments
-    };
-    let trials = tampering
-        .into_iter()
-        .map(|test| trial(test, &suite, &runtime))
-        .collect();
-    failed |= libtest_mimic::run(&one_by_one, trials).has_failed();
-    if let Err(error) = runtime.block_on(suite.clear()) {
-        eprintln!("what the first parts left does not go: {error:#}");
-        failed = true;
-    }
-    let stopped = runtime.block_on(suite.operator.terminate());
-    if let Err(error) = &stopped {
-        eprintln!("the operator did not stop: {error:#}");
-    }
-    for part in [alone, last] {
-        let trials = part
-            .into_iter()
-            .map(|test| trial(test, &suite, &runtime))
-            .collect();
-        failed |= libtest_mimic::run(&one_by_one, trials).has_failed();
-    }
-    times::sum_up();
-    attacks::sum_up();
-    if failed {
-        suite.plane.keep_logs();
-    }
-    if failed || stopped.is_err() {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    .concat()
 }
 
-fn trial(test: Test, suite: &Arc<Suite>, runtime: &Arc<Runtime>) -> Trial {
-    let (suite, runtime) = (Arc::clone(suite), Arc::clone(runtime));
+/// Runs what the arguments select; whether all of it passed.
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    // A part of the suite uses a part of the rights.
+    let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.ignored;
+    let named = |name: &str, thorough: bool| Trial::test(name, || Ok(())).with_ignored_flag(thorough);
+    if arguments.list {
+        let mut trials: Vec<Trial> = all_tests()
+            .iter()
+            .map(|test| named(test.name, test.thorough))
+            .collect();
+        trials.extend(whole.then(|| named(rights::NAME, false)));
+        libtest_mimic::run(arguments, trials).exit();
+    }
+    let selected: Vec<Test> = all_tests()
+        .into_iter()
+        .filter(|test| !arguments.is_filtered_out(&named(test.name, test.thorough)))
+        .collect();
+    anyhow::ensure!(!selected.is_empty(), "no test is called so");
+    let to_run: Vec<Test> = selected
+        .iter()
+        .copied()
+        .filter(|test| !test.thorough || arguments.ignored || arguments.include_ignored)
+        .collect();
+    let (busy, others): (Vec<_>, Vec<_>) = selected.into_iter().partition(|test| test.needs == Needs::Busy);
+    let runtime = Arc::new(Runtime::new()?);
+    let planes = Arc::new(Planes::new(&to_run)?);
+    let side_by_side = Arguments {
+        // How many really run at once is for the planes to say; a test that waits for its plane takes no time.
+        test_threads: arguments.test_threads.or(Some(to_run.len().max(1))),
+        ..arguments.clone()
+    };
+    let trials = busy
+        .into_iter()
+        .chain(others)
+        .map(|test| trial(test, &planes, &runtime))
+        .collect();
+    let mut failed = libtest_mimic::run(&side_by_side, trials).has_failed();
+    if whole {
+        let logs = planes.audit_logs()?;
+        let compare = move || {
+            rights::every_right_is_used_and_none_is_missing(&logs)
+                .map_err(|error| format!("{error:#}").into())
+        };
+        let last = vec![Trial::test(rights::NAME, compare)];
+        failed |= libtest_mimic::run(arguments, last).has_failed();
+    }
+    times::sum_up(began.elapsed());
+    attacks::sum_up();
+    Ok(!failed)
+}
+
+fn trial(test: Test, planes: &Arc<Planes>, runtime: &Arc<Runtime>) -> Trial {
+    let (planes, runtime) = (Arc::clone(planes), Arc::clone(runtime));
     Trial::test(test.name, move || {
-        let began = Instant::now();
-        let outcome = runtime.block_on((test.run)(suite));
-        times::note(test.name, began.elapsed());
+        let (outcome, took) = runtime.block_on(planes.run(test));
+        times::note(test.name, took, outcome.is_ok());
         outcome.map_err(|error| format!("{error:#}").into())
     })
     .with_ignored_flag(test.thorough)

@@ -207,9 +207,9 @@ async fn health_and_metrics_are_served(suite: &Suite) -> anyhow::Result<()> {
     let policy = place.policy(json!({})).await?.name_any();
     let grant = place.active("alice", &policy, json!({"duration": "2s"})).await?;
     place.in_state(&grant.name_any(), "Expired").await?;
-    let (code, text) = suite.operator.ready().await?;
+    let (code, text) = suite.operator()?.ready().await?;
     ensure!(code == 200 && text.trim() == "ok", "{code} {text}");
-    let metrics = suite.operator.metrics().await?;
+    let metrics = suite.operator()?.metrics().await?;
     for name in [
         r#"curfew_effects_total{kind="CreateBinding",outcome="Applied"}"#,
         r#"curfew_effects_total{kind="DeleteBinding",outcome="Applied"}"#,
@@ -222,13 +222,10 @@ async fn health_and_metrics_are_served(suite: &Suite) -> anyhow::Result<()> {
             "{name} in\n{metrics}"
         );
     }
+    let operator = suite.operator()?;
     // Grants of other tests are overdue for some milliseconds each.
     eventually("no grant is overdue", SOON, async || {
-        let metrics = suite
-            .operator
-            .metrics()
-            .await
-            .map_err(|error| format!("{error:#}"))?;
+        let metrics = operator.metrics().await.map_err(|error| format!("{error:#}"))?;
         let overdue = value(&metrics, "curfew_overdue_grants");
         if overdue == Some(0.0) {
             Ok(())
@@ -254,7 +251,7 @@ async fn each_transition_leaves_one_audit_record(suite: &Suite) -> anyhow::Resul
     let asked = json!({"duration": "2s", "references": [{"type": "Ticket", "id": "DEV-123"}]});
     let grant = place.active("alice", &policy, asked).await?;
     place.in_state(&grant.name_any(), "Expired").await?;
-    let records = suite.operator.audit_records().into_iter();
+    let records = suite.operator()?.audit_records().into_iter();
     let records: Vec<_> = records
         .filter(|record| record["uid"].as_str() == grant.uid().as_deref())
         .collect();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -22,7 +22,8 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::guards;
-use crate::harness::{Operator, OperatorOptions, Plane, eventually, fills_in_requesters, install};
+use crate::harness::{Operator, OperatorOptions, Plane, eventually, fills_in_requesters, in_force};
+use crate::planes::Needs;
 
 /// How long anything may take that is not a deadline of its own: long for a busy machine, short for a person.
 pub const SOON: Duration = Duration::from_secs(15);
@@ -36,27 +37,48 @@ pub struct Test {
     pub run: fn(Arc<Suite>) -> Running,
     /// Whether it tries everything of which another test tries the most telling part, and takes its time for it.
     pub thorough: bool,
+    /// The control plane that it needs.
+    pub needs: Needs,
+}
+
+/// The same tests; those that would share a plane have other needs.
+pub fn needing(needs: Needs, mut tests: Vec<Test>) -> Vec<Test> {
+    for test in &mut tests {
+        if test.needs == Needs::Shared {
+            test.needs = needs;
+        }
+    }
+    tests
 }
 
 /// A test under way.
 pub type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
-/// A list of [`Test`]s by the functions' names; those after `thorough:` are left out unless they are asked for.
+/// A list of [`Test`]s by the functions' names. Those after `busy:` have the machine for themselves, those after
+/// `fresh:` a plane that nobody else uses before or after. Those after `thorough:` are left out unless they are asked for.
 #[macro_export]
 macro_rules! tests {
-    (@each $thorough:literal, $($test:ident),+) => {
+    (@each $thorough:literal, $needs:ident, $($test:ident),*) => {
         vec![$($crate::suite::Test {
             name: concat!(module_path!(), "::", stringify!($test)),
             run: |suite| Box::pin(async move { $test(&suite).await }),
             thorough: $thorough,
-        }),+]
+            needs: $crate::planes::Needs::$needs,
+        }),*]
     };
-    ($($test:ident),+ $(,)? $(; thorough: $($more:ident),+ $(,)?)?) => {
+    (
+        $($test:ident),* $(,)?
+        $(; busy: $($busy:ident),+ $(,)?)?
+        $(; fresh: $($fresh:ident),+ $(,)?)?
+        $(; thorough: $($more:ident),+ $(,)?)?
+    ) => {
         /// The tests of this file.
         pub fn tests() -> Vec<$crate::suite::Test> {
             [
-                $crate::tests!(@each false, $($test),+),
-                $($crate::tests!(@each true, $($more),+))?
+                $crate::tests!(@each false, Shared, $($test),*),
+                $($crate::tests!(@each false, Busy, $($busy),+),)?
+                $($crate::tests!(@each false, Fresh, $($fresh),+),)?
+                $($crate::tests!(@each true, Shared, $($more),+))?
             ]
             .concat()
         }
@@ -67,14 +89,13 @@ macro_rules! tests {
 pub struct Suite {
     /// The control plane.
     pub plane: Plane,
-    /// The operator all tests of the first part share.
-    pub operator: Operator,
+    operator: Option<Operator>,
     /// The operator's executable.
     pub binary: PathBuf,
     /// Talks to the API server as its administrator.
     pub admin: Client,
     /// Whether tests run side by side on it: whoever takes a guard away would disturb the others.
-    pub crowded: AtomicBool,
+    crowded: bool,
     /// Whether the API server fills in who asks; otherwise whoever asks states it.
     pub fills_in: bool,
     names: AtomicUsize,
@@ -112,61 +133,33 @@ impl Suite {
         .await
     }
 
-    /// Starts the control plane, installs Curfew and starts the operator.
-    pub async fn start() -> anyhow::Result<Self> {
-        let plane = Plane::start().await?;
-        install(&plane).await?;
+    /// A plane on which Curfew is installed, with an operator or without; it may be shared at the same time.
+    pub async fn on(plane: Plane, operator: bool, crowded: bool) -> anyhow::Result<Self> {
+        in_force(&plane).await?;
         let fills_in = fills_in_requesters(&plane).await?;
         let binary = PathBuf::from(env!("CARGO_BIN_EXE_curfew"));
-        let operator = Operator::start(&plane, &binary, OperatorOptions::default()).await?;
         let admin = plane.admin().await?;
-        let suite = Self {
+        let operator = if operator {
+            Some(Operator::start(&plane, &binary, OperatorOptions::default()).await?)
+        } else {
+            None
+        };
+        Ok(Self {
             plane,
             operator,
             binary,
             admin,
-            crowded: AtomicBool::new(false),
+            crowded,
             fills_in,
             names: AtomicUsize::new(0),
-        };
-        suite.grantable().await?;
-        Ok(suite)
+        })
     }
 
-    /// What the operator may hand out in these tests.
-    async fn grantable(&self) -> anyhow::Result<()> {
-        let role: ClusterRole = serde_json::from_value(json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {
-                "name": "curfew-grantable-tests",
-                "labels": {"access.curfew.dev/aggregate-to-grantable": "true"},
-            },
-            "rules": [
-                {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
-                 "resourceNames": ["view"], "verbs": ["bind"]},
-                {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"], "verbs": ["bind"]},
-                {"apiGroups": [""], "resources": ["pods", "configmaps"], "verbs": ["get", "list"]},
-                {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]},
-            ],
-        }))?;
-        Api::<ClusterRole>::all(self.admin.clone())
-            .create(&PostParams::default(), &role)
-            .await?;
-        let aggregated = Api::<ClusterRole>::all(self.admin.clone());
-        eventually("what the operator may hand out is aggregated", SOON, async || {
-            let role = aggregated
-                .get("curfew-grantable")
-                .await
-                .map_err(|error| error.to_string())?;
-            let rules = role.rules.unwrap_or_default().len();
-            if rules >= 4 {
-                Ok(())
-            } else {
-                Err(format!("{rules} rules"))
-            }
-        })
-        .await
+    /// The operator that the plane was given with.
+    pub fn operator(&self) -> anyhow::Result<&Operator> {
+        self.operator
+            .as_ref()
+            .context("this plane has no operator but those that a test starts")
     }
 
     /// Does what a guard refuses, while it is away: what the operator makes of that is a second line of defence. Nothing is
@@ -177,7 +170,7 @@ impl Suite {
         deed: impl Future<Output = kube::Result<T>>,
     ) -> anyhow::Result<T> {
         ensure!(
-            !self.crowded.load(Ordering::Relaxed),
+            !self.crowded,
             "{guard} is taken away while other tests run: this test has to run alone"
         );
         let away = guards::installed()?
@@ -249,6 +242,40 @@ impl Suite {
         bindings.create(&PostParams::default(), &binding).await?;
         Ok(Place { suite: self, name })
     }
+}
+
+/// What the operator may hand out in these tests.
+pub async fn grantable(admin: &Client) -> anyhow::Result<()> {
+    let role: ClusterRole = serde_json::from_value(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {
+            "name": "curfew-grantable-tests",
+            "labels": {"access.curfew.dev/aggregate-to-grantable": "true"},
+        },
+        "rules": [
+            {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
+             "resourceNames": ["view"], "verbs": ["bind"]},
+            {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles"], "verbs": ["bind"]},
+            {"apiGroups": [""], "resources": ["pods", "configmaps"], "verbs": ["get", "list"]},
+            {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]},
+        ],
+    }))?;
+    let roles = Api::<ClusterRole>::all(admin.clone());
+    roles.create(&PostParams::default(), &role).await?;
+    eventually("what the operator may hand out is aggregated", SOON, async || {
+        let role = roles
+            .get("curfew-grantable")
+            .await
+            .map_err(|error| error.to_string())?;
+        let count = role.rules.unwrap_or_default().len();
+        if count >= 4 {
+            Ok(())
+        } else {
+            Err(format!("{count} rules"))
+        }
+    })
+    .await
 }
 
 /// A namespace of a test.

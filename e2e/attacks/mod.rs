@@ -26,7 +26,8 @@ mod souvenirs;
 mod stolen;
 mod surroundings;
 
-use crate::suite::Test;
+use crate::planes::Needs;
+use crate::suite::{Test, needing};
 
 use attack::{Attack, Callers, try_all};
 use authors::Authors;
@@ -115,14 +116,12 @@ mod refused {
     }
 }
 
-/// The tests that run beside others.
+/// The tests of this part.
 pub fn tests() -> Vec<Test> {
-    [refused::tests(), surroundings::tests(), ordinary::tests()].concat()
-}
-
-/// Those that need the cluster for themselves: no operator, or no guards.
-pub fn alone() -> Vec<Test> {
-    [outlasting::tests(), proof::tests()].concat()
+    let shared = [refused::tests(), surroundings::tests(), ordinary::tests()];
+    // Nobody else may be there while guards are away, or while nothing but a fuse ends access.
+    let own = needing(Needs::NoOperator, [outlasting::tests(), proof::tests()].concat());
+    [shared.concat(), own].concat()
 }
 
 /// Prints how many attacks were tried, if any were.

@@ -26,7 +26,8 @@ tests![
     killed_for_good_right_after_it_gave_access_the_operator_is_not_needed_to_end_it,
     deleted_with_nobody_home_a_grant_takes_its_access_along,
     orphaning_with_nobody_home_prolongs_no_access_and_the_grant_goes_when_that_is_over,
-    deleted_with_nobody_home_a_namespace_takes_its_access_along,
+    deleted_with_nobody_home_a_namespace_takes_its_access_along;
+    fresh:
     deleted_with_nobody_home_a_definition_takes_all_access_along;
     thorough:
     a_thousand_fuses_that_burn_at_once_with_nobody_home_end_all_access,
@@ -328,9 +329,8 @@ async fn deleted_with_nobody_home_a_namespace_takes_its_access_along(suite: &Sui
 }
 
 /// On a control plane of its own: everything that was ever asked for goes with it.
-async fn deleted_with_nobody_home_a_definition_takes_all_access_along(_: &Suite) -> anyhow::Result<()> {
-    let suite = &Suite::start().await?;
-    suite.operator.kill9().await?;
+async fn deleted_with_nobody_home_a_definition_takes_all_access_along(suite: &Suite) -> anyhow::Result<()> {
+    suite.operator()?.kill9().await?;
     let (ground, asked) = abandoned(suite, 4).await?;
     let delete = ["delete", "crd", "accessgrants.access.curfew.dev", "--wait=false"];
     suite.plane.run_kubectl(&delete).await?;

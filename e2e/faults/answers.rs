@@ -19,7 +19,8 @@ use crate::harness::{Exchange, Fault, Operator, Proxy};
 use crate::suite::{Place, Suite};
 use crate::tests;
 
-tests![
+tests![;
+    busy:
     an_answer_that_is_lost_after_the_server_did_it_changes_nothing,
     a_request_that_never_arrives_is_made_again,
     a_request_that_arrives_after_all_when_nobody_waits_for_it_does_no_harm,

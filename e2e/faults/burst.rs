@@ -13,7 +13,8 @@ use crate::harness::{Operator, OperatorOptions, eventually};
 use crate::suite::{SOON, Suite};
 use crate::tests;
 
-tests![
+tests![;
+    busy:
     a_burst_loses_no_request_and_grants_none_twice_though_the_operator_is_killed_five_times;
     thorough:
     bursts_lose_no_request_and_grant_none_twice_though_the_operator_is_killed_at_twenty_moments,

@@ -25,10 +25,11 @@ use crate::tests;
 tests![
     a_follower_ends_what_is_due_and_neither_grants_nor_refuses_while_a_leader_lives,
     access_ends_on_time_while_its_leader_is_dead_and_another_leads_within_15_seconds,
+    access_that_cannot_be_ended_yet_delays_the_end_of_no_other;
+    busy:
     a_leader_that_is_told_to_stop_hands_over_within_a_second,
     leadership_that_is_stolen_every_second_grants_nothing_twice_and_ends_nothing_late,
-    a_leader_that_was_suspended_and_wakes_up_beside_another_does_no_harm,
-    access_that_cannot_be_ended_yet_delays_the_end_of_no_other;
+    a_leader_that_was_suspended_and_wakes_up_beside_another_does_no_harm;
     thorough:
     leadership_that_is_stolen_every_second_under_a_flood_of_500_requests_grants_nothing_twice,
 ];

@@ -2,8 +2,8 @@
 //! fall silent, parts of the control plane that go away or go back in time, clocks that are wrong, objects that nobody
 //! expects, and bursts in the middle of it.
 //!
-//! Each test starts operators of its own, and an operator acts on all namespaces: these tests run one by one, with no
-//! other operator alive.
+//! Each test starts operators of its own, and an operator acts on all namespaces: each has a plane for itself meanwhile.
+//! Those that keep both cores busy, or measure in fractions of a second, run before all others, one by one.
 
 #![allow(
     clippy::print_stdout,
@@ -33,11 +33,12 @@ mod story;
 mod verdict;
 mod watches;
 
-use crate::suite::Test;
+use crate::planes::Needs;
+use crate::suite::{Test, needing};
 
 /// The tests of this part.
 pub fn tests() -> Vec<Test> {
-    [
+    let mut tests = [
         act_as::tests(),
         kill::tests(),
         answers::tests(),
@@ -55,5 +56,11 @@ pub fn tests() -> Vec<Test> {
         proof::tests(),
         restored::tests(),
     ]
-    .concat()
+    .concat();
+    for test in &mut tests {
+        if test.thorough {
+            test.needs = Needs::Busy;
+        }
+    }
+    needing(Needs::NoOperator, tests)
 }

@@ -18,13 +18,14 @@ use crate::suite::{SOON, Suite};
 use crate::tests;
 
 tests![
-    deadlines_that_pass_while_the_api_server_is_away_are_kept_when_it_is_back,
     access_whose_time_has_not_come_outlasts_an_api_server_that_starts_again,
-    a_storm_of_503_in_a_burst_loses_no_request,
     slow_bookkeeping_of_others_delays_no_end,
     slow_bookkeeping_of_its_own_delays_no_end,
     an_end_that_fails_is_tried_again_within_the_promise,
     access_whose_end_comes_while_it_is_being_recorded_is_not_made_any_more;
+    busy:
+    deadlines_that_pass_while_the_api_server_is_away_are_kept_when_it_is_back,
+    a_storm_of_503_in_a_burst_loses_no_request;
     thorough:
     stuck_records_of_others_that_are_over_delay_no_end,
 ];

@@ -19,7 +19,7 @@ use super::lags::Lags;
 use crate::suite::Suite;
 use crate::tests;
 
-tests![what_has_ended_since_the_backup_ends_again_and_nothing_stands_that_nobody_recorded];
+tests![; fresh: what_has_ended_since_the_backup_ends_again_and_nothing_stands_that_nobody_recorded];
 
 /// How soon an operator that lived on has to notice it: a leader renews its lease every 2 s.
 const NOTICED: Duration = Duration::from_secs(10);
@@ -142,10 +142,9 @@ async fn restore(ground: &mut Ground<'_>) -> anyhow::Result<()> {
 }
 
 async fn what_has_ended_since_the_backup_ends_again_and_nothing_stands_that_nobody_recorded(
-    _: &Suite,
+    suite: &Suite,
 ) -> anyhow::Result<()> {
-    let suite = &Suite::start().await?;
-    suite.operator.kill9().await?;
+    suite.operator()?.kill9().await?;
     let mut ground = Ground::prepare(suite, 1, json!({})).await?;
     let scene = Scene::prepare(&ground).await?;
     suite.plane.back_up().await?;

@@ -1,9 +1,11 @@
 //! The files, ports and flags of a plane's three processes.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, bail};
@@ -17,6 +19,14 @@ use super::{
 /// Ports below those that Linux and macOS give to outgoing connections, so
 /// that a port stays free over a restart.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// What a plane needs of another one to go on from its state: etcd's data, the certificates by which the cluster knows
+/// the API server, and the keys of its ServiceAccount tokens.
+const STATE: [&str; 4] = [
+    "etcd",
+    "certificates",
+    "service-accounts.key",
+    "service-accounts.pub",
+];
 /// The audit policy's only rule: every request by a ServiceAccount of the
 /// operator's namespace, once it is answered.
 const AUDIT_POLICY: &str = "\
@@ -40,8 +50,15 @@ pub struct Components {
 }
 
 impl Components {
-    /// Picks ports and writes what the processes read into `folder`.
-    pub fn prepare(binaries: PathBuf, folder: &Path, tokens: &Tokens, fsync: bool) -> anyhow::Result<Self> {
+    /// Picks ports and writes what the processes read into `folder`: a copy of `state`, which
+    /// [`Components::save_state`] wrote, or an empty cluster.
+    pub fn prepare(
+        binaries: PathBuf,
+        folder: &Path,
+        tokens: &Tokens,
+        fsync: bool,
+        state: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let mut free = free_ports();
         let mut port = || free.next().context("no free port on loopback");
         let components = Self {
@@ -52,9 +69,13 @@ impl Components {
             api_port: port()?,
             fsync,
         };
-        let key = rcgen::KeyPair::generate()?;
-        fs::write(components.file("service-accounts.key"), key.serialize_pem())?;
-        fs::write(components.file("service-accounts.pub"), key.public_key_pem())?;
+        if let Some(state) = state {
+            copy_state(state, folder)?;
+        } else {
+            let key = rcgen::KeyPair::generate()?;
+            fs::write(components.file("service-accounts.key"), key.serialize_pem())?;
+            fs::write(components.file("service-accounts.pub"), key.public_key_pem())?;
+        }
         fs::write(components.file("tokens.csv"), tokens.file())?;
         fs::write(components.file("audit-policy.yaml"), AUDIT_POLICY)?;
         kubeconfig::write(
@@ -106,6 +127,11 @@ impl Components {
             args.push("--unsafe-no-fsync".into());
         }
         self.start("etcd", &args, sweep)
+    }
+
+    /// Writes into `folder` what other planes can start from. Nothing may be running.
+    pub fn save_state(&self, folder: &Path) -> anyhow::Result<()> {
+        copy_state(&self.folder, folder)
     }
 
     /// Copies etcd's data while it is not running, in place of an earlier copy.
@@ -187,6 +213,19 @@ impl Components {
     }
 }
 
+fn copy_state(from: &Path, to: &Path) -> anyhow::Result<()> {
+    for name in STATE {
+        let (source, target) = (from.join(name), to.join(name));
+        let copied = if source.is_dir() {
+            copy(&source, &target)
+        } else {
+            fs::copy(&source, &target).map(drop)
+        };
+        copied.with_context(|| format!("cannot copy {}", source.display()))?;
+    }
+    Ok(())
+}
+
 /// Makes `target` a copy of the folder `source`, whatever it was.
 fn replace(target: &Path, source: &Path) -> std::io::Result<()> {
     if target.exists() {
@@ -209,8 +248,11 @@ fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The ports that this process has given away: a plane listens on its ports only after a while.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
 /// Ports that nobody listens on, from a place that differs by process and
-/// time, so that planes which start together seldom meet.
+/// time, so that planes of different processes which start together seldom meet.
 fn free_ports() -> impl Iterator<Item = u16> {
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
     let seed = now.map_or(0, |since| since.subsec_micros()) + std::process::id() * 61;
@@ -219,4 +261,8 @@ fn free_ports() -> impl Iterator<Item = u16> {
     (PORTS.start + start..PORTS.end)
         .chain(PORTS.start..PORTS.start + start)
         .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .filter(|port| {
+            let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+            given.insert(*port)
+        })
 }

@@ -38,7 +38,9 @@ pub async fn install(plane: &Plane) -> anyhow::Result<()> {
             plane.apply(&file).await?;
         }
     }
-    if !fills_in_requesters(plane).await? {
+    if fills_in_requesters(plane).await? {
+        plane.apply(&guards).await?;
+    } else {
         // Kubernetes before 1.36: what `curfew guards --without-mutation` prints.
         let whole = std::fs::read_to_string(guards)?;
         let rest = whole
@@ -47,9 +49,15 @@ pub async fn install(plane: &Plane) -> anyhow::Result<()> {
         let file = plane.folder().join("guards.yaml");
         std::fs::write(&file, rest.collect::<Vec<_>>().join("---\n"))?;
         plane.apply(&file).await?;
+    }
+    in_force(plane).await
+}
+
+/// Waits until the API server acts by what was installed, also after it has started again.
+pub async fn in_force(plane: &Plane) -> anyhow::Result<()> {
+    if !fills_in_requesters(plane).await? {
         return forgeries_are_refused(plane).await;
     }
-    plane.apply(&guards).await?;
     let probe = in_repository("e2e/harness/probe.yaml");
     let probe = probe.display().to_string();
     eventually(

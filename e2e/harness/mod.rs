@@ -28,10 +28,10 @@ mod service_account;
 mod usage;
 mod wait;
 
-pub use install::{fills_in_requesters, in_repository, install, serves_mutation};
+pub use install::{fills_in_requesters, in_force, in_repository, install, serves_mutation};
 pub use operator::{Operator, OperatorOptions};
 pub use people::{PEOPLE, Person};
-pub use plane::{AuditMark, Plane, PlaneOptions};
+pub use plane::{AuditMark, Plane, PlaneOptions, SavedState};
 pub use process::{Guard, Guarded};
 pub use proxy::Proxy;
 pub use proxy_fault::{Exchange, Fault};

@@ -21,7 +21,7 @@ use super::{
     components::Components,
     kubeconfig,
     people::{ADMIN, Tokens},
-    process::Guarded,
+    process::{Guard, Guarded},
     ready::{READY, controllers_work, server_is_ready},
     service_account,
 };
@@ -36,6 +36,31 @@ const TAIL: usize = 15;
 pub struct PlaneOptions {
     /// Whether etcd waits for the disk, as in production. Tests need not.
     pub fsync: bool,
+}
+
+/// The state of a cluster, for planes to start from. It goes when dropped.
+#[derive(Debug)]
+pub struct SavedState {
+    // Removes the folder if the harness is killed; ends before the folder is removed.
+    _keeper: Guarded,
+    folder: TempDir,
+}
+
+impl SavedState {
+    /// An empty folder that goes with the harness, however that ends.
+    fn new() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("curfew-state-").tempdir()?;
+        let keeper = Guard {
+            name: "keeper",
+            log: &folder.path().join("keeper.log"),
+            sweep: Some(folder.path()),
+        };
+        let keeper = keeper.start(Path::new("tail"), &["-f", "/dev/null"], &[])?;
+        Ok(Self {
+            _keeper: keeper,
+            folder,
+        })
+    }
 }
 
 /// A place in the audit log.
@@ -68,11 +93,31 @@ impl Plane {
 
     /// Starts a plane as told.
     pub async fn start_with(options: PlaneOptions) -> anyhow::Result<Self> {
+        Self::begin(options, None).await
+    }
+
+    /// Starts a plane with a copy of that state. The tokens of people are its own, a service account's count on
+    /// each plane of that state.
+    pub async fn start_from(state: &SavedState) -> anyhow::Result<Self> {
+        Self::begin(PlaneOptions::default(), Some(state.folder.path())).await
+    }
+
+    /// Stops the plane and saves what the cluster holds.
+    pub async fn into_state(self) -> anyhow::Result<SavedState> {
+        let state = SavedState::new()?;
+        end(&self.controller_manager).await?;
+        end(&self.api_server).await?;
+        end(&self.etcd).await?;
+        self.components.save_state(state.folder.path())?;
+        Ok(state)
+    }
+
+    async fn begin(options: PlaneOptions, state: Option<&Path>) -> anyhow::Result<Self> {
         let binaries = binaries().await?;
         let folder = tempfile::Builder::new().prefix("curfew-plane-").tempdir()?;
         let keep = std::env::var_os("CURFEW_KEEP").is_some();
         let tokens = Tokens::new()?;
-        let components = Components::prepare(binaries, folder.path(), &tokens, options.fsync)?;
+        let components = Components::prepare(binaries, folder.path(), &tokens, options.fsync, state)?;
         let plane = Self {
             controller_manager: Mutex::new(None),
             api_server: Mutex::new(None),
@@ -152,6 +197,12 @@ impl Plane {
     #[must_use]
     pub fn binary(&self, name: &str) -> PathBuf {
         self.components.binary(name)
+    }
+
+    /// The file of the audit log. It is there once a ServiceAccount of `curfew-system` was answered.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.components.audit_log()
     }
 
     /// The audit log's events so far: every answered request by a

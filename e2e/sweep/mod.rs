@@ -7,11 +7,12 @@ mod alerts;
 mod endings;
 mod scene;
 
-use crate::suite::Test;
+use crate::planes::Needs;
+use crate::suite::{Test, needing};
 
 pub use scene::sweep;
 
 /// The tests of this part. Those that take the CRDs away are the last.
 pub fn tests() -> Vec<Test> {
-    [alerts::tests(), endings::tests()].concat()
+    needing(Needs::NoOperator, [alerts::tests(), endings::tests()].concat())
 }
