@@ -3,8 +3,10 @@
 //!
 //! Most tests share one control plane and one operator; a test owns its namespaces and policies. A test that disturbs
 //! others (it starts and kills operators, takes guards away, stops a part of the control plane) has a plane for itself
-//! meanwhile: see [`planes`]. All of them run side by side. When the whole suite has run, the rights that were used are
-//! compared with those that are shipped.
+//! meanwhile: see [`support::planes`]. All of them run side by side. When the whole suite has run, the rights that were
+//! used are compared with those that are shipped.
+//!
+//! `support` is what tests share. A test file imports only `support`, the harness, and what its own folder shares.
 //!
 //! Thorough tests try everything of which others try the most telling part. They are left out unless they are asked
 //! for: `--ignored` runs them alone (`make test-faults`), `--include-ignored` with the others.
@@ -19,29 +21,11 @@
 #[path = "harness/mod.rs"]
 mod harness;
 
-mod act_as;
-mod asking;
-mod attacks;
-mod changes;
-mod conditions;
-mod decisions;
-mod demonstration;
-mod drain;
-mod elevation;
-mod examples;
+mod behaviour;
+mod cleanup;
 mod faults;
-mod fuse;
-mod guards;
-mod identity;
-mod life;
-mod observing;
-mod planes;
-mod policies;
-mod rights;
-mod suite;
-mod sweep;
-mod tampering;
-mod times;
+mod security;
+mod support;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -50,8 +34,9 @@ use std::time::Instant;
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::Runtime;
 
-use planes::{Needs, Planes};
-use suite::{Test, needing};
+use security::{attacks, rights};
+use support::planes::{Needs, Planes};
+use support::{Test, durations};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -69,24 +54,9 @@ fn main() -> ExitCode {
 fn all_tests() -> Vec<Test> {
     [
         faults::tests(),
-        attacks::tests(),
-        drain::tests(),
-        sweep::tests(),
-        needing(Needs::Alone, tampering::tests()),
-        demonstration::tests(),
-        act_as::tests(),
-        life::tests(),
-        fuse::tests(),
-        asking::tests(),
-        identity::tests(),
-        guards::tests(),
-        changes::tests(),
-        conditions::tests(),
-        decisions::tests(),
-        elevation::tests(),
-        examples::tests(),
-        policies::tests(),
-        observing::tests(),
+        security::tests(),
+        cleanup::tests(),
+        behaviour::tests(),
     ]
     .concat()
 }
@@ -138,7 +108,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         let last = vec![Trial::test(rights::NAME, compare)];
         failed |= libtest_mimic::run(arguments, last).has_failed();
     }
-    times::sum_up(began.elapsed());
+    durations::sum_up(began.elapsed());
     attacks::sum_up();
     Ok(!failed)
 }
@@ -147,7 +117,7 @@ fn trial(test: Test, planes: &Arc<Planes>, runtime: &Arc<Runtime>) -> Trial {
     let (planes, runtime) = (Arc::clone(planes), Arc::clone(runtime));
     Trial::test(test.name, move || {
         let (outcome, took) = runtime.block_on(planes.run(test));
-        times::note(test.name, took, outcome.is_ok());
+        durations::note(test.name, took, outcome.is_ok());
         outcome.map_err(|error| format!("{error:#}").into())
     })
     .with_ignored_flag(test.thorough)

@@ -12,11 +12,11 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PropagationPolicy};
 use serde_json::json;
 
-use super::ground::{Asked, Ground};
 use super::lags::{Lags, until};
+use super::scene::{Asked, Ground};
 use super::verdict::PROMISE;
 use crate::harness::{Operator, eventually};
-use crate::suite::{SOON, Suite};
+use crate::support::{SOON, Suite};
 use crate::tests;
 
 tests![

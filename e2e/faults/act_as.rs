@@ -12,10 +12,10 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
-use crate::act_as::{IDENTITIES, Identity, gone, made_for, nothing_left};
-use crate::fuse::{TRIED_AGAIN, fused, no_jobs, says, told};
 use crate::harness::{Operator, OperatorOptions};
-use crate::suite::{Place, SOON, Suite, condition};
+use crate::support::act_as::{IDENTITIES, Identity, gone, made_for, nothing_left};
+use crate::support::fuses::{TRIED_AGAIN, fused, no_jobs, says, told};
+use crate::support::{Place, SOON, Suite, condition};
 use crate::tests;
 
 tests![
@@ -44,7 +44,7 @@ async fn burns_at(suite: &Suite, grant: &AccessGrant) -> anyhow::Result<Timestam
     let fuse = Api::<Job>::namespaced(suite.admin.clone(), IDENTITIES)
         .get(name)
         .await?;
-    super::fuse::burns_at(&fuse)
+    crate::support::fuses::burns_at(&fuse)
 }
 
 /// Whether the API server would let a person act as a service account now.

@@ -11,12 +11,12 @@ use anyhow::{Context as _, ensure};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::ground::Ground;
-use super::kill::what;
-use super::leaders::{Leadership, two};
+use super::replicas::{Leadership, two};
+use super::scene::Ground;
+use super::scene::what;
 use super::story::Story;
 use crate::harness::{Exchange, Fault, Operator, Proxy};
-use crate::suite::{Place, Suite};
+use crate::support::{Place, Suite};
 use crate::tests;
 
 tests![;

@@ -7,10 +7,10 @@ use curfew::api::ArtifactKind;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::ground::{Asked, Ground};
+use super::scene::{Asked, Ground};
 use super::verdict::PROMISE;
 use crate::harness::{Operator, OperatorOptions, eventually};
-use crate::suite::{SOON, Suite};
+use crate::support::{SOON, Suite};
 use crate::tests;
 
 tests![;

@@ -9,9 +9,9 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::ground::{Asked, Ground, make_policy};
-use crate::act_as::Account;
+use super::scene::{Asked, Ground, make_policy};
 use crate::harness::Exchange;
+use crate::support::act_as::Account;
 
 /// The collections the operator watches.
 pub const WATCHED: [&str; 9] = [
@@ -53,7 +53,7 @@ impl<'a> Changes<'a> {
         let (here, there) = (ground.namespace(0)?, ground.namespace(1)?);
         let long = |more: Value| {
             let mut spec = json!({"duration": "10m"});
-            crate::suite::merge(&mut spec, more);
+            crate::support::merge(&mut spec, more);
             spec
         };
         let read = json!({"entitlements": [{"name": "read"}]});

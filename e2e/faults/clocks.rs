@@ -9,10 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use serde_json::json;
 
-use super::ground::{Asked, Ground};
+use super::scene::{Asked, Ground};
 use super::verdict::PROMISE;
 use crate::harness::{Exchange, Fault, Operator, OperatorOptions, Proxy, eventually};
-use crate::suite::{SOON, Suite, condition};
+use crate::support::{SOON, Suite, condition};
 use crate::tests;
 
 tests![

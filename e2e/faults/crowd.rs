@@ -9,8 +9,8 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
-use super::ground::{Ground, make_policy};
-use crate::suite::Suite;
+use super::scene::{Ground, make_policy};
+use crate::support::Suite;
 use crate::tests;
 
 tests![two_hundred_policies_keep_an_operator_from_nothing_for_long];

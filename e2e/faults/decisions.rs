@@ -10,11 +10,11 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::ground::{Asked, Ground};
-use super::guards::{NOTICED, end, is_ready, is_unready, put_back};
-use crate::attacks::{binding, user};
+use super::guard_state::{NOTICED, end, is_ready, is_unready, put_back};
+use super::scene::{Asked, Ground};
 use crate::harness::{Fault, Operator, eventually};
-use crate::suite::{SOON, Suite};
+use crate::support::manifests::{binding, user};
+use crate::support::{SOON, Suite};
 use crate::tests;
 
 tests![

@@ -12,10 +12,11 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use super::lags::until;
-use crate::fuse::{TRIED_AGAIN, fuse, fused, no_jobs, owner, says, told};
 use crate::harness::{Operator, OperatorOptions, eventually};
-use crate::suite::{Place, SOON, Suite, condition};
-use crate::sweep::sweep;
+use crate::support::fuses::burns_at;
+use crate::support::fuses::{TRIED_AGAIN, fuse, fused, no_jobs, owner, says, told};
+use crate::support::sweep::sweep;
+use crate::support::{Place, SOON, Suite, condition};
 use crate::tests;
 
 tests![
@@ -228,12 +229,4 @@ async fn fuse_of(place: &Place<'_>, grant: &AccessGrant) -> anyhow::Result<Job> 
     let name = &fuses.next().context("no fuse is recorded")?.name;
     let jobs = Api::<Job>::namespaced(place.suite.admin.clone(), &place.name);
     Ok(jobs.get(name).await?)
-}
-
-/// When a fuse burns: the Job controller counts from the start that it recorded.
-pub fn burns_at(fuse: &Job) -> anyhow::Result<Timestamp> {
-    let lit = fuse.status.as_ref().and_then(|status| status.start_time.as_ref());
-    let seconds = fuse.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
-    let seconds = seconds.context("the fuse has no deadline")?;
-    Ok(lit.context("the fuse is not lit")?.0 + SignedDuration::from_secs(seconds))
 }

@@ -10,15 +10,16 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt as _};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::ground::{Asked, Ground};
+use super::guard_state::{NOTICED, end, is_ready, is_unready, put_back};
 use super::journal::Tale;
+use super::scene::{Asked, Ground};
 use super::verdict::PROMISE;
-use crate::harness::{Exchange, Fault, Operator, OperatorOptions, eventually, in_repository};
-use crate::suite::{SOON, Suite, condition};
+use crate::harness::{Exchange, Fault, Operator, OperatorOptions, eventually};
+use crate::support::{SOON, Suite, condition};
 use crate::tests;
 
 tests![
@@ -34,9 +35,6 @@ tests![
 
 /// The guard that the tests take away: the one whose forgery anybody may try.
 const REQUESTER: &str = "curfew-requester";
-
-/// How long a breach that nothing happens to reveal may last, and what a look at it takes.
-pub const NOTICED: Duration = Duration::from_secs(65);
 
 /// How often the self-test comes.
 const EVERY: Duration = Duration::from_mins(1);
@@ -63,20 +61,6 @@ async fn guarded(suite: &Suite, namespace: &str, wanted: bool) -> anyhow::Result
     .await
 }
 
-/// Puts the guards back, whatever a test did to them.
-pub async fn put_back(suite: &Suite) -> anyhow::Result<()> {
-    let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(suite.admin.clone());
-    let whole = Patch::Merge(json!({"spec": {"matchResources": null}}));
-    for binding in bindings.list(&ListParams::default()).await? {
-        if binding.name_any().starts_with("curfew-") {
-            bindings
-                .patch(&binding.name_any(), &PatchParams::default(), &whole)
-                .await?;
-        }
-    }
-    suite.plane.apply(&in_repository("manifests")).await
-}
-
 async fn edit_policy(suite: &Suite, name: &str, edit: Value) -> anyhow::Result<()> {
     let policies = Api::<ValidatingAdmissionPolicy>::all(suite.admin.clone());
     let edit = Patch::Merge(json!({"spec": edit}));
@@ -95,28 +79,6 @@ async fn held(ground: &Ground<'_>, asked: &Asked) -> anyhow::Result<String> {
         match condition(&grant, conditions::ACCEPTED) {
             Some(accepted) if accepted.reason == "GuardsNotInForce" => Ok(accepted.message.clone()),
             other => Err(format!("{other:?}")),
-        }
-    })
-    .await
-}
-
-/// Waits until the operator is not ready; answers what it says.
-pub async fn is_unready(operator: &Operator, deadline: Duration) -> anyhow::Result<String> {
-    eventually("the operator is not ready", deadline, async || {
-        match operator.ready().await.map_err(|error| format!("{error:#}"))? {
-            (503, text) => Ok(text),
-            (code, text) => Err(format!("{code}: {text}")),
-        }
-    })
-    .await
-}
-
-/// Waits until the operator is ready.
-pub async fn is_ready(operator: &Operator) -> anyhow::Result<()> {
-    eventually("the operator is ready", SOON, async || {
-        match operator.ready().await.map_err(|error| format!("{error:#}"))? {
-            (200, _) => Ok(()),
-            (code, text) => Err(format!("{code}: {text}")),
         }
     })
     .await
@@ -150,16 +112,6 @@ async fn asked_again(ground: &Ground<'_>, operator: &Operator, held: &[Asked]) -
         given.push(again);
     }
     Ok(given)
-}
-
-/// Ends what was asked for, and the operator, and shows that nothing is left.
-pub async fn end(ground: &Ground<'_>, operator: &Operator, asked: &[&Asked]) -> anyhow::Result<()> {
-    for asked in asked {
-        ground.delete(asked).await?;
-        ground.nothing_left(asked).await?;
-    }
-    ground.nothing_left_anywhere().await?;
-    operator.kill9().await
 }
 
 async fn without_guards_nothing_is_given_and_access_ends_on_time_until_they_are_back(

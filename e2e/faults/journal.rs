@@ -21,7 +21,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use tokio::task::JoinSet;
 
 use crate::harness::eventually;
-use crate::suite::{SOON, condition};
+use crate::support::{SOON, condition};
 
 /// How long a broken watch of the journal waits before it is opened again: what happens during an outage is dated by
 /// when the journal hears of it.

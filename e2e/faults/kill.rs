@@ -9,11 +9,12 @@ use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::ground::Ground;
+use super::scene::Ground;
+use super::scene::{identity, what};
 use super::story::Story;
-use crate::act_as::{Account, IDENTITIES};
 use crate::harness::{Exchange, Fault, Operator};
-use crate::suite::Suite;
+use crate::support::Suite;
+use crate::support::act_as::IDENTITIES;
 use crate::tests;
 
 tests![
@@ -100,15 +101,6 @@ async fn killed_after_any_write_about_a_revoked_request_the_next_operator_finish
     suite: &Suite,
 ) -> anyhow::Result<()> {
     every_write(&Ground::with_deciders(suite, 2).await?, Story::Withdrawn).await
-}
-
-/// A ground whose policy lets people act as a service account, too.
-pub async fn identity(suite: &Suite) -> anyhow::Result<Ground<'_>> {
-    let account = Account::named(suite, suite.fresh("robot"));
-    account.make().await?;
-    let look =
-        json!({"name": "look", "selection": "Default", "role": {"kind": "ClusterRole", "name": "view"}});
-    Ground::prepare(suite, 2, json!({"entitlements": [look, account.entitlement()]})).await
 }
 
 async fn every_write(ground: &Ground<'_>, story: Story) -> anyhow::Result<()> {
@@ -236,14 +228,4 @@ fn hook(
         let kill = Arc::clone(&kill);
         Fault::kill_after(move || kill())
     }
-}
-
-/// The method and the resource.
-pub fn what(exchange: &Exchange) -> String {
-    let resource = exchange
-        .path
-        .split("/namespaces/")
-        .nth(1)
-        .and_then(|rest| rest.split('/').nth(1));
-    format!("{} {}", exchange.method, resource.unwrap_or("namespaces"))
 }

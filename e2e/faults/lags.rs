@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use curfew::api::ArtifactKind;
 use jiff::{SignedDuration, Timestamp};
 
-use super::ground::{Asked, Ground};
+use super::scene::{Asked, Ground};
 
 /// How long after its recorded end the access of each grant was gone, shortest first.
 #[derive(Debug, Clone)]

@@ -9,17 +9,17 @@ use anyhow::{Context as _, ensure};
 use curfew::api::ArtifactKind;
 use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use serde_json::json;
 
-use super::ground::{Asked, Ground};
 use super::journal::Tale;
+use super::replicas::{Leadership, replica, two};
+use super::scene::{Asked, Ground};
 use super::verdict::PROMISE;
-use crate::harness::{Exchange, Fault, Operator, OperatorOptions, Proxy, eventually};
-use crate::suite::{SOON, Suite};
+use crate::harness::{Exchange, Fault, Operator, eventually};
+use crate::support::{SOON, Suite};
 use crate::tests;
 
 tests![
@@ -43,78 +43,10 @@ const SUCCESSION: SignedDuration = SignedDuration::from_secs(15);
 /// How long a hand-over may take.
 const HANDOVER: SignedDuration = SignedDuration::from_secs(1);
 
-/// The Lease in the cluster.
-pub struct Leadership {
-    leases: Api<Lease>,
-}
-
-impl Leadership {
-    /// That of nobody: operators of earlier tests were killed with it in their hands.
-    pub async fn vacant(suite: &Suite) -> anyhow::Result<Self> {
-        let leases = Api::<Lease>::namespaced(suite.admin.clone(), "curfew-system");
-        match leases.delete("curfew", &DeleteParams::default()).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(Self { leases })
-    }
-
-    /// Who holds it; empty: nobody.
-    async fn holder(&self) -> anyhow::Result<String> {
-        let lease = self.leases.get("curfew").await?;
-        Ok(lease.spec.unwrap_or_default().holder_identity.unwrap_or_default())
-    }
-
-    /// Waits until that instance leads.
-    async fn is_of(&self, instance: &str) -> anyhow::Result<()> {
-        eventually(&format!("{instance} leads"), SOON, async || {
-            let holder = self.holder().await.map_err(|error| format!("{error:#}"))?;
-            if holder.starts_with(&format!("{instance}_")) {
-                Ok(())
-            } else {
-                Err(format!("it is held by {holder:?}"))
-            }
-        })
-        .await
-    }
-
-    /// Gives it to somebody, whoever has it; empty: to whoever takes it.
-    async fn give(&self, holder: &str) -> anyhow::Result<()> {
-        let patch = Patch::Merge(json!({"spec": {"holderIdentity": holder}}));
-        self.leases
-            .patch("curfew", &PatchParams::default(), &patch)
-            .await?;
-        Ok(())
-    }
-}
-
 /// A ground, and nobody who leads: the operator that has judged its policy was killed.
 async fn prepare(suite: &Suite) -> anyhow::Result<(Leadership, Ground<'_>)> {
     let ground = Ground::prepare(suite, 1, json!({})).await?;
     Ok((Leadership::vacant(suite).await?, ground))
-}
-
-/// An operator with a name of its own; returns when it is ready.
-async fn replica(ground: &Ground<'_>, instance: &str, via: Option<&Proxy>) -> anyhow::Result<Operator> {
-    let options = OperatorOptions {
-        via: via.map(Proxy::url),
-        extra_args: vec!["--instance".to_owned(), instance.to_owned()],
-        ..OperatorOptions::default()
-    };
-    Operator::start(&ground.suite.plane, &ground.suite.binary, options).await
-}
-
-/// Two replicas, of which the first leads, through a proxy or not.
-pub async fn two(
-    ground: &Ground<'_>,
-    lead: &Leadership,
-    via: Option<&Proxy>,
-) -> anyhow::Result<[Operator; 2]> {
-    let first = replica(ground, "first", via).await?;
-    lead.is_of("first").await?;
-    let second = replica(ground, "second", via).await?;
-    Ok([first, second])
 }
 
 async fn says(operator: &Operator, line: &str) -> anyhow::Result<()> {

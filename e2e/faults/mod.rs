@@ -19,7 +19,7 @@ mod clocks;
 mod crowd;
 mod decisions;
 mod fuse;
-mod ground;
+mod guard_state;
 mod guards;
 mod journal;
 mod kill;
@@ -28,13 +28,15 @@ mod leaders;
 mod outage;
 mod poison;
 mod proof;
+mod replicas;
 mod restored;
+mod scene;
 mod story;
 mod verdict;
 mod watches;
 
-use crate::planes::Needs;
-use crate::suite::{Test, needing};
+use crate::support::planes::Needs;
+use crate::support::{Test, needing};
 
 /// The tests of this part.
 pub fn tests() -> Vec<Test> {

@@ -10,11 +10,11 @@ use futures::future::{join_all, try_join_all};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::ground::{Asked, Ground};
 use super::lags::{Lags, until};
+use super::scene::{Asked, Ground};
 use super::verdict::PROMISE;
 use crate::harness::{Exchange, Fault, eventually};
-use crate::suite::{SOON, Suite};
+use crate::support::{SOON, Suite};
 use crate::tests;
 
 tests![

@@ -11,11 +11,11 @@ use kube::discovery::ApiResource;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::ground::{Asked, Ground};
 use super::lags::Lags;
+use super::scene::{Asked, Ground};
 use super::verdict::PROMISE;
 use crate::harness::{Operator, eventually};
-use crate::suite::{SOON, Suite, merge};
+use crate::support::{SOON, Suite, merge};
 use crate::tests;
 
 tests![

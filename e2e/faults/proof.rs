@@ -12,11 +12,11 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use super::ground::{Asked, Ground};
-use super::kill::identity;
+use super::scene::identity;
+use super::scene::{Asked, Ground};
 use super::verdict::PROMISE;
 use crate::harness::{Fault, Proxy, eventually};
-use crate::suite::{SOON, Suite};
+use crate::support::{SOON, Suite};
 use crate::tests;
 
 tests![

@@ -13,10 +13,10 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use serde_json::json;
 
-use super::ground::{Asked, Ground};
 use super::journal::Journal;
 use super::lags::Lags;
-use crate::suite::Suite;
+use super::scene::{Asked, Ground};
+use crate::support::Suite;
 use crate::tests;
 
 tests![; fresh: what_has_ended_since_the_backup_ends_again_and_nothing_stands_that_nobody_recorded];

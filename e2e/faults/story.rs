@@ -7,9 +7,9 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-use super::ground::{Asked, Ground};
+use super::scene::{Asked, Ground};
 use super::verdict::{PROMISE, Verdict};
-use crate::decisions::approvals;
+use crate::support::decisions::approvals;
 
 /// A life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

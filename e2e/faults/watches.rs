@@ -10,10 +10,10 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::changes::{Changes, WATCHED, collection};
-use super::ground::{Asked, Ground};
+use super::scene::{Asked, Ground};
 use super::verdict::PROMISE;
 use crate::harness::{Exchange, Fault, Proxy, eventually};
-use crate::suite::{SOON, Suite};
+use crate::support::{SOON, Suite};
 use crate::tests;
 
 tests![

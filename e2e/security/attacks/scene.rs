@@ -1,0 +1,337 @@
+//! What is attacked: a namespace with access in force, and people whom RBAC lets do what only guards refuse.
+
+use anyhow::Context as _;
+use curfew::api::{AccessGrant, AccessPolicy};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::attack::{Attack, Callers, Holds, Request, Who, at};
+use crate::harness::eventually;
+use crate::support::json::{CURFEW, RBAC};
+use crate::support::manifests::{binding, create, user};
+use crate::support::{Place, SOON, Suite};
+
+/// A namespace in which alice has access, by a fuse, a Role and a binding of one name; in which eve holds `edit` and
+/// bob `admin`, both also what teams give away that know no better: every verb on grants and on the status of Jobs.
+pub struct Ground<'a> {
+    /// The namespace.
+    pub place: Place<'a>,
+    /// The policy.
+    pub policy: String,
+    /// Alice's grant.
+    pub grant: Value,
+    /// Name of what was made for it.
+    pub name: String,
+    /// Its fuse.
+    pub fuse: Value,
+    /// Its Role.
+    pub role: Value,
+    /// Its binding.
+    pub binding: Value,
+}
+
+impl<'a> Ground<'a> {
+    /// Makes it, with access of an hour.
+    pub async fn prepare(suite: &'a Suite) -> anyhow::Result<Self> {
+        let place = suite.namespace().await?;
+        people(&place).await?;
+        let policy = place.policy(json!({})).await?.name_any();
+        let access = access(&place, &policy, "1h").await?;
+        let ground = access.on(place, policy).await?;
+        ground.rights_have_come().await?;
+        Ok(ground)
+    }
+
+    /// More access of alice here, that long.
+    pub async fn more(&self, duration: &str) -> anyhow::Result<Access> {
+        access(&self.place, &self.policy, duration).await
+    }
+
+    /// A path in this namespace.
+    pub fn at(&self, group_version: &str, rest: &str) -> String {
+        at(group_version, &self.place.name, rest)
+    }
+
+    /// Path of the fuse, with what follows.
+    pub fn fuse_at(&self, rest: &str) -> String {
+        self.at("batch/v1", &format!("jobs/{}{rest}", self.name))
+    }
+
+    /// Path of the binding.
+    pub fn binding_at(&self) -> String {
+        self.at(RBAC, &format!("rolebindings/{}", self.name))
+    }
+
+    /// Path of the Role.
+    pub fn role_at(&self) -> String {
+        self.at(RBAC, &format!("roles/{}", self.name))
+    }
+
+    /// Path of the grant, with what follows.
+    pub fn grant_at(&self, rest: &str) -> String {
+        let name = self.grant["metadata"]["name"].as_str().unwrap_or_default();
+        self.at(CURFEW, &format!("accessgrants/{name}{rest}"))
+    }
+
+    /// A request for access under this policy, by one of the people, who states themselves; changed by `edit`.
+    pub fn asking(&self, person: &str, edit: Value) -> Value {
+        let mut grant = json!({
+            "apiVersion": CURFEW, "kind": "AccessGrant", "metadata": {"name": "tried"},
+            "spec": {"policyRef": {"name": self.policy}, "reason": "DEV-1 a good reason",
+                "requester": user(person)},
+        });
+        crate::support::merge(&mut grant, edit);
+        grant
+    }
+
+    /// An approval of this access by one of the people, who states themselves; changed by `edit`.
+    pub fn approving(&self, person: &str, edit: Value) -> Value {
+        let mut decision = json!({
+            "apiVersion": CURFEW, "kind": "AccessDecision", "metadata": {"name": "tried"},
+            "spec": {
+                "grantRef": {"name": self.grant["metadata"]["name"], "uid": self.grant["metadata"]["uid"]},
+                "decision": "Approve", "accessHash": self.grant["status"]["resolved"]["hash"],
+                "decider": user(person), "reason": "DEV-1 seen",
+            },
+        });
+        crate::support::merge(&mut decision, edit);
+        decision
+    }
+
+    /// The user name of a ServiceAccount here, as which eve may act.
+    pub fn account(&self) -> String {
+        format!("system:serviceaccount:{}:default", self.place.name)
+    }
+
+    /// Name of the mark beside the binding, where there is one.
+    pub fn mark(&self) -> String {
+        format!("{}-elevated", self.name)
+    }
+
+    /// Makes carol `admin` for a time, with the mark that Curfew makes then. Only where no operator lives: it would
+    /// take away what it has no record of.
+    pub async fn mark_carol(&self, callers: &Callers<'_>) -> anyhow::Result<()> {
+        let mut mark = mark(self);
+        mark["subjects"][0]["name"] = json!("carol");
+        let operator = Who::AlmightyAs("system:serviceaccount:curfew-system:curfew".to_owned());
+        let bindings = self.at(RBAC, "rolebindings");
+        callers
+            .ask(&operator, &Request::create(bindings.clone(), mark))
+            .await??;
+        let admin = Request::create(bindings.clone(), binding("carol", "admin", "carol"));
+        callers.ask(&Who::Person("admin"), &admin).await??;
+        let harmless = Attack {
+            what: "deletes a binding of others".to_owned(),
+            who: Who::Person("carol"),
+            request: Request::delete(format!("{bindings}/bob"), json!({})),
+            holds: Holds::Harmless,
+        };
+        eventually("carol is admin", SOON, async || {
+            callers.lets_through(&harmless).await
+        })
+        .await
+    }
+
+    /// Ends the access, and waits until nothing of it is left.
+    pub async fn done(self) -> anyhow::Result<()> {
+        let name = self.grant["metadata"]["name"].as_str().unwrap_or_default();
+        self.place.grants().delete(name, &DeleteParams::default()).await?;
+        self.place.nothing_left().await
+    }
+
+    async fn rights_have_come(&self) -> anyhow::Result<()> {
+        let callers = Callers::new(self.place.suite);
+        let label = json!({"metadata": {"labels": {"team": "payments"}}});
+        for (who, path) in [
+            (Who::Person("eve"), self.fuse_at("")),
+            (Who::Person("eve"), self.grant_at("")),
+            (Who::As("eve", self.account()), self.grant_at("")),
+            (Who::Person("bob"), self.binding_at()),
+            (Who::Stolen("curfew-sweep"), self.role_at()),
+        ] {
+            let attack = Attack {
+                what: "labels".to_owned(),
+                who,
+                request: Request::merge(path, label.clone()),
+                holds: Holds::Harmless,
+            };
+            eventually("rights come into force", SOON, async || {
+                match callers.lets_through(&attack).await {
+                    // The sweeper's own guard speaks only to whom RBAC let through.
+                    Err(error) if error.contains("ValidatingAdmissionPolicy") => Ok(()),
+                    other => other,
+                }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Access in force.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// The grant.
+    pub grant: AccessGrant,
+    /// Name of its fuse, Role and binding.
+    pub name: String,
+    /// Uid of its fuse.
+    pub fuse_uid: String,
+}
+
+impl Access {
+    /// As what is attacked, in its place.
+    pub async fn on(self, place: Place<'_>, policy: String) -> anyhow::Result<Ground<'_>> {
+        let client = || place.suite.admin.clone();
+        let fuse = Api::<Job>::namespaced(client(), &place.name)
+            .get(&self.name)
+            .await?;
+        let role = Api::<Role>::namespaced(client(), &place.name)
+            .get(&self.name)
+            .await?;
+        let binding = Api::<RoleBinding>::namespaced(client(), &place.name)
+            .get(&self.name)
+            .await?;
+        let (mut fuse, mut role, mut binding) = (
+            serde_json::to_value(fuse)?,
+            serde_json::to_value(role)?,
+            serde_json::to_value(binding)?,
+        );
+        for (object, kind, group_version) in [
+            (&mut fuse, "Job", "batch/v1"),
+            (&mut role, "Role", RBAC),
+            (&mut binding, "RoleBinding", RBAC),
+        ] {
+            object["kind"] = json!(kind);
+            object["apiVersion"] = json!(group_version);
+            // Replaced whatever happened meanwhile.
+            crate::support::merge(
+                object,
+                json!({"metadata": {"resourceVersion": null, "managedFields": null}, "status": null}),
+            );
+        }
+        let grant = place.grants().get(&self.grant.name_any()).await?;
+        Ok(Ground {
+            grant: serde_json::to_value(grant)?,
+            name: self.name,
+            place,
+            policy,
+            fuse,
+            role,
+            binding,
+        })
+    }
+
+    /// Path of one of its objects.
+    pub fn at(&self, place: &Place<'_>, group_version: &str, kind: &str) -> String {
+        at(group_version, &place.name, &format!("{kind}/{}", self.name))
+    }
+}
+
+async fn access(place: &Place<'_>, policy: &str, duration: &str) -> anyhow::Result<Access> {
+    let asked = json!({"duration": duration, "entitlements": [{"name": "read"}]});
+    let grant = place.active("alice", policy, asked).await?;
+    let uid = grant.uid().context("a grant without a uid")?;
+    let made = place.bindings().await?;
+    let label = curfew::api::GRANT_UID_LABEL;
+    let binding = made
+        .into_iter()
+        .find(|binding| binding.labels().get(label) == Some(&uid));
+    let binding = binding.context("no binding")?;
+    let fuse = binding.owner_references().first().context("no fuse")?;
+    Ok(Access {
+        name: binding.name_any(),
+        fuse_uid: fuse.uid.clone(),
+        grant,
+    })
+}
+
+/// Gives eve, bob, an account that eve may act as, the operator and the sweeper what only guards keep them from using.
+async fn people(place: &Place<'_>) -> anyhow::Result<()> {
+    let admin = || place.suite.admin.clone();
+    let secrets = Api::<Secret>::namespaced(admin(), &place.name);
+    create(&secrets, json!({"metadata": {"name": "theirs"}})).await?;
+    let more = json!({"metadata": {"name": "more"}, "rules": [
+        {"apiGroups": ["access.curfew.dev"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": ["batch"], "resources": ["jobs/status"], "verbs": ["*"]},
+    ]});
+    create(&Api::<Role>::namespaced(admin(), &place.name), more).await?;
+    let bindings = Api::<RoleBinding>::namespaced(admin(), &place.name);
+    for user in ["eve", "bob"] {
+        let mut more = binding(&format!("{user}-more"), "more", user);
+        more["roleRef"]["kind"] = json!("Role");
+        create(&bindings, more).await?;
+    }
+    let mut account = binding("account-more", "more", "default");
+    account["roleRef"]["kind"] = json!("Role");
+    account["subjects"] = json!([{"kind": "ServiceAccount", "name": "default", "namespace": place.name}]);
+    create(&bindings, account).await?;
+    create(&bindings, binding("eve", "edit", "eve")).await?;
+    create(&bindings, binding("bob", "admin", "bob")).await?;
+    // What somebody lets the operator hand out it holds itself, and the sweeper is given too much.
+    for account in ["curfew", "curfew-sweep"] {
+        for (role, kind) in [("admin", "ClusterRole"), ("more", "Role")] {
+            let mut hands = binding(&format!("hands-of-{account}-{role}"), role, account);
+            hands["roleRef"]["kind"] = json!(kind);
+            hands["subjects"] =
+                json!([{"kind": "ServiceAccount", "name": account, "namespace": "curfew-system"}]);
+            create(&bindings, hands).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A cluster-wide role of a person's own.
+pub async fn cluster_wide(suite: &Suite, person: &str, rules: Value) -> anyhow::Result<()> {
+    let name = suite.fresh(person);
+    create(
+        &Api::<ClusterRole>::all(suite.admin.clone()),
+        json!({"metadata": {"name": name}, "rules": rules}),
+    )
+    .await?;
+    let mut bound = binding(&name, &name, person);
+    bound["kind"] = json!("ClusterRoleBinding");
+    create(&Api::<ClusterRoleBinding>::all(suite.admin.clone()), bound).await
+}
+
+/// A policy whose spec the administrator wrote, once it is judged: nothing changes it any more.
+pub async fn policy(suite: &Suite, name: &str, spec: Value) -> anyhow::Result<AccessPolicy> {
+    let policies = Api::<AccessPolicy>::all(suite.admin.clone());
+    let policy = AccessPolicy::new(name, serde_json::from_value(spec)?);
+    policies.create(&PostParams::default(), &policy).await?;
+    let anywhere = Place {
+        suite,
+        name: String::new(),
+    };
+    anywhere.judged(name).await
+}
+
+pub fn anew(object: &Value, name: &str) -> Value {
+    let mut copy = json!({
+        "apiVersion": object["apiVersion"], "kind": object["kind"],
+        "metadata": {
+            "name": name,
+            "labels": {"access.curfew.dev/grant-uid": object["metadata"]["labels"]["access.curfew.dev/grant-uid"]},
+            "annotations": object["metadata"]["annotations"],
+            "ownerReferences": object["metadata"]["ownerReferences"],
+        },
+    });
+    for part in ["spec", "roleRef", "subjects", "rules"] {
+        if !object[part].is_null() {
+            copy[part] = object[part].clone();
+        }
+    }
+    copy
+}
+
+/// The mark of the elevated, as Curfew makes it beside a binding.
+pub fn mark(ground: &Ground<'_>) -> Value {
+    let mut mark = anew(&ground.binding, &ground.mark());
+    mark["roleRef"] =
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "curfew-elevated"});
+    mark
+}
