@@ -4,12 +4,14 @@
 CARGO ?= cargo
 # Where `make demo` plays: `embedded`, or `current` for the cluster of kubectl's current context.
 CLUSTER ?= embedded
+# The part of the end-to-end tests that `make test` runs: behaviour, security, faults or cleanup; empty: all, and `check`.
+PART ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help check plane demo test test-faults bench bench-guards crds guards clean
+.PHONY: help check plane demo e2e test test-faults bench bench-guards crds guards clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check: ## format, lints, unit and property tests: the fast loop, under two minutes when warm
 	$(CARGO) fmt --check
@@ -23,9 +25,11 @@ demo: ## watch one access from request to end; CLUSTER=current: in the cluster o
 	$(CARGO) build --bin curfew --example demo
 	$(CARGO) run --quiet --example demo -- --cluster $(CLUSTER) $(if $(YES),--yes)
 
-test: check plane ## check, then the end-to-end tests on a real control plane, the demo among them
+test: $(if $(PART),,check) e2e ## check, then the end-to-end tests; PART=faults (behaviour, security, cleanup): that part alone
+
+e2e: plane ## the end-to-end tests on a real control plane, the demo among them: 15 minutes on two cores
 	$(CARGO) build --bins --examples
-	$(CARGO) test --test e2e
+	$(CARGO) test --test e2e $(if $(PART),-- e2e::$(PART)::)
 
 test-faults: plane ## every fault at every place, of which `make test` tries the most telling ones: 20 minutes
 	$(CARGO) build --bins --examples
