@@ -1,6 +1,6 @@
-//! The operator's clock: reads this machine's, and hears the API server's in every answer.
+//! The operator's clock: this machine's clock, corrected by the `Date` header of every response of the API server.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::{DATE, HeaderMap};
@@ -8,16 +8,17 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use kube::Client;
 use kube::client::Body;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::error::Error;
 use crate::core::clock::{Answer, Reading, Skew, Timekeeping};
 
-/// How long the API server may take to say what time it is: what comes later bounds its clock too loosely to be of
-/// use, and it is asked again.
+/// Longest useful response time when the API server is asked for the time. A later response bounds its clock too
+/// loosely, so it is asked again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What time it is. Cheap to clone; clones share what they hear.
+/// The current time. Cheap to clone; clones share their readings.
 #[derive(Clone, Debug)]
 pub struct Clock(Arc<Shared>);
 
@@ -29,7 +30,7 @@ struct Shared {
 }
 
 impl Clock {
-    /// One that has not heard the API server.
+    /// A clock without a reading of the API server's clock.
     pub fn start() -> Self {
         Self(Arc::new(Shared {
             began: Instant::now(),
@@ -38,34 +39,38 @@ impl Clock {
         }))
     }
 
-    /// The instant to decide by. It may be earlier than one that was answered before: clocks are set, and each API
-    /// server has its own.
+    /// The time to decide by.
+    ///
+    /// # Caveats
+    /// It can be earlier than a previous result: administrators set clocks, and each API server has its own clock.
     pub fn now(&self) -> Timestamp {
         self.known().now(self.read())
     }
 
-    /// How far this machine's clock is from the API server's; `None` while that is doubtful.
+    /// The difference between this machine's clock and the API server's; `None` while it is uncertain.
     pub fn skew(&self) -> Option<Skew> {
         self.known().skew(self.read())
     }
 
-    /// Why nothing may be given by these clocks, for people; `None`: it may.
+    /// Why the clocks forbid new access, as a sentence for people; `None` if they allow it.
     pub fn objection(&self) -> Option<String> {
         self.known().objection(self.read())
     }
 
-    /// Whether the API server has to be asked what time it is.
+    /// Whether the API server has to be asked for the time.
     pub fn is_doubtful(&self) -> bool {
         self.known().is_doubtful(self.read())
     }
 
-    /// Told whenever an answer brings the time forward: whoever sleeps until an instant has to look again.
+    /// Changes whenever a response moves the time forward. A task that sleeps until a time must then check again.
     pub fn leaps(&self) -> watch::Receiver<()> {
         self.0.leaps.subscribe()
     }
 
-    /// Asks the API server what time it is, for 2 s at most. Any answer says so, a refusal as well; the client has to
-    /// be one that [hears](super::client_heard_by) for this clock.
+    /// Asks the API server for the time and waits 2 s at most. Every response carries it, a refusal too.
+    ///
+    /// # Caveats
+    /// Has an effect only with a client [made for this clock](super::client_heard_by).
     pub async fn ask(&self, client: &Client) -> Result<(), Error> {
         let what = "read the API server's clock";
         let request = http::Request::get("/version")
@@ -87,9 +92,8 @@ impl Clock {
         }
     }
 
-    /// Nothing here panics half way, so a poisoned lock is as good as any.
     fn known(&self) -> MutexGuard<'_, Timekeeping> {
-        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.known.lock()
     }
 
     pub(super) fn heard(&self, sent: Reading, headers: &HeaderMap) {
@@ -106,7 +110,7 @@ impl Clock {
     }
 }
 
-/// What time an answer says it was made at.
+/// The time in the `Date` header of a response.
 pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let date = headers.get(DATE)?;
     DateTimeParser::new().parse_timestamp(date.as_bytes()).ok()
@@ -126,7 +130,7 @@ mod tests {
     use super::super::reach::Reach;
     use super::*;
 
-    /// An API server whose clock is so far ahead of this machine's; `None`: it does not say what time it is.
+    /// An API server whose clock is ahead of this machine's by this much; `None`: its responses have no `Date`.
     struct Server(Option<SignedDuration>);
 
     impl Service<Request<()>> for Server {
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_answer_with_a_date_says_what_time_it_is_and_a_refusal_too() {
+    async fn every_response_with_a_date_sets_the_clock_even_a_refusal() {
         let clock = Clock::start();
         ask(&clock, None).await;
         assert!(clock.is_doubtful() && clock.skew().is_none());
@@ -175,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_sleeps_is_told_when_an_answer_brings_the_time_forward_and_not_otherwise() {
+    async fn sleepers_are_notified_only_if_a_response_moves_time_forward() {
         let clock = Clock::start();
         let mut leaps = clock.leaps();
         ask(&clock, Some(-40)).await;

@@ -1,45 +1,44 @@
-//! Who may talk to the API server next.
+//! Priority queue for requests to the API server: revoke before grant before bookkeeping.
 //!
-//! A thousand grants that end in one second owe the API server about nine thousand writes, and every write costs
-//! 2.5 to 5 ms of control-plane CPU. What decides how late access ends is therefore the order of the writes, not
-//! their speed: first everything that ends access, then what makes it, and bookkeeping when neither is under way.
+//! A thousand grants that end in the same second cause about nine thousand writes, and each write costs 2.5 to 5 ms of
+//! control-plane CPU. So the order of the writes decides how late access ends, not their speed.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::core::Precedence;
 
-/// Slots of each class unless told otherwise. Measured with 16 workers against a control plane on two cores: the
-/// access of 1,000 grants that ended in one second was gone after 1.0 s (median) and 1.8 to 2.2 s (99th percentile).
+/// Default number of permits in each class. Measured with 16 workers against a control plane on two cores: of 1,000
+/// grants that ended in the same second, access was gone after 1.0 s (median) and 1.8 to 2.2 s (99th percentile).
 pub const SLOTS: usize = 16;
 
-/// How long bookkeeping yields to access. 2 s is about what 1,000 ends at once take, so that even then their
-/// bookkeeping comes after all of them. With 10 s, short access in a burst of 200 was over before its beginning had
-/// been told.
+/// How long bookkeeping waits while access is granted or revoked. 1,000 simultaneous revocations take about 2 s, so
+/// even their bookkeeping waits for all of them. With 10 s, short access in a burst of 200 ended before its start was
+/// recorded.
 pub const RECORD_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Slots of bookkeeping that has lost patience while access is under way: it cannot starve, and access keeps most of
-/// what the API server can do. With as many as for access, a burst of 1,000 grants was made at 0.20 of the rate of a
-/// client that makes bindings only.
+/// Permits for impatient bookkeeping while access is granted or revoked. Bookkeeping cannot starve, and access keeps
+/// most of the API server's capacity. With as many permits as access has, a burst of 1,000 grants reached 0.20 of the
+/// rate of a client that creates only bindings.
 pub const RECORDS_BESIDE: usize = 4;
 
-/// How many requests of each class are under way at once. A limit of 0 counts as 1: nothing of that class would
-/// ever be done.
+/// Most concurrent requests of each class. A limit of 0 counts as 1; otherwise that class would never progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotLimits {
-    /// Requests that end access.
+    /// Requests that revoke access.
     pub end: usize,
-    /// Requests that make access.
+    /// Requests that grant access.
     pub begin: usize,
     /// Bookkeeping.
     pub record: usize,
-    /// Bookkeeping while access is ended or made; never more than `record`.
+    /// Bookkeeping while access is granted or revoked; at most `record`.
     pub beside: usize,
 }
 
@@ -54,21 +53,22 @@ impl Default for SlotLimits {
     }
 }
 
-/// Admits requests to the API server by what they are for. Clones share the slots.
+/// Queue of requests to the API server, with a priority for each purpose. Clones share the permits.
 ///
-/// - Ending access and making access have slots of their own, which nothing else takes.
-/// - Bookkeeping enters while no access is being ended or made, or waits for it: at most [`SlotLimits::record`] are
-///   under way. After [`RECORD_PATIENCE`] it enters regardless, so that it cannot starve, while fewer than
-///   [`SlotLimits::beside`] are under way.
-/// - Within a class, first come, first served; what was overdue when it [came](Slots::enter_overdue) waits for whoever
-///   came before that, and among each other the oldest end is first.
+/// # Guarantees
+/// - Revocations and new access each have their own permits; nothing else takes them.
+/// - Bookkeeping starts if no access is being granted or revoked, or waits for that: at most [`SlotLimits::record`] at
+///   once. After [`RECORD_PATIENCE`] it starts anyway, so that it cannot starve, but at most [`SlotLimits::beside`] at
+///   once.
+/// - Within a class, first come, first served. [Overdue](Slots::enter_overdue) revocations come after requests that
+///   waited already; among overdue ones, the oldest expiry is first.
 #[derive(Clone)]
 pub struct Slots {
     admission: Arc<Mutex<Admission>>,
 }
 
 impl Slots {
-    /// All slots free.
+    /// A queue with all permits free.
     pub fn new(limits: SlotLimits) -> Self {
         Self {
             admission: Arc::new(Mutex::new(Admission {
@@ -81,31 +81,34 @@ impl Slots {
         }
     }
 
-    /// Waits for a slot, which is held until the guard is dropped.
+    /// Waits for a permit. It returns to the queue when the guard is dropped.
     ///
-    /// Cancel safe: a future dropped while it waits gives up its place in the queue, and one dropped after it was
-    /// admitted gives the slot back.
+    /// # Guarantees
+    /// Cancel safe: a future that is dropped while it waits leaves the queue. A future that is dropped after it got a
+    /// permit returns the permit.
     pub async fn enter(&self, precedence: Precedence) -> SlotGuard {
         self.queue(precedence, None).await
     }
 
-    /// Waits for a slot to end access that was due then, like [`enter`](Self::enter), before whoever is due later. For
-    /// when much has become overdue at once: what can never be ended would keep others from it, if it always were first.
+    /// Waits for a permit to revoke access that expired at `due`, before access that expired later.
+    ///
+    /// For use after an outage only. If the oldest expiry were always first, a revocation that never succeeds would
+    /// delay all others.
     pub async fn enter_overdue(&self, due: Timestamp) -> SlotGuard {
         self.queue(Precedence::End, Some(due)).await
     }
 
     async fn queue(&self, precedence: Precedence, due: Option<Timestamp>) -> SlotGuard {
         let (admitted, admission) = oneshot::channel();
-        let (place, since) = lock(&self.admission).queue(precedence, due, admitted);
-        // From here on dropping this future drops the guard, wherever its place has got to by then.
+        let (place, since) = self.admission.lock().queue(precedence, due, admitted);
+        // If this future is dropped from here on, the guard leaves the queue or returns the permit.
         let guard = SlotGuard {
             admission: Arc::clone(&self.admission),
             precedence,
             place,
         };
         admit(&self.admission);
-        // The sender leaves the queue only when the slot is ours, so any answer means "admitted".
+        // The sender leaves the queue only with a permit, so every result means "admitted".
         match precedence {
             Precedence::End | Precedence::Begin => drop(admission.await),
             Precedence::Record => {
@@ -122,7 +125,7 @@ impl Slots {
 
 impl fmt::Debug for Slots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let admission = lock(&self.admission);
+        let admission = self.admission.lock();
         let mut all = f.debug_struct("Slots");
         for (name, class) in [
             ("end", &admission.end),
@@ -135,8 +138,8 @@ impl fmt::Debug for Slots {
     }
 }
 
-/// A slot, held until this is dropped.
-#[must_use = "the slot is given back as soon as the guard is dropped"]
+/// A permit. Dropping it returns the permit.
+#[must_use = "the permit is returned as soon as the guard is dropped"]
 pub struct SlotGuard {
     admission: Arc<Mutex<Admission>>,
     precedence: Precedence,
@@ -145,8 +148,8 @@ pub struct SlotGuard {
 
 impl Drop for SlotGuard {
     fn drop(&mut self) {
-        // Bound, so that the waiter is dropped after the lock is released: dropping it may wake a task.
-        let given_up = lock(&self.admission).leave(self.precedence, self.place);
+        // Dropped after the lock is released, because dropping a waiter may wake a task.
+        let given_up = self.admission.lock().leave(self.precedence, self.place);
         drop(given_up);
         admit(&self.admission);
     }
@@ -163,20 +166,22 @@ struct Admission {
     begin: Class,
     record: Class,
     beside: usize,
-    /// Tickets given out so far, over all classes.
+    /// Tickets issued so far, over all classes.
     tickets: u64,
 }
 
-/// Invariant after every [`admit`]: in the classes of access somebody waits only while all slots are taken. So
-/// "nobody runs" includes "nobody waits".
+/// One class of requests.
+///
+/// Invariant after every [`admit`]: requests for access wait only while all permits are taken. So "none runs" implies
+/// "none waits".
 struct Class {
     limit: usize,
     running: usize,
-    /// Who leaves it has either been counted in `running` or given up.
+    /// A request that leaves the map is counted in `running`, or was dropped.
     waiting: BTreeMap<Place, Waiting>,
 }
 
-/// A place in a queue: when it was due, of what had become overdue, and the ticket.
+/// A place in a queue: the expiry, of overdue revocations only, and the ticket.
 type Place = (Option<Timestamp>, u64);
 
 struct Waiting {
@@ -199,7 +204,7 @@ impl Admission {
         due: Option<Timestamp>,
         admitted: oneshot::Sender<()>,
     ) -> (Place, Instant) {
-        // Read under the lock: patience runs out in the order of the queue.
+        // Read under the lock, so that patience ends in the order of the queue.
         let since = Instant::now();
         self.tickets += 1;
         let place = (due, self.tickets);
@@ -208,7 +213,7 @@ impl Admission {
         (place, since)
     }
 
-    /// Gives up the place in the queue, or else the slot.
+    /// Leaves the queue; if it left the queue already, returns the permit.
     fn leave(&mut self, precedence: Precedence, place: Place) -> Option<Waiting> {
         let class = self.class(precedence);
         let given_up = class.waiting.remove(&place);
@@ -259,16 +264,11 @@ impl Class {
     }
 }
 
-/// A panic cannot leave the counts half changed, so a poisoned lock is as good as any.
-fn lock(admission: &Mutex<Admission>) -> MutexGuard<'_, Admission> {
-    admission.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn admit(admission: &Mutex<Admission>) {
-    let admitted = lock(admission).admit(Instant::now());
-    // After the lock is released: waking may run anything.
+    let admitted = admission.lock().admit(Instant::now());
+    // After the lock is released, because waking may run any task.
     for waiting in admitted {
-        // Who stopped listening has a guard that is being dropped, and that gives the slot back.
+        // A receiver that is gone has a guard that is being dropped, which returns the permit.
         waiting.send(()).ok();
     }
 }
@@ -293,7 +293,7 @@ mod tests {
 
     /// (running, waiting) of End, Begin and Record.
     fn counts(slots: &Slots) -> [(usize, usize); 3] {
-        let admission = lock(&slots.admission);
+        let admission = slots.admission.lock();
         [&admission.end, &admission.begin, &admission.record]
             .map(|class| (class.running, class.waiting.len()))
     }
@@ -301,7 +301,7 @@ mod tests {
     const ALL_FREE: [(usize, usize); 3] = [(0, 0); 3];
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_else_delays_the_ending_of_access() {
+    async fn revocations_get_permits_while_all_other_classes_are_full() {
         let slots = Slots::new(SlotLimits::default());
         let mut others = JoinSet::new();
         for precedence in [Precedence::Record, Precedence::Begin] {
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_ending_of_access_takes_no_slot_from_the_making() {
+    async fn revocations_take_no_permit_from_new_access() {
         let slots = slots(2, 1, 1);
         let _ending = join_all([slots.enter(Precedence::End), slots.enter(Precedence::End)]).await;
         assert!(slots.enter(Precedence::End).now_or_never().is_none());
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_thousand_ends_go_before_the_bookkeeping_of_any() {
+    async fn a_thousand_revocations_finish_before_any_bookkeeping() {
         let slots = Slots::new(SlotLimits::default());
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut grants = JoinSet::new();
@@ -342,65 +342,59 @@ mod tests {
             grants.spawn(async move {
                 for precedence in [Precedence::End, Precedence::Record] {
                     let _slot = slots.enter(precedence).await;
-                    order.lock().unwrap().push(precedence);
+                    order.lock().push(precedence);
                     sleep(Duration::from_millis(20)).await;
                 }
             });
         }
         grants.join_all().await;
-        let order = order.lock().unwrap();
+        let order = order.lock();
         assert_eq!(order.len(), 2_000);
         assert!(order[..1_000].iter().all(|of| *of == Precedence::End));
         assert_eq!(counts(&slots), ALL_FREE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn within_a_class_first_come_is_first_served() {
+    async fn requests_of_one_class_are_served_in_order_of_arrival() {
         for precedence in [Precedence::End, Precedence::Begin, Precedence::Record] {
             let slots = slots(1, 1, 1);
             let order = Mutex::new(Vec::new());
             join_all((0..100).map(async |number| {
                 let _slot = slots.enter(precedence).await;
-                order.lock().unwrap().push(number);
+                order.lock().push(number);
                 sleep(Duration::from_millis(1)).await;
             }))
             .await;
-            assert_eq!(order.into_inner().unwrap(), (0..100).collect::<Vec<_>>());
+            assert_eq!(order.into_inner(), (0..100).collect::<Vec<_>>());
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_what_is_overdue_the_oldest_end_is_first_behind_whoever_came_before_the_outage() {
+    async fn overdue_revocations_queue_by_expiry_after_waiting_requests() {
         let slots = slots(1, 1, 1);
         let order = Mutex::new(Vec::new());
         let serve = async |name: &'static str, slot: SlotGuard| {
-            order.lock().unwrap().push(name);
+            order.lock().push(name);
             sleep(Duration::from_millis(1)).await;
             drop(slot);
         };
         let due = |second| slots.enter_overdue(Timestamp::from_second(second).unwrap());
         tokio::join!(
-            async { serve("the one under way", slots.enter(Precedence::End).await).await },
+            async { serve("running", slots.enter(Precedence::End).await).await },
             async { serve("before", slots.enter(Precedence::End).await).await },
             async { serve("due at 30", due(30).await).await },
             async { serve("due at 10", due(10).await).await },
             async { serve("due at 20", due(20).await).await },
         );
         assert_eq!(
-            order.into_inner().unwrap(),
-            [
-                "the one under way",
-                "before",
-                "due at 10",
-                "due at 20",
-                "due at 30"
-            ]
+            order.into_inner(),
+            ["running", "before", "due at 10", "due at 20", "due at 30"]
         );
         assert_eq!(counts(&slots), ALL_FREE);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bookkeeping_enters_at_once_while_access_rests() {
+    async fn bookkeeping_starts_at_once_if_no_access_changes() {
         let slots = slots(1, 1, 2);
         let first = slots.enter(Precedence::Record).now_or_never().unwrap();
         let _second = slots.enter(Precedence::Record).now_or_never().unwrap();
@@ -410,7 +404,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bookkeeping_yields_to_either_kind_of_access_and_enters_when_the_last_of_it_leaves() {
+    async fn bookkeeping_waits_until_the_last_access_request_is_done() {
         let slots = slots(1, 1, 1);
         let ending = slots.enter(Precedence::End).await;
         let making = slots.enter(Precedence::Begin).await;
@@ -423,7 +417,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bookkeeping_loses_patience_after_two_seconds() {
+    async fn bookkeeping_starts_after_two_seconds_at_the_latest() {
         let slots = slots(1, 1, 1);
         let _ending = slots.enter(Precedence::End).await;
         let asked = Instant::now();
@@ -436,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bookkeeping_without_patience_takes_few_slots_beside_access_and_all_of_them_after() {
+    async fn impatient_bookkeeping_gets_few_permits_while_access_changes() {
         let slots = Slots::new(SlotLimits {
             end: 1,
             begin: 1,
@@ -458,26 +452,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bookkeeping_without_patience_still_keeps_its_limit_and_order() {
+    async fn impatient_bookkeeping_keeps_its_limit_and_order() {
         let slots = slots(1, 1, 2);
         let _ending = slots.enter(Precedence::End).await;
         let started = Instant::now();
         let entered = Mutex::new(Vec::new());
         join_all((0..5_u64).map(async |number| {
             let _slot = slots.enter(Precedence::Record).await;
-            entered
-                .lock()
-                .unwrap()
-                .push((number, started.elapsed().as_secs()));
+            entered.lock().push((number, started.elapsed().as_secs()));
             sleep(Duration::from_secs(12)).await;
         }))
         .await;
-        let entered = entered.into_inner().unwrap();
+        let entered = entered.into_inner();
         assert_eq!(entered, [(0, 2), (1, 2), (2, 14), (3, 14), (4, 26)]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_up_waiting_is_not_counted_as_waiting() {
+    async fn a_request_that_stops_waiting_leaves_the_queue() {
         let slots = slots(1, 1, 1);
         let holder = slots.enter(Precedence::End).await;
         for precedence in [Precedence::End, Precedence::Record] {
@@ -494,14 +485,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slot_given_to_somebody_who_no_longer_listens_goes_to_the_next() {
+    async fn a_permit_for_a_dropped_request_goes_to_the_next() {
         let slots = slots(1, 1, 1);
         let holder = slots.enter(Precedence::End).await;
         let mut gone = Box::pin(slots.enter(Precedence::End));
         assert!((&mut gone).now_or_never().is_none());
         let mut next = Box::pin(slots.enter(Precedence::End));
         assert!((&mut next).now_or_never().is_none());
-        // Admits `gone`, which has not looked yet.
+        // Admits `gone`, which has not been polled since.
         drop(holder);
         assert_eq!(counts(&slots), [(1, 1), (0, 0), (0, 0)]);
         drop(gone);
@@ -510,7 +501,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn giving_up_in_the_middle_of_the_queue_keeps_the_order_of_the_rest() {
+    async fn a_request_that_leaves_the_middle_keeps_the_order_of_the_rest() {
         let slots = slots(1, 1, 1);
         let holder = slots.enter(Precedence::Begin).await;
         let mut queue: Vec<_> = (0..3).map(|_| Box::pin(slots.enter(Precedence::Begin))).collect();
@@ -532,9 +523,9 @@ mod tests {
         }
     }
 
-    /// Real threads, and futures dropped at every stage: waiting, just admitted, running.
+    /// Uses real threads, and drops futures in every stage: waiting, just admitted, running.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn nothing_is_lost_when_thousands_enter_and_a_third_gives_up() {
+    async fn no_permit_is_lost_if_a_third_of_thousands_give_up() {
         let slots = slots(3, 2, 2);
         let mut tasks = JoinSet::new();
         for number in 0..6_000_u64 {
@@ -566,7 +557,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_timer_is_needed_to_let_bookkeeping_in_that_lost_patience_while_its_slots_were_taken() {
+    async fn impatient_bookkeeping_starts_as_soon_as_a_permit_is_free() {
         let slots = slots(1, 1, 1);
         let record = slots.enter(Precedence::Record).await;
         let _ending = slots.enter(Precedence::End).await;
