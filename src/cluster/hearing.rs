@@ -1,4 +1,4 @@
-//! What comes of requests says more than what was asked: what time it is at the API server, and whether it serves.
+//! A tower layer that reads the `Date` header (time) and the status (health) of every response.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use tower::{Layer, Service};
 use super::clock::Clock;
 use super::reach::Reach;
 
-/// The layer of a client by which a clock, and whoever waits for the API server, hear what comes of every request.
+/// Layer of a client that passes every response to a clock and to the health of the API server.
 pub(super) struct Hearing {
     pub(super) clock: Clock,
     pub(super) reach: Reach,
@@ -27,7 +27,7 @@ impl<S> Layer<S> for Hearing {
     }
 }
 
-/// A service whose answers are heard.
+/// Service of that layer.
 pub(super) struct Heard<S> {
     inner: S,
     clock: Clock,

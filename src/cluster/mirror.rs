@@ -1,15 +1,15 @@
-//! A copy of what one watch delivers, reduced to what decisions need.
+//! Cache of the objects of one watch, reduced to what decisions need.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use kube::runtime::watcher::Event;
 
-/// The objects of one watch. A relist replaces everything: what it does not deliver is gone.
+/// The objects of one watch. A complete relist removes the objects that it did not deliver.
 #[derive(Debug)]
 pub struct Mirror<K, V> {
     objects: HashMap<K, V>,
-    /// Keys delivered since a relist began.
+    /// Keys delivered by the relist in progress.
     relisted: Option<HashSet<K>>,
 }
 
@@ -22,18 +22,18 @@ impl<K, V> Default for Mirror<K, V> {
     }
 }
 
-/// What one event did to a [`Mirror`].
+/// One change of a [`Mirror`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change<K, V> {
-    /// It is there now; before there was nothing of that key, or something else.
+    /// The key has a new value; with its previous value, if any.
     Set(K, Option<V>),
-    /// It was there and is not any more.
+    /// The key was removed; with its last value.
     Removed(K, V),
 }
 
 impl<K: Eq + Hash + Clone, V: PartialEq> Mirror<K, V> {
-    /// Takes in one event. `read` gives an object's key and value. Answers what changed; an object delivered
-    /// again unchanged is no change.
+    /// Applies one event, and returns the changes. `read` returns key and value of an object. An object that is
+    /// delivered again unchanged is no change.
     pub fn take<O>(&mut self, event: &Event<O>, read: impl FnOnce(&O) -> (K, V)) -> Vec<Change<K, V>> {
         match event {
             Event::Init => {
@@ -78,22 +78,22 @@ impl<K: Eq + Hash + Clone, V: PartialEq> Mirror<K, V> {
         }
     }
 
-    /// Sets a value that this process knows before the watch delivers it.
+    /// Sets a value that this process wrote, before the watch delivers it.
     pub fn put(&mut self, key: K, value: V) {
         self.objects.insert(key, value);
     }
 
-    /// Removes a value of which this process knows that it is gone before the watch delivers that.
+    /// Removes the value of an object that this process deleted, before the watch delivers the deletion.
     pub fn remove(&mut self, key: &K) -> Option<V> {
         self.objects.remove(key)
     }
 
-    /// The value of a key.
+    /// Value of a key.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.objects.get(key)
     }
 
-    /// All keys and values, in no order.
+    /// All keys and values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.objects.iter()
     }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relist_that_lacks_an_object_removes_it() {
+    fn a_relist_removes_the_objects_it_lacks() {
         let mut mirror = Mirror::default();
         let changes = events(
             &mut mirror,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_missing_while_a_relist_is_under_way() {
+    fn a_relist_in_progress_removes_nothing() {
         let mut mirror = Mirror::default();
         events(
             &mut mirror,
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delivered_unchanged_is_no_change() {
+    fn an_unchanged_object_is_no_change() {
         let mut mirror = Mirror::default();
         let changes = events(
             &mut mirror,

@@ -1,4 +1,4 @@
-//! The Kubernetes objects that artifacts become.
+//! Kubernetes objects of artifacts.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,11 @@ use crate::core::{Artifact, ArtifactKey, GrantIdentity, Holder, RoleName};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-/// A fuse: a Job that never runs a pod. At its deadline the Job controller fails it, the TTL controller deletes
-/// it, and the garbage collector deletes what it owns; none of that needs Curfew.
+/// A fuse: a Job that never runs a pod, with a deadline in `seconds` after its start.
+///
+/// # Guarantees
+/// At the deadline the Job controller fails the Job, the TTL controller deletes it, and the garbage collector deletes
+/// what it owns. None of this needs Curfew.
 pub fn fuse(artifact: &Artifact, seconds: i64) -> Job {
     let grant = &artifact.grant;
     Job {
@@ -33,8 +36,8 @@ pub fn fuse(artifact: &Artifact, seconds: i64) -> Job {
             backoff_limit: Some(0),
             active_deadline_seconds: Some(seconds),
             ttl_seconds_after_finished: Some(0),
-            // A label that no pod may carry (guard `curfew-pods`). By the selector that a Job has otherwise, anybody
-            // could put a pod into it that does not end, and a Job has not failed before its pods have.
+            // The guard `curfew-pods` allows no pod with this label. With the default selector, anyone could add a pod
+            // that does not end, and a Job fails only after its pods have ended.
             manual_selector: Some(true),
             selector: Some(LabelSelector {
                 match_labels: Some(of_the_grant(grant)),
@@ -50,21 +53,23 @@ pub fn fuse(artifact: &Artifact, seconds: i64) -> Job {
 /// User and group `nobody`.
 const NOBODY: i64 = 65534;
 
-/// Label that says what an object belongs to, after the Kubernetes recommended labels.
+/// Label of the application that an object belongs to (Kubernetes recommended labels).
 const NAME_LABEL: &str = "app.kubernetes.io/name";
 
-/// What the pods of a fuse would be told by, if there were any.
+/// Labels that select the pods of a fuse, if it had any.
 fn of_the_grant(grant: &GrantIdentity) -> BTreeMap<String, String> {
     BTreeMap::from([(GRANT_UID_LABEL.to_owned(), grant.uid.clone())])
 }
 
-/// A name that resolves nowhere (RFC 2606), with a tag and a digest, since there are tools that insist on either.
+/// An image name that resolves nowhere (RFC 2606). It has a tag and a digest, because some admission tools require one
+/// or the other.
 const NO_IMAGE: &str = "curfew.invalid/never-run:none@sha256:\
     0000000000000000000000000000000000000000000000000000000000000000";
 
-/// The strictest pod there is: never run, but judged by admission tools all the same. It keeps to the Pod Security
-/// Standard `restricted`, of the pod and once more of its container, for tools that look at one of them; it asks for
-/// next to nothing and no more, since there are tools that take a limit of zero for none.
+/// Template of a pod that never runs, but that admission tools still check.
+///
+/// It meets the Pod Security Standard `restricted`, in the pod and again in the container, because some tools check
+/// only one of them. It requests very little, but not zero, because some tools take a limit of zero for no limit.
 fn never_run(mut labels: BTreeMap<String, String>) -> PodTemplateSpec {
     labels.insert(NAME_LABEL.to_owned(), CONTROLLER.to_owned());
     let little = || {
@@ -121,7 +126,7 @@ fn never_run(mut labels: BTreeMap<String, String>) -> PodTemplateSpec {
     }
 }
 
-/// A Role, held by the fuse of that uid or by its grant.
+/// A Role, owned by the fuse of this uid or by its grant.
 pub fn role(artifact: &Artifact, rules: &[Rule], fuse_uid: &str) -> Role {
     Role {
         metadata: meta(artifact, fuse_uid),
@@ -129,7 +134,7 @@ pub fn role(artifact: &Artifact, rules: &[Rule], fuse_uid: &str) -> Role {
     }
 }
 
-/// A binding, held by the fuse of that uid or by its grant.
+/// A binding, owned by the fuse of this uid or by its grant.
 pub fn binding(
     artifact: &Artifact,
     (kind, name): &RoleName,
@@ -165,7 +170,7 @@ pub fn binding(
     }
 }
 
-/// The fuse of that uid, as the owner of what has its name, and of the elevation marker beside that.
+/// Owner reference to the fuse of this uid. The fuse owns the artifacts of its name, and their elevation marker.
 pub fn held_by_fuse(key: &ArtifactKey, uid: &str) -> OwnerReference {
     OwnerReference {
         api_version: "batch/v1".to_owned(),
@@ -176,8 +181,8 @@ pub fn held_by_fuse(key: &ArtifactKey, uid: &str) -> OwnerReference {
     }
 }
 
-/// What holds an artifact. An owner in another namespace counts as one that is gone: the garbage collector would take
-/// what it owns at once.
+/// Owner of an artifact. An artifact in another namespace than its grant has no owner: the garbage collector would take
+/// the grant for deleted, and delete the artifact at once.
 fn held_by(artifact: &Artifact, fuse_uid: &str) -> Option<OwnerReference> {
     let grant = &artifact.grant;
     match artifact.holder {
@@ -218,7 +223,7 @@ fn meta(artifact: &Artifact, fuse_uid: &str) -> ObjectMeta {
     }
 }
 
-/// UTC with microseconds, always in the same length.
+/// UTC with microseconds, always of the same length.
 fn rfc3339(at: Timestamp) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
     PRINTER.timestamp_to_string(&at)

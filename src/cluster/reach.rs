@@ -1,4 +1,4 @@
-//! Whether the API server serves.
+//! Health of the API server, as seen by requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,15 +8,17 @@ use http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long it takes to catch up: 1,000 ends at once take 4 s.
+/// Time to process overdue work after an outage. 1,000 simultaneous revocations take 4 s.
 const CATCHING_UP: Duration = Duration::from_secs(10);
 
-/// Whether the API server serves, as what comes of requests says. Cheap to clone; clones share what they hear.
+/// Health of the API server, derived from the results of requests. Cheap to clone; clones share their state.
 ///
-/// It is away once a request was not answered, or by somebody on the way or a server that says it cannot serve (502, 503,
-/// 504); it is back at the first request that succeeds. Not with any other answer: while it starts it refuses everything
-/// for some seconds, since it does not know yet who may do what. Other server errors, 500 and 429, are often about one
-/// object (a webhook, a priority level) and say nothing of the others.
+/// The API server is unavailable after a request without a response, or with the status 502, 503 or 504 from the server
+/// or a proxy. It is available again after the first successful request.
+///
+/// Other responses do not make it available: a starting API server denies everything for some seconds, until it knows
+/// the permissions. The errors 500 and 429 do not make it unavailable: they often concern one object (a webhook) or one
+/// priority level.
 #[derive(Clone, Debug)]
 pub struct Reach(Arc<Shared>);
 
@@ -36,13 +38,13 @@ impl Default for Reach {
 }
 
 impl Reach {
-    /// Told whenever it is back: what could not be done meanwhile can be done now.
+    /// Changes whenever the API server becomes available again. Failed work can be retried then.
     pub fn returns(&self) -> watch::Receiver<Instant> {
         self.0.back.subscribe()
     }
 
-    /// Whether it is away, or so lately back that what has become overdue meanwhile is still being caught up with. So it
-    /// is when this process begins.
+    /// Whether the API server is unavailable, or was in the last 10 s, so that overdue work may still be waiting. True
+    /// for the first 10 s of this process.
     pub fn is_unsettled(&self) -> bool {
         self.0.is_away.load(Ordering::Relaxed) || self.0.back.borrow().elapsed() < CATCHING_UP
     }
@@ -75,17 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_back_at_the_first_success_after_a_request_that_was_not_answered_and_told_once() {
+    fn recovery_is_reported_once_at_the_first_success_after_a_failure() {
         let reach = Reach::default();
         let mut returns = reach.returns();
         answers(&reach, &[200, 403, 500, 201]);
-        assert!(!returns.has_changed().unwrap(), "it was never away");
+        assert!(!returns.has_changed().unwrap(), "it was always available");
         reach.unanswered();
         answers(&reach, &[403, 500, 429, 404]);
-        assert!(
-            !returns.has_changed().unwrap(),
-            "it starts, and serves nobody yet"
-        );
+        assert!(!returns.has_changed().unwrap(), "it is starting");
         answers(&reach, &[200]);
         assert!(returns.has_changed().unwrap());
         returns.mark_unchanged();
@@ -94,11 +93,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_unsettled_while_it_is_away_and_for_ten_seconds_after() {
+    async fn health_is_unsettled_for_ten_seconds_after_an_outage() {
         let reach = Reach::default();
         assert!(
             reach.is_unsettled(),
-            "nobody knows what has become overdue before"
+            "there may be overdue work from before the start"
         );
         tokio::time::advance(CATCHING_UP).await;
         assert!(!reach.is_unsettled());
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_says_that_it_cannot_serve_is_away() {
+    fn a_502_503_or_504_counts_as_an_outage() {
         for code in [502, 503, 504] {
             let reach = Reach::default();
             let returns = reach.returns();

@@ -1,4 +1,4 @@
-//! From Kubernetes objects to facts.
+//! Conversion of Kubernetes objects to facts.
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
@@ -14,12 +14,12 @@ use crate::api::{
 };
 use crate::core::{ArtifactKey, Content, Flame, Found, NamespaceFacts, RoleFacts, canonical};
 
-/// Whether an object carries the label of something made for a grant.
+/// Whether an object carries the label of an artifact.
 pub fn is_ours(meta: &ObjectMeta) -> bool {
     grant_uid(meta).is_some()
 }
 
-/// Uid of the grant an object was made for.
+/// Uid of the grant that an object was created for, from its label.
 pub fn grant_uid(meta: &ObjectMeta) -> Option<&String> {
     meta.labels.as_ref()?.get(GRANT_UID_LABEL)
 }
@@ -47,7 +47,7 @@ fn role_facts(meta: &ObjectMeta, rules: &[PolicyRule]) -> RoleFacts {
     RoleFacts::new(meta.uid.clone().unwrap_or_default(), &to_rules(rules))
 }
 
-/// RBAC rules, canonical.
+/// RBAC rules in canonical form.
 pub fn to_rules(rules: &[PolicyRule]) -> Vec<Rule> {
     let rules = rules.iter().map(|rule| Rule {
         api_groups: rule.api_groups.clone().unwrap_or_default(),
@@ -59,17 +59,17 @@ pub fn to_rules(rules: &[PolicyRule]) -> Vec<Rule> {
     canonical(&rules.collect::<Vec<_>>())
 }
 
-/// A fuse as it is read: whether it is lit, and nothing else of the Job.
+/// A fuse as it is read: only the fields of the Job that tell whether it is lit.
 pub type Fuse = Object<FuseSpec, FuseStatus>;
 
-/// What is read of the specification of a fuse.
+/// The fields of `spec` that are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FuseSpec {
     #[serde(default)]
     suspend: bool,
 }
 
-/// What is read of the status of a fuse.
+/// The fields of `status` that are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FuseStatus {
@@ -77,18 +77,18 @@ pub struct FuseStatus {
     start_time: Option<Time>,
 }
 
-/// The kind of fuses.
+/// API resource of fuses.
 pub fn fuses() -> ApiResource {
     ApiResource::erase::<Job>(&())
 }
 
-/// A fuse.
+/// Facts about a fuse.
 pub fn fuse(fuse: &Fuse) -> (ArtifactKey, Held) {
     let started = fuse.status.as_ref().and_then(|status| status.start_time.as_ref());
     flame(&fuse.metadata, fuse.spec.suspend, started)
 }
 
-/// A fuse that has just been made.
+/// Facts about a fuse that was just created.
 pub fn made_fuse(fuse: &Job) -> (ArtifactKey, Held) {
     let suspended = fuse
         .spec
@@ -105,13 +105,13 @@ fn flame(meta: &ObjectMeta, suspended: bool, started: Option<&Time>) -> (Artifac
     held(meta, Content::Fuse(flame))
 }
 
-/// A Role made for a grant.
+/// Facts about a Role that was created for a grant.
 pub fn own_role(role: &Role) -> (ArtifactKey, Held) {
     let rules = to_rules(role.rules.as_deref().unwrap_or_default());
     held(&role.metadata, Content::Role(rules))
 }
 
-/// A binding made for a grant.
+/// Facts about a binding that was created for a grant.
 pub fn binding(binding: &RoleBinding) -> (ArtifactKey, Held) {
     let kind = if binding.role_ref.kind == "ClusterRole" {
         RoleKind::ClusterRole
