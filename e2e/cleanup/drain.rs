@@ -368,7 +368,7 @@ async fn without_crds_everything_that_is_labelled_goes(suite: &Suite) -> anyhow:
         .await?;
     let said = drain(suite, &["--without-operator", "--timeout", "8s"]).await?;
     let why = format!(
-        "Role {}/{role}: Role {role} is still there; held back by the finalizers example.com/mine",
+        "Role {}/{role}: Role {role} still exists; held back by the finalizers example.com/mine",
         place.name
     );
     ensure!(said.code == Some(1) && said.stderr.contains(&why), "{said}");

@@ -1,4 +1,4 @@
-//! Does what a plan says, in its order, and decides nothing.
+//! Applies a plan stage by stage. Decides nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,68 +6,40 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::{Api, Resource as _, ResourceExt as _};
-use serde_json::json;
+use kube::{Resource as _, ResourceExt as _};
 
-use super::edges::{Edges, Outcome, call};
+use super::applied::{Done, Interrupted};
+use super::create::is_refusal;
+use super::edges::Edges;
 use super::error::Error;
-use super::observe::read_live;
-use super::{decisions, events, objects, read, remove};
-use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, CONTROLLER, REVOKE_FINALIZER};
+use super::live_read::read_live;
+use super::observer::Outcome;
+use super::{create, decisions, events, record, remove};
+use crate::api::{AccessGrant, ArtifactKind};
 use crate::core::{
-    Announcement, Artifact, ArtifactKey, Backstops, Body, Class, Effect, Ending, EventText, Flame, Found,
-    Judged, Live, Precedence, Target, flames, slim, status,
+    Announcement, ArtifactKey, Backstops, Effect, Flame, Found, Judged, Live, Precedence, Target, flames,
+    status,
 };
 
-/// How long the record that access is in force waits for the news that its fuses are lit. Of fuses made one at a time
-/// half were lit 24 ms after their making; what is not known by then costs another write later.
+/// How long the record of active access waits until its fuses are lit. Half of the fuses created one at a time were lit
+/// after 24 ms. A fuse that is lit later costs a second write.
 const FUSES_TAKE: Duration = Duration::from_millis(500);
 
-/// The application of one plan: what it has learnt so far.
+/// The application of one plan, and what its effects returned so far.
 pub struct Application<'a> {
     edges: &'a Edges,
     grant: Arc<AccessGrant>,
     uids: status::Uids,
-    /// The fuses as they were found or made; the index may know more.
-    flames: BTreeMap<ArtifactKey, Flame>,
+    /// The fuses as found or created; the index may know newer states.
+    fuse_states: BTreeMap<ArtifactKey, Flame>,
     refused: BTreeMap<ArtifactKey, String>,
     in_force_since: Option<Timestamp>,
     proven_at: Option<Timestamp>,
     seen_at: Option<Timestamp>,
 }
 
-/// A stage that could not be finished.
-#[derive(Debug)]
-pub struct Interrupted {
-    /// Why; the first failure of the stage.
-    pub error: Error,
-    /// What the API server refused to make, and its words: trying again would be refused again. Empty where anything
-    /// failed otherwise.
-    pub refused: BTreeMap<ArtifactKey, String>,
-}
-
-/// Whether the API server refuses to make something, and would do so again. A webhook of Jobs that is down can stay so
-/// for hours: whether access waits for its fuse that long is for the policy to say. One of bindings or Roles keeps
-/// access from being given, and ends nothing.
-fn is_refusal(kind: ArtifactKind, error: &Error) -> bool {
-    matches!(error.class(), Class::Denied | Class::Invalid)
-        || (kind == ArtifactKind::Job && error.is_of_a_webhook())
-}
-
-/// What one effect gave.
-enum Done {
-    Nothing,
-    Made(ArtifactKey, String, Option<Flame>),
-    Written(Box<AccessGrant>),
-    Proven(Timestamp),
-}
-
 impl<'a> Application<'a> {
-    /// Begins with the grant as observed and the artifacts found. `seen_at` is when this process first saw the
+    /// Starts with the observed grant and its artifacts. `seen_at` is the time at which this process first saw the
     /// request.
     pub fn new(
         edges: &'a Edges,
@@ -79,7 +51,7 @@ impl<'a> Application<'a> {
             edges,
             grant,
             uids: BTreeMap::new(),
-            flames: BTreeMap::new(),
+            fuse_states: BTreeMap::new(),
             refused: BTreeMap::new(),
             in_force_since: None,
             proven_at: None,
@@ -89,23 +61,29 @@ impl<'a> Application<'a> {
         application
     }
 
-    /// Takes in what has been found since.
+    /// Adds artifacts that were found since the start.
     pub fn find(&mut self, found: &[Found]) {
         let uids = found.iter().map(|found| (found.key(), found.uid.clone()));
         self.uids.extend(uids);
-        self.flames.extend(flames(found));
+        self.fuse_states.extend(flames(found));
     }
 
-    /// The grant as it was last written.
+    /// The grant as last written.
     pub fn grant(&self) -> Arc<AccessGrant> {
         Arc::clone(&self.grant)
     }
 
-    /// Applies one stage: its effects side by side, each with its own slot and time limit.
+    /// Applies the effects of one stage concurrently.
+    ///
+    /// # Guarantees
+    /// Each effect has its own permit and its own time limit. All effects are tried, even if one fails.
+    ///
+    /// # Errors
+    /// [`Interrupted`] if an effect failed. Later stages must not be applied then.
     pub async fn stage(&mut self, effects: &[Effect]) -> Result<(), Interrupted> {
         let results = join_all(effects.iter().map(|effect| self.effect(effect))).await;
         let mut first = None;
-        let (mut refused, mut otherwise) = (BTreeMap::new(), false);
+        let (mut refused, mut other_failure) = (BTreeMap::new(), false);
         for (effect, result) in effects.iter().zip(results) {
             match result {
                 Ok(done) => self.learn(done),
@@ -114,14 +92,14 @@ impl<'a> Application<'a> {
                         Effect::Create(artifact) if is_refusal(artifact.kind(), &error) => {
                             refused.insert(artifact.key(), error.to_string());
                         }
-                        _ => otherwise = true,
+                        _ => other_failure = true,
                     }
                     first.get_or_insert(error);
                 }
             }
         }
         let Some(error) = first else { return Ok(()) };
-        if otherwise {
+        if other_failure {
             refused.clear();
         }
         self.refused.extend(refused.clone());
@@ -131,9 +109,9 @@ impl<'a> Application<'a> {
     fn learn(&mut self, done: Done) {
         match done {
             Done::Nothing => {}
-            Done::Made(key, uid, flame) => {
-                if let Some(flame) = flame {
-                    self.flames.insert(key.clone(), flame);
+            Done::Made(key, uid, fuse_state) => {
+                if let Some(fuse_state) = fuse_state {
+                    self.fuse_states.insert(key.clone(), fuse_state);
                 }
                 if key.kind == ArtifactKind::RoleBinding {
                     self.in_force_since = Some(self.edges.clock.now());
@@ -149,31 +127,26 @@ impl<'a> Application<'a> {
     }
 
     async fn effect(&self, effect: &Effect) -> Result<Done, Error> {
-        let slots = &self.edges.slots;
-        let slot = match (effect, effect.precedence()) {
-            // Asks nothing of the API server, so it takes nobody's turn.
+        let queue = &self.edges.slots;
+        let permit = match (effect, effect.precedence()) {
+            // Sends no request, so it needs no permit.
             (Effect::AwaitFuses(_), _) => None,
             (_, Precedence::End) if self.edges.reach.is_unsettled() => {
-                Some(slots.enter_overdue(self.due()).await)
+                Some(queue.enter_overdue(self.due()).await)
             }
-            (_, precedence) => Some(slots.enter(precedence).await),
+            (_, precedence) => Some(queue.enter(precedence).await),
         };
         let result = self.attempt(effect).await;
-        drop(slot);
+        drop(permit);
         let outcome = match &result {
             Ok((_, outcome)) => *outcome,
-            Err(Error::TimedOut { .. }) => Outcome::TimedOut,
-            Err(error) => match error.class() {
-                Class::Conflict => Outcome::Conflict,
-                Class::Denied | Class::Invalid => Outcome::Refused,
-                Class::Gone | Class::Throttled | Class::Transient => Outcome::Failed,
-            },
+            Err(error) => Outcome::of(error),
         };
         self.edges.witness.effect(effect.kind(), outcome);
         result.map(|(done, _)| done)
     }
 
-    /// When the access was to end; now, if that is yet to come: somebody wants it gone sooner.
+    /// The time at which access expires; now, if an earlier end was requested.
     fn due(&self) -> Timestamp {
         let live = self.grant.status.as_ref().and_then(Live::of);
         let now = self.edges.clock.now();
@@ -181,69 +154,61 @@ impl<'a> Application<'a> {
     }
 
     async fn attempt(&self, effect: &Effect) -> Result<(Done, Outcome), Error> {
+        let (edges, grant) = (self.edges, self.grant.as_ref());
         let applied = |done| (done, Outcome::Applied);
         match effect {
-            Effect::Intend(status) | Effect::Record(status) => self.write(status).await.map(applied),
-            Effect::AddFinalizer => self.add_finalizer().await.map(applied),
-            Effect::RemoveFinalizer => self.remove_finalizer().await.map(applied),
-            Effect::Create(artifact) => self.create(artifact).await,
-            Effect::HandOver(target) => self.hand_over(target).await.map(applied),
-            Effect::AwaitFuses(keys) => Ok((Done::Nothing, self.await_fuses(keys).await)),
-            Effect::RecordActive => self.record_active().await.map(applied),
-            Effect::RecordFuses => self.record_fuses().await.map(applied),
-            Effect::Delete(target) => {
-                let grant_uid = self.grant.uid().unwrap_or_default();
-                remove::remove(self.edges, target, &grant_uid)
-                    .await
-                    .map(|outcome| (Done::Nothing, outcome))
+            Effect::Intend(status) | Effect::Record(status) => {
+                record::write(edges, grant, status).await.map(applied)
             }
+            Effect::AddFinalizer => record::add_finalizer(edges, grant).await.map(applied),
+            Effect::RemoveFinalizer => record::remove_finalizer(edges, grant).await.map(applied),
+            Effect::Create(artifact) => create::create(edges, artifact, self.fuse_uid(&artifact.key())).await,
+            Effect::HandOver(target) => create::hand_over(edges, target, self.fuse_uid(&target.key()))
+                .await
+                .map(applied),
+            Effect::AwaitFuses(keys) => Ok((Done::Nothing, self.await_fuses(keys).await)),
+            Effect::RecordActive => {
+                let (backstops, since) = (self.backstops(), self.in_force_since);
+                record::active(edges, grant, &self.uids, &backstops, since, self.seen_at)
+                    .await
+                    .map(applied)
+            }
+            Effect::RecordFuses => record::fuses(edges, grant, &self.uids, &self.backstops())
+                .await
+                .map(applied),
+            Effect::Delete(target) => remove::remove(edges, target, &self.grant_uid())
+                .await
+                .map(|outcome| (Done::Nothing, outcome)),
             Effect::ProveAbsent(targets) => self.prove_absent(targets).await.map(applied),
-            Effect::RecordEnded(ending) => self.record_ended(ending).await.map(applied),
+            Effect::RecordEnded(ending) => record::ended(edges, grant, ending, self.ended_at())
+                .await
+                .map(applied),
             Effect::RecordVerdict(judged) => self.record_verdict(judged).await.map(applied),
             Effect::Announce(announcement) => Ok((Done::Nothing, self.announce(announcement).await)),
-            Effect::DeleteGrant => self.delete_grant().await.map(applied),
+            Effect::DeleteGrant => record::delete(edges, grant).await.map(applied),
         }
     }
 
-    async fn write(&self, status: &AccessGrantStatus) -> Result<Done, Error> {
-        let (grants, name) = (self.grants(), self.grant.name_any());
-        let params = PostParams {
-            field_manager: Some(CONTROLLER.to_owned()),
-            ..PostParams::default()
-        };
-        let replacement = status::replacement(&self.grant, status);
-        let mut written = call(
-            "write status",
-            grants.replace_status(&name, &params, &replacement),
-        )
-        .await?;
-        slim(&mut written);
-        Ok(Done::Written(Box::new(written)))
+    fn grant_uid(&self) -> String {
+        self.grant.uid().unwrap_or_default()
     }
 
-    async fn record_active(&self) -> Result<Done, Error> {
-        let now = self.edges.clock.now();
-        let since = self.in_force_since.unwrap_or(now);
-        let active = status::active(&self.grant, &self.uids, &self.backstops(), since, now);
-        let done = self.write(&active).await?;
-        self.edges
-            .witness
-            .activated(self.seen_at.map(|seen| since.duration_since(seen)));
-        Ok(done)
+    /// The uid of the fuse that owns this artifact; empty if there is no fuse.
+    fn fuse_uid(&self, key: &ArtifactKey) -> &str {
+        self.uids.get(&key.of_fuse()).map_or("", String::as_str)
     }
 
-    async fn record_fuses(&self) -> Result<Done, Error> {
-        let now = self.edges.clock.now();
-        self.write(&status::fused(&self.grant, &self.uids, &self.backstops(), now))
-            .await
+    /// The time of the proof of absence; now, if nothing had to be removed.
+    fn ended_at(&self) -> Timestamp {
+        self.proven_at.unwrap_or_else(|| self.edges.clock.now())
     }
 
-    /// What is known of whatever ends the access besides this process, at this moment.
+    /// The present state of the layers that end this access without the operator.
     fn backstops(&self) -> Backstops {
-        let mut flames = self.flames.clone();
-        flames.extend(self.edges.index.flames(self.flames.keys()));
+        let mut fuse_states = self.fuse_states.clone();
+        fuse_states.extend(self.edges.index.flames(self.fuse_states.keys()));
         Backstops {
-            flames,
+            flames: fuse_states,
             refused: self.refused.clone(),
             sweep_lives: self.edges.index.sweep_lives(),
         }
@@ -257,122 +222,18 @@ impl<'a> Application<'a> {
         }
     }
 
-    /// Bound to the object that was found: whatever has its name since is another's to hold.
-    async fn hand_over(&self, target: &Target) -> Result<Done, Error> {
-        let key = target.key();
-        let fuse_uid = self.uids.get(&key.of_fuse()).cloned().unwrap_or_default();
-        let patch = Patch::Merge(json!({"metadata": {
-            "uid": target.uid,
-            "ownerReferences": [objects::held_by_fuse(&key, &fuse_uid)],
-        }}));
-        let params = PatchParams {
-            field_manager: Some(CONTROLLER.to_owned()),
-            ..PatchParams::default()
-        };
-        let (client, namespace, name) = (self.edges.client.clone(), &target.namespace, &target.name);
-        match target.kind {
-            ArtifactKind::Job => {}
-            ArtifactKind::Role => {
-                let roles = Api::<Role>::namespaced(client, namespace);
-                call("hand over Role", roles.patch_metadata(name, &params, &patch)).await?;
-            }
-            ArtifactKind::RoleBinding => {
-                let bindings = Api::<RoleBinding>::namespaced(client, namespace);
-                call(
-                    "hand over RoleBinding",
-                    bindings.patch_metadata(name, &params, &patch),
-                )
-                .await?;
-            }
-        }
-        Ok(Done::Nothing)
-    }
-
-    async fn record_ended(&self, ending: &Ending) -> Result<Done, Error> {
-        let at = self.proven_at.unwrap_or_else(|| self.edges.clock.now());
-        let done = self.write(&status::ended(&self.grant, ending, at)).await?;
-        self.edges.witness.ended(ending, at);
-        Ok(done)
-    }
-
     async fn record_verdict(&self, judged: &Judged) -> Result<Done, Error> {
         let namespace = self.grant.namespace().unwrap_or_default();
         decisions::record(self.edges, &namespace, judged).await?;
         Ok(Done::Nothing)
     }
 
-    async fn create(&self, artifact: &Artifact) -> Result<(Done, Outcome), Error> {
-        if artifact.is_overdue(self.edges.clock.now()) {
-            return Err(Error::Overdue {
-                kind: artifact.kind(),
-                name: artifact.name.clone(),
-            });
-        }
-        let (client, namespace) = (self.edges.client.clone(), artifact.namespace.as_str());
-        let fuse_uid = self
-            .uids
-            .get(&artifact.key().of_fuse())
-            .cloned()
-            .unwrap_or_default();
-        let params = PostParams {
-            field_manager: Some(CONTROLLER.to_owned()),
-            ..PostParams::default()
-        };
-        let created = match &artifact.body {
-            Body::Fuse { seconds } => {
-                let fuse = objects::fuse(artifact, *seconds);
-                let fuses = Api::<Job>::namespaced(client, namespace);
-                call("create fuse", fuses.create(&params, &fuse))
-                    .await
-                    .map(|made| read::made_fuse(&made))
-            }
-            Body::Role(rules) => {
-                let role = objects::role(artifact, rules, &fuse_uid);
-                let api = Api::<Role>::namespaced(client, namespace);
-                call("create Role", api.create(&params, &role))
-                    .await
-                    .map(|made| read::own_role(&made))
-            }
-            Body::Binding { role, subject } => {
-                let binding = objects::binding(artifact, role, subject, &fuse_uid);
-                let bindings = Api::<RoleBinding>::namespaced(client, namespace);
-                call("create RoleBinding", bindings.create(&params, &binding))
-                    .await
-                    .map(|made| read::binding(&made))
-            }
-        };
-        let made = |found: &Found| {
-            let flame = flames(std::slice::from_ref(found)).remove(&artifact.key());
-            Done::Made(artifact.key(), found.uid.clone(), flame)
-        };
-        match created {
-            Ok((key, held)) => {
-                let done = made(&held.found);
-                self.edges.index.made(key, held);
-                Ok((done, Outcome::Applied))
-            }
-            // An answer that was lost, or somebody who was faster: it is ours only if it says exactly what we say.
-            Err(error) if error.is_already_there() => {
-                let there = read_live(self.edges, &artifact.key()).await?;
-                match there.filter(|held| {
-                    held.grant_uid == artifact.grant.uid && artifact.compare(&held.found).is_ok()
-                }) {
-                    Some(held) => Ok((made(&held.found), Outcome::AlreadySo)),
-                    None => Err(Error::NotOurs {
-                        kind: artifact.kind(),
-                        name: artifact.name.clone(),
-                    }),
-                }
-            }
-            Err(error) => Err(error),
-        }
-    }
-
+    /// Reads each target from the API server itself.
     async fn prove_absent(&self, targets: &[Target]) -> Result<Done, Error> {
-        let grant_uid = self.grant.uid().unwrap_or_default();
+        let grant_uid = self.grant_uid();
         for target in targets {
-            let there = read_live(self.edges, &target.key()).await?;
-            if there.is_some_and(|held| held.grant_uid == grant_uid) {
+            let found = read_live(self.edges, &target.key()).await?;
+            if found.is_some_and(|held| held.grant_uid == grant_uid) {
                 return Err(Error::StillThere {
                     kind: target.kind,
                     name: target.name.clone(),
@@ -382,100 +243,24 @@ impl<'a> Application<'a> {
         Ok(Done::Proven(self.edges.clock.now()))
     }
 
-    /// Tells: the audit log once, however often that is tried; the Event is the same each time. A failure is told to the
-    /// log and stops nothing: none can be written in a namespace that is being deleted.
-    async fn announce(&self, announcement: &Announcement) -> Outcome {
-        let at = self.proven_at.unwrap_or_else(|| self.edges.clock.now());
-        let event = announcement.event(&self.grant, at);
-        let uid = self.grant.uid().unwrap_or_default();
-        if self.edges.index.is_news(&uid, &event.name) {
-            events::audit(&announcement.audit(&self.grant, at));
+    /// Writes audit record and Events of a transition.
+    ///
+    /// # Guarantees
+    /// The audit log has one record, even after retries. A retry writes an Event of the same name.
+    ///
+    /// # Caveats
+    /// A failed Event is logged and stops nothing: a namespace that is being deleted accepts no Event.
+    async fn announce(&self, transition: &Announcement) -> Outcome {
+        let at = self.ended_at();
+        let event = transition.event(&self.grant, at);
+        if self.edges.index.is_news(&self.grant_uid(), &event.name) {
+            events::audit(&transition.audit(&self.grant, at));
         }
-        let outcome = self.tell(self.grant.object_ref(&()), &event, at).await;
-        let Some((decision, event)) = announcement.event_of_decision(at) else {
+        let outcome = events::publish_or_warn(self.edges, self.grant.object_ref(&()), &event, at).await;
+        let Some((decision, event)) = transition.event_of_decision(at) else {
             return outcome;
         };
         let regarding = decisions::reference(&self.grant.namespace().unwrap_or_default(), decision);
-        self.tell(regarding, &event, at).await
-    }
-
-    async fn tell(&self, regarding: ObjectReference, event: &EventText, at: Timestamp) -> Outcome {
-        let mut told = events::publish(self.edges, regarding.clone(), event, at).await;
-        // Once more, since the next pass has no reason to; its name makes that safe.
-        if let Err(error) = &told
-            && matches!(error.class(), Class::Transient | Class::Throttled)
-        {
-            told = events::publish(self.edges, regarding, event, at).await;
-        }
-        match told {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                tracing::warn!(%error, reason = error.reason(), "an Event could not be written");
-                Outcome::Failed
-            }
-        }
-    }
-
-    async fn add_finalizer(&self) -> Result<Done, Error> {
-        let mut finalizers = self.grant.metadata.finalizers.clone().unwrap_or_default();
-        finalizers.push(REVOKE_FINALIZER.to_owned());
-        self.set_finalizers("add finalizer", &finalizers).await
-    }
-
-    /// Takes our finalizer off. Of a grant that is being deleted nothing may be left then.
-    async fn remove_finalizer(&self) -> Result<Done, Error> {
-        let mut finalizers = self.grant.metadata.finalizers.clone().unwrap_or_default();
-        finalizers.retain(|finalizer| finalizer != REVOKE_FINALIZER);
-        match self.set_finalizers("remove finalizer", &finalizers).await {
-            Err(error) if error.is_absent() => Ok(Done::Nothing),
-            other => other,
-        }
-    }
-
-    /// Bound to the version of the grant that is known: finalizers that others have set since are not lost, but this
-    /// fails.
-    async fn set_finalizers(&self, what: &'static str, finalizers: &[String]) -> Result<Done, Error> {
-        let meta = &self.grant.metadata;
-        let patch = Patch::Merge(json!({"metadata": {
-            "uid": meta.uid,
-            "resourceVersion": meta.resource_version,
-            "finalizers": finalizers,
-        }}));
-        let params = PatchParams {
-            field_manager: Some(CONTROLLER.to_owned()),
-            ..PatchParams::default()
-        };
-        let (grants, name) = (self.grants(), self.grant.name_any());
-        let mut written = call(what, grants.patch(&name, &params, &patch)).await?;
-        slim(&mut written);
-        Ok(Done::Written(Box::new(written)))
-    }
-
-    async fn delete_grant(&self) -> Result<Done, Error> {
-        let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: self.grant.uid(),
-                resource_version: self.grant.resource_version(),
-            }),
-            propagation_policy: Some(PropagationPolicy::Background),
-            ..DeleteParams::default()
-        };
-        match call(
-            "delete grant",
-            self.grants().delete(&self.grant.name_any(), &params),
-        )
-        .await
-        {
-            Ok(_) => Ok(Done::Nothing),
-            Err(error) if error.is_absent() => Ok(Done::Nothing),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn grants(&self) -> Api<AccessGrant> {
-        Api::namespaced(
-            self.edges.client.clone(),
-            &self.grant.namespace().unwrap_or_default(),
-        )
+        events::publish_or_warn(self.edges, regarding, &event, at).await
     }
 }

@@ -1,6 +1,5 @@
-//! Speaks to the API server as the canary.
+//! Client of the API server with the identity of the canary.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -8,20 +7,22 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
 use kube::config::AuthInfo;
 use kube::{Api, Client, Config};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::edges::{call, client};
+use super::connection::{call, client};
 use super::error::Error;
 use crate::core::CANARY;
 
-/// How long the canary's token lives: the shortest that Kubernetes gives.
+/// Lifetime of the canary's token, in seconds: the shortest that Kubernetes issues.
 const TOKEN_SECONDS: i64 = 600;
 
-/// When it is asked for anew: an API server that is away for minutes must not leave the canary without one.
+/// Age at which a token is replaced: half its lifetime, so that the canary keeps a valid token if the API server is
+/// unavailable for minutes.
 const RENEW_AFTER: Duration = Duration::from_mins(5);
 
-/// The canary: its token is asked for when it is needed, and kept in memory only.
+/// The canary. Requests its token when it needs one, and keeps the token in memory only.
 pub struct Canary {
     config: Config,
     operator: Client,
@@ -30,10 +31,10 @@ pub struct Canary {
 }
 
 impl Canary {
-    /// The canary in the operator's namespace, at the API server of that configuration. `operator` asks for its token.
+    /// The canary in the operator's namespace, at the API server of `config`. The client `operator` requests its token.
     pub fn new(config: &Config, operator: Client, namespace: &str) -> Self {
         let mut config = config.clone();
-        // Nothing of the operator's own: no certificate and no token.
+        // Without the operator's credentials: no certificate and no token.
         config.auth_info = AuthInfo::default();
         Self {
             config,
@@ -43,7 +44,10 @@ impl Canary {
         }
     }
 
-    /// A client with a token that is valid for some minutes yet.
+    /// A client whose token is valid for at least 5 more minutes.
+    ///
+    /// # Errors
+    /// The API server refused or could not answer the token request.
     pub async fn client(&self) -> Result<Client, Error> {
         if let Some(client) = self.current() {
             return Ok(client);
@@ -71,19 +75,19 @@ impl Canary {
         Ok(client)
     }
 
-    /// Asks for another token next time: this one is not taken any more.
+    /// Drops the token, because the API server does not accept it. The next call requests another token.
     pub fn forget_token(&self) {
         self.put(None);
     }
 
     fn current(&self) -> Option<Client> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.lock();
         let (client, since) = current.as_ref()?;
         (since.elapsed() < RENEW_AFTER).then(|| client.clone())
     }
 
     fn put(&self, current: Option<(Client, Instant)>) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = current;
+        *self.current.lock() = current;
     }
 
     fn client_with(&self, token: &str) -> Result<Client, kube::Error> {

@@ -1,28 +1,31 @@
-//! Records what was made of decisions, and removes those that are records of nothing any more.
+//! Writes the verdicts of decisions, and deletes decisions that are no longer needed.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch};
 use kube::{Api, Resource as _};
 use serde_json::json;
 
-use super::edges::{Edges, call};
+use super::connection::call;
+use super::edges::Edges;
 use super::error::Error;
 use super::keys::DecisionKey;
-use crate::api::{AccessDecision, CONTROLLER};
+use super::params;
+use crate::api::AccessDecision;
 use crate::core::{Class, Decision, Judged};
 
-/// Records a verdict as the decision's status. A decision that is gone keeps none. The write is bound to its uid, so
-/// that one that was made again gets none of an earlier one: that is a conflict, like others, and whoever looks again
-/// finds the new one.
+/// Writes a verdict to the status of its decision. Does nothing if the decision is gone.
+///
+/// # Guarantees
+/// The patch names the uid, so a recreated decision never gets the verdict of its predecessor.
+///
+/// # Errors
+/// A conflict if the decision was recreated; the next reconcile then reads the new one.
 pub async fn record(edges: &Edges, namespace: &str, judged: &Judged) -> Result<(), Error> {
     let patch = Patch::Merge(json!({
         "metadata": {"uid": judged.decision.uid},
         "status": judged.verdict.status(edges.clock.now()),
     }));
-    let params = PatchParams {
-        field_manager: Some(CONTROLLER.to_owned()),
-        ..PatchParams::default()
-    };
+    let params = params::patch();
     let decisions = Api::<AccessDecision>::namespaced(edges.client.clone(), namespace);
     let written = call(
         "record a verdict",
@@ -35,12 +38,11 @@ pub async fn record(edges: &Edges, namespace: &str, judged: &Judged) -> Result<(
             edges.witness.judged(judged);
             Ok(())
         }
-        Err(error) if error.is_absent() => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => error.absent_as(()),
     }
 }
 
-/// A decision as Events name what they are about.
+/// The decision as the object that an Event is about.
 pub fn reference(namespace: &str, decision: &Decision) -> ObjectReference {
     ObjectReference {
         api_version: Some(AccessDecision::api_version(&()).into_owned()),
@@ -52,19 +54,17 @@ pub fn reference(namespace: &str, decision: &Decision) -> ObjectReference {
     }
 }
 
-/// Deletes a decision of that uid.
+/// Deletes the decision with this uid. Does nothing if it is gone or was recreated.
 pub async fn delete(edges: &Edges, key: &DecisionKey, uid: &str) -> Result<(), Error> {
     let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
-        }),
+        preconditions: Some(params::of_uid(uid)),
         ..DeleteParams::default()
     };
     let decisions = Api::<AccessDecision>::namespaced(edges.client.clone(), &key.namespace);
     match call("delete decision", decisions.delete(&key.name, &params)).await {
         Ok(_) => Ok(()),
-        Err(error) if error.is_absent() || error.class() == Class::Conflict => Ok(()),
-        Err(error) => Err(error),
+        // Another decision has the name.
+        Err(error) if error.class() == Class::Conflict => Ok(()),
+        Err(error) => error.absent_as(()),
     }
 }

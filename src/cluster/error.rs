@@ -1,67 +1,67 @@
-//! What can go wrong at the edges.
+//! Failures of requests to the Kubernetes API.
 
 use kube::core::Status;
 
 use crate::api::ArtifactKind;
 use crate::core::{Class, kind_name};
 
-/// A failure at the edge; [`Error::class`] says what to do about it.
+/// Failure of a request. [`Error::class`] says how to react.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The API server answered with a refusal.
+    /// The API server responded with an error.
     #[error("{what}: {} ({})", .status.message, .status.code)]
     Answered {
-        /// What was tried.
+        /// The call, such as `write status`.
         what: &'static str,
-        /// Its answer.
+        /// Its response.
         status: Box<Status>,
     },
-    /// No usable answer came.
+    /// The API server sent no usable response.
     #[error("{what}: {source}")]
     Unanswered {
-        /// What was tried.
+        /// The call, such as `write status`.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: kube::Error,
     },
-    /// No answer came in time; whether it was done is unknown.
-    #[error("{what}: no answer within {seconds} s")]
+    /// No response came in time. Whether the call had an effect is unknown.
+    #[error("{what}: no response within {seconds} s")]
     TimedOut {
-        /// What was tried.
+        /// The call, such as `write status`.
         what: &'static str,
-        /// How long was waited.
+        /// The time limit, in seconds.
         seconds: u64,
     },
-    /// The system gave no random bits.
-    #[error("no randomness to be had: {0}")]
+    /// The operating system returned no random bytes.
+    #[error("cannot get random bytes from the operating system: {0}")]
     NoEntropy(getrandom::Error),
-    /// The API server's answer does not say what time it is.
+    /// A response of the API server has no readable `Date` header.
     #[error(
-        "read the API server's clock: its answer has no readable Date header; look at what stands between"
+        "read the API server's clock: the response has no readable Date header; check the proxies in between"
     )]
     NoServerTime,
-    /// Something of that name is there and is not ours.
-    #[error("{} {name} exists and is not Curfew's", kind_name(*.kind))]
+    /// Another object has the name of an artifact.
+    #[error("{} {name} exists but was not created by Curfew", kind_name(*.kind))]
     NotOurs {
-        /// Its kind.
+        /// Kind of the object.
         kind: ArtifactKind,
-        /// Its name.
+        /// Name of the object.
         name: String,
     },
-    /// It was to be gone and is not.
-    #[error("{} {name} is still there", kind_name(*.kind))]
+    /// An artifact that was removed still exists.
+    #[error("{} {name} still exists", kind_name(*.kind))]
     StillThere {
-        /// Its kind.
+        /// Kind of the object.
         kind: ArtifactKind,
-        /// Its name.
+        /// Name of the object.
         name: String,
     },
-    /// It was to be made, and by now it has to be gone.
-    #[error("{} {name} is not made any more: its end has come", kind_name(*.kind))]
+    /// An artifact was not created, because its access has expired.
+    #[error("{} {name} was not created: the access has expired", kind_name(*.kind))]
     Overdue {
-        /// Its kind.
+        /// Kind of the object.
         kind: ArtifactKind,
-        /// Its name.
+        /// Name of the object.
         name: String,
     },
 }
@@ -75,7 +75,7 @@ impl Error {
         }
     }
 
-    /// What kind of failure it is.
+    /// The class of this failure.
     pub fn class(&self) -> Class {
         match self {
             Self::Answered { status, .. } => match status.code {
@@ -117,19 +117,24 @@ impl Error {
         }
     }
 
-    /// Whether the API server could not ask an admission webhook that has to be asked, and therefore did nothing. It says
-    /// so with 500 and these words alone (k8s.io/apiserver, `ErrCallingWebhook`).
+    /// Whether a required admission webhook was unavailable, so that the API server did nothing. Only status 500 with
+    /// these words says so (k8s.io/apiserver, `ErrCallingWebhook`).
     pub fn is_of_a_webhook(&self) -> bool {
         matches!(self, Self::Answered { status, .. }
             if status.code == 500 && status.message.contains("failed calling webhook"))
     }
 
-    /// Whether the API server says the object is not there.
+    /// Whether the object does not exist (404).
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Answered { status, .. } if status.code == 404)
     }
 
-    /// Whether the API server says the object is there already.
+    /// Replaces "the object does not exist" by `value`, and keeps every other error.
+    pub fn absent_as<T>(self, value: T) -> Result<T, Self> {
+        if self.is_absent() { Ok(value) } else { Err(self) }
+    }
+
+    /// Whether an object of this name exists already.
     pub fn is_already_there(&self) -> bool {
         matches!(self, Self::Answered { status, .. } if status.code == 409 && status.reason == "AlreadyExists")
     }

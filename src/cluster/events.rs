@@ -1,22 +1,27 @@
-//! What is told: Kubernetes Events, and the audit log.
+//! Kubernetes Events and the audit log.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Api;
-use kube::api::PostParams;
 
-use super::edges::{Edges, Outcome, call};
+use super::connection::call;
+use super::edges::Edges;
 use super::error::Error;
+use super::observer::Outcome;
+use super::params;
 use crate::api::CONTROLLER;
-use crate::core::{AuditRecord, EventText};
+use crate::core::{AuditRecord, Class, EventText};
 
-/// Target of the audit log: one JSON record for each transition of a grant, in the field `record`.
+/// Log target of audit records: one JSON record for each transition of a grant, in the field `record`.
 pub const AUDIT_TARGET: &str = "curfew::audit";
 
-/// Writes one Event. kube's `Recorder` is not used: it merges different notes into one Event, and its names differ
-/// with each attempt. Here the same transition has the same name, and "exists already" means "told already".
+/// Writes one Event.
+///
+/// # Guarantees
+/// A transition has the same Event name in each attempt, so a retry creates no second Event. For this reason kube's
+/// `Recorder` is not used: it merges different notes into one Event, and its names differ in each attempt.
 pub async fn publish(
     edges: &Edges,
     regarding: ObjectReference,
@@ -41,14 +46,38 @@ pub async fn publish(
         ..Event::default()
     };
     let events = Api::<Event>::namespaced(edges.client.clone(), &namespace);
-    let params = PostParams {
-        field_manager: Some(CONTROLLER.to_owned()),
-        ..PostParams::default()
-    };
-    match call("write Event", events.create(&params, &event)).await {
+    match call("write Event", events.create(&params::post(), &event)).await {
         Ok(_) => Ok(Outcome::Applied),
         Err(error) if error.is_already_there() => Ok(Outcome::AlreadySo),
         Err(error) => Err(error),
+    }
+}
+
+/// Writes one Event, with one retry, since no later reconcile has a reason to write it. The name of the Event makes the
+/// retry safe. A failure is logged and stops nothing.
+pub(super) async fn publish_or_warn(
+    edges: &Edges,
+    regarding: ObjectReference,
+    event: &EventText,
+    at: Timestamp,
+) -> Outcome {
+    let mut published = publish(edges, regarding.clone(), event, at).await;
+    if let Err(error) = &published
+        && matches!(error.class(), Class::Transient | Class::Throttled)
+    {
+        published = publish(edges, regarding, event, at).await;
+    }
+    match published {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                reason = error.reason(),
+                event = event.name,
+                "cannot write Event; the audit log has the transition"
+            );
+            Outcome::Failed
+        }
     }
 }
 
@@ -56,6 +85,6 @@ pub async fn publish(
 pub fn audit(record: &AuditRecord) {
     match serde_json::to_string(record) {
         Ok(json) => tracing::info!(target: AUDIT_TARGET, record = json, "{}", record.state),
-        Err(error) => tracing::error!(%error, "an audit record could not be written"),
+        Err(error) => tracing::error!(%error, "cannot write audit record"),
     }
 }

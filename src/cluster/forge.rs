@@ -1,20 +1,21 @@
-//! Tries the forgeries of the self-test: dry runs, which change nothing.
+//! Forgeries of the self-test, tried as dry runs, which change nothing.
 
 use futures::future::join_all;
 use k8s_openapi::serde::Serialize;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::{DynamicObject, NamespaceResourceScope};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt as _};
 
 use super::canary::Canary;
-use super::edges::{Edges, call};
+use super::connection::call;
+use super::edges::Edges;
 use super::error::Error;
-use super::objects;
+use super::kinds::for_object;
 use crate::api::{AccessGrant, GRANT_UID_LABEL};
+use crate::core::Artifact;
 use crate::core::self_test::{Attempt, Forger, Forgery, Scene, Trial, trial};
-use crate::core::{Artifact, Body};
 
-/// Tries all of them in one namespace, side by side.
+/// Tries all forgeries in one namespace, concurrently.
 pub async fn forge(edges: &Edges, canary: &Canary, scene: &Scene<'_>) -> Vec<(Forgery, Trial)> {
     let as_canary = &canary.client().await;
     let tried = Forgery::ALL.into_iter().map(async |forgery| {
@@ -42,7 +43,7 @@ pub async fn forge(edges: &Edges, canary: &Canary, scene: &Scene<'_>) -> Vec<(Fo
     join_all(tried).await
 }
 
-/// The canary has no token: if the API server refuses one, it will refuse the next.
+/// The result if the canary has no token. A refused token request would be refused again.
 fn without_canary(error: &Error) -> Trial {
     match error {
         Error::Answered { status, .. } if matches!(status.code, 403 | 404) => {
@@ -76,23 +77,16 @@ async fn attempt(client: Client, forgery: Forgery, scene: &Scene<'_>) -> Result<
 }
 
 async fn create_artifact(client: Client, artifact: &Artifact, labelled: bool) -> Result<(), Error> {
-    macro_rules! forged {
-        ($object:expr) => {{
-            let mut object = $object;
-            if !labelled && let Some(labels) = &mut object.metadata.labels {
-                // The others stay: a Job without any label is given those of its pods.
-                labels.remove(GRANT_UID_LABEL);
-            }
-            create(client, &artifact.grant.namespace, &object).await
-        }};
-    }
-    // As good as any: nothing that is there has it.
+    // Any uid will do: no existing object has this one.
     let fuse_uid = artifact.grant.uid.as_str();
-    match &artifact.body {
-        Body::Fuse { seconds } => forged!(objects::fuse(artifact, *seconds)),
-        Body::Role(rules) => forged!(objects::role(artifact, rules, fuse_uid)),
-        Body::Binding { role, subject } => forged!(objects::binding(artifact, role, subject, fuse_uid)),
-    }
+    for_object!(artifact, fuse_uid, object => {
+        let mut object = object;
+        if !labelled {
+            // The other labels stay: a Job without labels gets the labels of its pods.
+            object.labels_mut().remove(GRANT_UID_LABEL);
+        }
+        create(client, &artifact.grant.namespace, &object).await
+    })
 }
 
 async fn create<K>(client: Client, namespace: &str, object: &K) -> Result<(), Error>

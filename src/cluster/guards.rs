@@ -1,4 +1,4 @@
-//! Reads the admission guards as they are.
+//! The admission guards, read from the API server.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,12 +8,13 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, ResourceExt as _};
 use serde_json::Value;
 
-use super::edges::{Edges, call};
+use super::connection::call;
+use super::edges::Edges;
 use super::error::Error;
 use crate::core::{Guard, GuardKind};
 
-/// The `spec` of each of these guards, in their order; `None`: there is none of that kind and name. One request for each
-/// kind, as fresh as the store.
+/// The `spec` of each guard, in the order of `guards`; `None` if the guard does not exist. Sends one list request for
+/// each kind, answered from etcd, not from the API server's cache.
 pub async fn read_guards(edges: &Edges, guards: &[Guard]) -> Result<Vec<Option<Value>>, Error> {
     let mut kinds = HashMap::new();
     for guard in guards {
@@ -25,12 +26,12 @@ pub async fn read_guards(edges: &Edges, guards: &[Guard]) -> Result<Vec<Option<V
     Ok(guards.iter().map(spec).collect())
 }
 
-/// By name.
+/// The `spec` of all objects of one kind, by name.
 async fn specs(edges: &Edges, kind: GuardKind) -> Result<HashMap<String, Value>, Error> {
     let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind.name());
     let resource = ApiResource::from_gvk(&kind);
     let guards = Api::<DynamicObject>::all_with(edges.client.clone(), &resource);
-    // By name, not by label: a guard without its label is one all the same.
+    // Found by name, not by label: a guard that lost its label is still a guard.
     let there = call("list guards", guards.list(&ListParams::default())).await?;
     let named = there.items.into_iter().map(|mut guard| {
         let spec = guard.data.get_mut("spec").map(Value::take).unwrap_or_default();

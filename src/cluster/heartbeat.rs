@@ -1,28 +1,28 @@
-//! Heartbeats: a Lease whose `renewTime` says when somebody last lived.
+//! Heartbeat Leases: `renewTime` is the time of the last sign of life.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ObjectMeta, Patch, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::edges::call;
+use super::connection::call;
 use super::error::Error;
-use crate::api::CONTROLLER;
+use super::params;
 
-/// Whose heart beats where.
+/// A heartbeat Lease and its holder.
 #[derive(Clone, Debug)]
 pub struct Heart {
-    /// The Lease's name.
+    /// Name of the Lease.
     pub lease: &'static str,
-    /// The process.
+    /// The process that renews the Lease.
     pub holder: String,
-    /// How long it may be silent; stands in the Lease as its duration.
+    /// Longest pause between two renewals; written to the Lease as `leaseDurationSeconds`.
     pub silence: SignedDuration,
 }
 
-/// One beat at `at`: renews the Lease, and makes it where there is none.
+/// Renews the Lease with the time `at`. Creates the Lease if it does not exist.
 pub async fn beat(client: &Client, namespace: &str, heart: &Heart, at: Timestamp) -> Result<(), Error> {
     let leases = Api::<Lease>::namespaced(client.clone(), namespace);
     let spec = LeaseSpec {
@@ -31,12 +31,13 @@ pub async fn beat(client: &Client, namespace: &str, heart: &Heart, at: Timestamp
         renew_time: Some(MicroTime(at)),
         ..LeaseSpec::default()
     };
-    let params = PatchParams {
-        field_manager: Some(CONTROLLER.to_owned()),
-        ..PatchParams::default()
-    };
     let renewed = Patch::Merge(json!({"spec": spec}));
-    match call("renew heartbeat", leases.patch(heart.lease, &params, &renewed)).await {
+    match call(
+        "renew heartbeat",
+        leases.patch(heart.lease, &params::patch(), &renewed),
+    )
+    .await
+    {
         Err(error) if error.is_absent() => {}
         other => return other.map(drop),
     }
@@ -47,12 +48,12 @@ pub async fn beat(client: &Client, namespace: &str, heart: &Heart, at: Timestamp
         },
         spec: Some(spec),
     };
-    call("begin heartbeat", leases.create(&PostParams::default(), &lease))
+    call("create heartbeat", leases.create(&PostParams::default(), &lease))
         .await
         .map(drop)
 }
 
-/// When somebody last lived; `None`: no Lease says so.
+/// Time of the last renewal; `None` if there is no Lease or no renewal.
 pub async fn last_beat(client: &Client, namespace: &str, lease: &str) -> Result<Option<Timestamp>, Error> {
     let leases = Api::<Lease>::namespaced(client.clone(), namespace);
     let lease = call("read heartbeat", leases.get_opt(lease)).await?;

@@ -1,6 +1,7 @@
-//! How the edges name grants and what is made for them.
+//! Keys of grants and decisions, and what the index knows of artifacts.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
@@ -8,12 +9,12 @@ use kube::ResourceExt as _;
 use crate::api::AccessGrant;
 use crate::core::Found;
 
-/// Names a grant.
+/// Namespace and name of a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GrantKey {
-    /// Its namespace.
+    /// Namespace.
     pub namespace: String,
-    /// Its name.
+    /// Name.
     pub name: String,
 }
 
@@ -27,23 +28,29 @@ impl GrantKey {
     }
 }
 
-/// Names a decision.
+impl fmt::Display for GrantKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Namespace and name of a decision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DecisionKey {
-    /// Its namespace.
+    /// Namespace.
     pub namespace: String,
-    /// Its name.
+    /// Name.
     pub name: String,
 }
 
-/// Something made for a grant, as it stands.
+/// An artifact as it was read, and its grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Uid of the grant on its label.
+    /// Uid of the grant, from the label; empty without the label.
     pub grant_uid: String,
-    /// The grant on its annotations; a hint.
+    /// Key of the grant, from the annotations. A hint only: anyone may edit annotations.
     pub grant: GrantKey,
-    /// What it is.
+    /// The artifact.
     pub found: Found,
 }
 
@@ -54,20 +61,20 @@ pub struct Orphan {
     pub uid: String,
     /// Last known namespace and name of the grant.
     pub key: GrantKey,
-    /// The last version of the grant, if this process saw the grant go; `None` if the cache never had the grant, or
+    /// The last version of the grant, if this process saw the deletion; `None` if the cache never had the grant, or
     /// does not have it yet.
     pub last: Option<Arc<AccessGrant>>,
 }
 
-/// What concerns whom, after an event.
+/// The objects that an event affects.
 #[derive(Debug, Default, PartialEq)]
 pub struct Touched {
-    /// Grants to look at.
+    /// Grants to reconcile.
     pub grants: BTreeSet<GrantKey>,
-    /// Policies to judge again.
+    /// Policies to check again.
     pub policies: BTreeSet<String>,
-    /// Decisions that nobody has judged, about grants that nobody knows.
+    /// Decisions without a verdict, about unknown grants.
     pub decisions: BTreeSet<DecisionKey>,
-    /// Deleted grants that leave artifacts, or were live.
+    /// Deleted grants that have artifacts, or were live.
     pub orphans: Vec<Orphan>,
 }

@@ -1,23 +1,23 @@
-//! Reads, writes and watches the Lease that replicas lead by.
+//! The Lease that elects the leader: read, write, watch.
 
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, watch_object};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::edges::call;
+use super::connection::call;
 use super::error::Error;
-use crate::api::CONTROLLER;
+use super::params;
 use crate::core::lease::{LeaseFacts, LeaseTerms, LeaseWrite};
 
-/// The name of the Lease.
+/// Name of the Lease.
 pub const LEASE: &str = "curfew";
 
 /// The Lease in the operator's namespace.
@@ -27,47 +27,42 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// The Lease in that namespace.
+    /// The Lease in this namespace.
     pub fn new(client: Client, namespace: &str) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
         }
     }
 
-    /// Reads it from the API server itself; `None`: there is none.
+    /// Reads the Lease from the API server itself; `None` if it does not exist.
     pub async fn read(&self) -> Result<Option<LeaseFacts>, Error> {
         let lease = call("read Lease", self.api.get_opt(LEASE)).await?;
         Ok(lease.map(|lease| facts(&lease)))
     }
 
-    /// Writes it, if it is still as the write expects. A patch, so that labels of others stay.
+    /// Writes the Lease. Patches it, so that labels of others stay.
+    ///
+    /// # Errors
+    /// A conflict if the Lease is not the version that the write expects.
     pub async fn write(&self, write: &LeaseWrite) -> Result<LeaseFacts, Error> {
-        let field_manager = Some(CONTROLLER.to_owned());
         let terms = spec(&write.terms);
         let written = match &write.expected {
             None => {
                 let mut lease = Lease::default();
                 lease.metadata.name = Some(LEASE.to_owned());
                 lease.spec = Some(terms);
-                let params = PostParams {
-                    field_manager,
-                    ..PostParams::default()
-                };
-                call("create Lease", self.api.create(&params, &lease)).await?
+                call("create Lease", self.api.create(&params::post(), &lease)).await?
             }
             Some(version) => {
                 let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version}, "spec": terms}));
-                let params = PatchParams {
-                    field_manager,
-                    ..PatchParams::default()
-                };
-                call("write Lease", self.api.patch(LEASE, &params, &patch)).await?
+                call("write Lease", self.api.patch(LEASE, &params::patch(), &patch)).await?
             }
         };
         Ok(facts(&written))
     }
 
-    /// The Lease whenever it changes; `None`: there is none. Endless, with these pauses while it is broken.
+    /// A stream of the Lease, with an item for each change; `None` if it does not exist. Never ends; after an error it
+    /// waits for the next of `pauses`.
     pub fn watch(
         &self,
         pauses: impl Backoff + 'static,
@@ -83,7 +78,7 @@ fn facts(lease: &Lease) -> LeaseFacts {
     let seconds = spec.lease_duration_seconds.unwrap_or_default();
     LeaseFacts {
         terms: LeaseTerms {
-            // Given back, it names nobody.
+            // A released Lease has an empty holder.
             holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
             duration: Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
             acquired_at: spec.acquire_time.map(|time| time.0),
@@ -110,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_lease_terms_are_read_back() {
         for holder in [None, Some("curfew-a_1".to_owned())] {
             let terms = LeaseTerms {
                 holder,
@@ -128,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_says_nothing_is_nobodys() {
+    fn an_empty_lease_has_no_holder() {
         assert_eq!(facts(&Lease::default()).terms, LeaseTerms::default());
     }
 }

@@ -1,34 +1,34 @@
-//! All reads of a pass.
+//! All reads of one reconcile.
 
 use std::sync::Arc;
 
-use futures::future::try_join_all;
-use futures::try_join;
+use futures::StreamExt as _;
+use futures::stream;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 
-use super::edges::{Edges, call};
+use super::edges::Edges;
 use super::error::Error;
-use super::keys::{GrantKey, Held};
-use super::{read, rights};
-use crate::api::{AccessGrant, AccessGrantStatus, AccessPolicy, ArtifactKind, RoleKind};
+use super::keys::GrantKey;
+use super::live_read::{namespace_live, read_live};
+use super::references::{identity_names, role_names};
+use super::rights;
+use crate::api::{AccessGrant, AccessGrantStatus};
 use crate::core::self_test::Standing;
 use crate::core::{
-    ArtifactKey, Decision, Found, Identities, Input, Live, NamespaceFacts, Objection, Policy, PolicyFacts,
-    Request, RoleFacts, Roles, Settings, Tried, artifacts,
+    ArtifactKey, Decision, Found, Identities, Input, Live, NamespaceFacts, Objection, PolicyFacts, Request,
+    Roles, Settings, Tried, artifacts,
 };
 
-/// What a pass has seen.
+/// Everything that one reconcile has read.
 #[derive(Clone, Debug)]
 pub struct Observation {
-    /// The grant, as new as any copy seen.
+    /// The newest known copy of the grant.
     pub grant: Arc<AccessGrant>,
-    namespace: Option<NamespaceFacts>,
-    policy: PolicyFacts,
-    roles: Roles,
-    identities: Identities,
+    pub(super) namespace: Option<NamespaceFacts>,
+    pub(super) policy: PolicyFacts,
+    pub(super) roles: Roles,
+    pub(super) identities: Identities,
     found: Vec<Found>,
     rivals: Vec<String>,
     pending: Vec<String>,
@@ -39,12 +39,12 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// What was found of the grant's artifacts.
+    /// The artifacts of the grant that exist.
     pub fn found(&self) -> &[Found] {
         &self.found
     }
 
-    /// As the input of a decision.
+    /// The input of a plan.
     pub fn input<'a>(
         &'a self,
         settings: &'a Settings,
@@ -73,8 +73,14 @@ impl Observation {
     }
 }
 
-/// Observes one grant. Reads what the watches have delivered; what looks wrong in it, and would be acted upon, is
-/// read again live, because a watch can lag behind what this process itself has written.
+/// Observes one grant.
+///
+/// Reads the index. An artifact that differs from the record is read again from the API server, because a watch can lag
+/// behind the writes of this process. `undecided` is the request, if it has no answer yet.
+///
+/// # Errors
+/// A live read failed, or the operating system returned no random bytes. An access review that fails is no error: its
+/// decision waits.
 pub async fn observe(
     edges: &Edges,
     grant: Arc<AccessGrant>,
@@ -102,7 +108,7 @@ pub async fn observe(
         .unwrap_or_default();
     let decisions = decisions(edges, &grant, &key).await;
     let namespace = match edges.index.namespace_facts(&key.namespace) {
-        // A namespace and a grant in it are often made in one go, and their watches are not in step.
+        // Often a namespace and its first grant are created together, and their watches are not synchronized.
         None => namespace_live(edges, &key.namespace).await?,
         known => known,
     };
@@ -122,141 +128,30 @@ pub async fn observe(
     })
 }
 
-/// What people decided about the grant. Who may revoke it by the verb alone is asked of the API server; what it does not
-/// answer stops nothing else.
+/// Most concurrent access reviews of one reconcile.
+const REVIEWS: usize = 8;
+
+/// The decisions about a grant, oldest first. The API server is asked whether a revoker has the verb `revoke`. A failed
+/// review stops nothing else.
 async fn decisions(edges: &Edges, grant: &AccessGrant, key: &GrantKey) -> Vec<Decision> {
-    let mut decisions = edges.index.decisions_about(key, &grant.uid().unwrap_or_default());
+    let decisions = edges.index.decisions_about(key, &grant.uid().unwrap_or_default());
     if decisions.is_empty() {
         return decisions;
     }
     let Ok(request) = Request::parse(grant) else {
         return decisions;
     };
-    for decision in &mut decisions {
-        if decision.needs_authority(&request) {
-            decision.authority = rights::authority(edges, key, &decision.decider).await;
-        }
-    }
-    decisions
-}
-
-/// Reads again live what a refusal rests on: namespace, policy, roles and service accounts. A refusal is final, so it
-/// must not come from a watch that lags behind an administrator who has just opened the door. A policy that is not the
-/// one that was judged counts as not judged: its verdict is on the way.
-pub async fn freshen(
-    edges: &Edges,
-    mut seen: Observation,
-    settings: &Settings,
-    now: Timestamp,
-) -> Result<Observation, Error> {
-    let key = GrantKey::of(&seen.grant);
-    let name = seen.grant.spec.policy_ref.name.clone();
-    let policies = Api::<AccessPolicy>::all(edges.client.clone());
-    let accounts = Api::<ServiceAccount>::namespaced(edges.client.clone(), &settings.identities);
-    let roles = role_names(&seen.grant, &seen.policy)
+    let reviewed = decisions
         .into_iter()
-        .map(async |(kind, role)| {
-            let facts = role_live(edges, &key.namespace, kind, &role).await?;
-            Ok::<_, Error>(facts.map(|facts| ((kind, role), Arc::new(facts))))
-        });
-    let identities = identity_names(&seen.grant, &seen.policy)
-        .into_iter()
-        .map(async |name| {
-            let live = call("read ServiceAccount", accounts.get_metadata_opt(&name)).await?;
-            Ok::<_, Error>(live.map(|account| (name, account.uid().unwrap_or_default())))
-        });
-    // Side by side: access that people approved waits for the answers.
-    let (namespace, live, roles, identities) = try_join!(
-        namespace_live(edges, &key.namespace),
-        call("read policy", policies.get_metadata_opt(&name)),
-        try_join_all(roles.collect::<Vec<_>>()),
-        try_join_all(identities.collect::<Vec<_>>()),
-    )?;
-    seen.namespace = namespace;
-    seen.roles = roles.into_iter().flatten().collect();
-    seen.identities = identities.into_iter().flatten().collect();
-    let version = |uid: Option<&str>, generation: i64| (uid.unwrap_or_default().to_owned(), generation);
-    let there = live.map(|live| {
-        version(
-            live.metadata.uid.as_deref(),
-            live.metadata.generation.unwrap_or_default(),
-        )
-    });
-    let judged = match &seen.policy {
-        PolicyFacts::Ready(policy) => Some(version(Some(&policy.uid), policy.generation)),
-        PolicyFacts::Absent { .. } | PolicyFacts::Unready { .. } => None,
-    };
-    if judged.is_some() && judged != there {
-        seen.policy = PolicyFacts::Absent {
-            since: now,
-            why: "has not been judged yet".to_owned(),
-            text: None,
-        };
+        .map(|decision| review(edges, key, &request, decision));
+    stream::iter(reviewed).buffered(REVIEWS).collect().await
+}
+
+async fn review(edges: &Edges, key: &GrantKey, request: &Request, mut decision: Decision) -> Decision {
+    if decision.needs_authority(request) {
+        decision.authority = rights::authority(edges, key, &decision.decider).await;
     }
-    Ok(seen)
-}
-
-async fn namespace_live(edges: &Edges, name: &str) -> Result<Option<NamespaceFacts>, Error> {
-    let namespaces = Api::<Namespace>::all(edges.client.clone());
-    let live = call("read namespace", namespaces.get_metadata_opt(name)).await?;
-    Ok(live.map(|namespace| read::namespace(&namespace.metadata)))
-}
-
-async fn role_live(
-    edges: &Edges,
-    namespace: &str,
-    kind: RoleKind,
-    name: &str,
-) -> Result<Option<RoleFacts>, Error> {
-    let client = edges.client.clone();
-    Ok(match kind {
-        RoleKind::ClusterRole => {
-            let roles = Api::<ClusterRole>::all(client);
-            call("read ClusterRole", roles.get_opt(name))
-                .await?
-                .map(|role| read::cluster_role(&role))
-        }
-        RoleKind::Role => {
-            let roles = Api::<Role>::namespaced(client, namespace);
-            call("read Role", roles.get_opt(name))
-                .await?
-                .map(|role| read::role(&role))
-        }
-    })
-}
-
-fn role_names(grant: &AccessGrant, policy: &PolicyFacts) -> Vec<(RoleKind, String)> {
-    let resolved = grant.status.iter().filter_map(|status| status.resolved.as_ref());
-    let held = resolved
-        .flat_map(|access| &access.entitlements)
-        .filter_map(|entitlement| entitlement.role.as_ref());
-    let mut names: Vec<_> = held.map(|role| (role.kind, role.name.clone())).collect();
-    if let Some(policy) = known(policy) {
-        names.extend(policy.role_names().map(|(kind, name)| (kind, name.to_owned())));
-    }
-    names
-}
-
-fn identity_names(grant: &AccessGrant, policy: &PolicyFacts) -> Vec<String> {
-    let resolved = grant.status.iter().filter_map(|status| status.resolved.as_ref());
-    let held = resolved
-        .flat_map(|access| &access.entitlements)
-        .filter_map(|entitlement| entitlement.act_as.as_ref());
-    let mut names: Vec<_> = held.map(|identity| identity.service_account.clone()).collect();
-    if let Some(policy) = known(policy) {
-        names.extend(policy.identities().map(str::to_owned));
-    }
-    names
-}
-
-fn known(policy: &PolicyFacts) -> Option<&Policy> {
-    match policy {
-        PolicyFacts::Ready(policy)
-        | PolicyFacts::Unready {
-            policy: Some(policy), ..
-        } => Some(policy),
-        PolicyFacts::Absent { .. } | PolicyFacts::Unready { policy: None, .. } => None,
-    }
+    decision
 }
 
 async fn found(edges: &Edges, grant: &AccessGrant, now: Timestamp) -> Result<Vec<Found>, Error> {
@@ -290,7 +185,7 @@ async fn found(edges: &Edges, grant: &AccessGrant, now: Timestamp) -> Result<Vec
     Ok(found)
 }
 
-/// Whether what the watch delivered is just what is recorded of a live grant: then nothing will be done about it.
+/// Whether an artifact from a watch equals the record of a live grant. If so, the plan will not change it.
 fn as_recorded(grant: &AccessGrant, status: &AccessGrantStatus, found: &Found, now: Timestamp) -> bool {
     let key = found.key();
     Live::of(status).is_some_and(|live| {
@@ -301,35 +196,7 @@ fn as_recorded(grant: &AccessGrant, status: &AccessGrantStatus, found: &Found, n
         .is_some_and(|artifact| artifact.compare(found).is_ok())
 }
 
-/// Reads one artifact from the API server itself. What is there without our label is not ours: it is not found.
-pub async fn read_live(edges: &Edges, key: &ArtifactKey) -> Result<Option<Held>, Error> {
-    let (client, namespace, name) = (edges.client.clone(), &key.namespace, &key.name);
-    let held = match key.kind {
-        ArtifactKind::Job => {
-            let fuses = Api::<read::Fuse>::namespaced_with(client, namespace, &read::fuses());
-            call("read fuse", fuses.get_opt(name))
-                .await?
-                .map(|fuse| read::fuse(&fuse))
-        }
-        ArtifactKind::Role => {
-            let roles = Api::<Role>::namespaced(client, namespace);
-            call("read Role", roles.get_opt(name))
-                .await?
-                .map(|role| read::own_role(&role))
-        }
-        ArtifactKind::RoleBinding => {
-            let bindings = Api::<RoleBinding>::namespaced(client, namespace);
-            call("read RoleBinding", bindings.get_opt(name))
-                .await?
-                .map(|binding| read::binding(&binding))
-        }
-    };
-    Ok(held
-        .map(|(_, held)| held)
-        .filter(|held| !held.grant_uid.is_empty()))
-}
-
-/// 128 bits nobody can guess.
+/// 128 random bits, for names that nobody can guess.
 fn entropy() -> Result<u128, Error> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(Error::NoEntropy)?;

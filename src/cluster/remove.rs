@@ -1,21 +1,27 @@
-//! Removes what was made for a grant, and nothing else.
+//! Removal of a grant's artifacts, and of nothing else.
 
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{Patch, Preconditions};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::edges::{Edges, Outcome, call};
+use super::connection::call;
+use super::edges::Edges;
 use super::error::Error;
-use super::observe::read_live;
-use crate::api::{ArtifactKind, CONTROLLER};
-use crate::core::Target;
+use super::kinds::{ArtifactApi, for_kind};
+use super::live_read::read_live;
+use super::observer::Outcome;
+use super::params;
+use crate::api::ArtifactKind;
+use crate::core::{Class, Target};
 
-/// Removes one artifact of a grant. An object of that name that does not carry the grant's label is left alone.
+/// Removes one artifact of a grant.
 ///
-/// A binding that somebody holds back with a finalizer gives access although it is being deleted (RBAC does not
-/// look at that): it is emptied first, then the finalizer is taken off.
+/// # Guarantees
+/// An object of the same name without the grant's label stays.
+///
+/// A binding that is blocked by someone's finalizer still gives access, because RBAC ignores `deletionTimestamp`. Its
+/// subjects are therefore removed first, then its finalizers.
 pub async fn remove(edges: &Edges, target: &Target, grant_uid: &str) -> Result<Outcome, Error> {
     let outcome = remove_if_ours(edges, target, grant_uid).await?;
     edges.index.unmade(&target.key());
@@ -30,141 +36,107 @@ async fn remove_if_ours(edges: &Edges, target: &Target, grant_uid: &str) -> Resu
             None => return Ok(Outcome::AlreadySo),
         },
     };
-    match delete(&edges.client, target, of_uid(uid)).await {
-        Ok(Remains::Nothing) => Ok(Outcome::Applied),
-        Ok(Remains::HeldBack) => release(&edges.client, target).await.map(|()| Outcome::Applied),
-        Err(error) if error.is_absent() => Ok(Outcome::AlreadySo),
-        // Another object has taken the name since.
-        Err(error) if error.reason() == "Conflict" => match uid_if_ours(edges, target, grant_uid).await? {
-            None => Ok(Outcome::AlreadySo),
-            Some(uid) => match delete(&edges.client, target, of_uid(uid)).await? {
-                Remains::Nothing => Ok(Outcome::Applied),
-                Remains::HeldBack => release(&edges.client, target).await.map(|()| Outcome::Applied),
-            },
-        },
-        Err(error) => Err(error),
+    match delete(&edges.client, target, params::of_uid(&uid)).await {
+        Ok(remains) => finish(edges, target, remains).await,
+        // Another object has taken the name.
+        Err(error) if error.class() == Class::Conflict => {
+            let Some(uid) = uid_if_ours(edges, target, grant_uid).await? else {
+                return Ok(Outcome::AlreadySo);
+            };
+            let remains = delete(&edges.client, target, params::of_uid(&uid)).await?;
+            finish(edges, target, remains).await
+        }
+        Err(error) => error.absent_as(Outcome::AlreadySo),
     }
 }
 
+async fn finish(edges: &Edges, target: &Target, remains: Remains) -> Result<Outcome, Error> {
+    if remains == Remains::HeldBack {
+        release(&edges.client, target).await?;
+    }
+    Ok(Outcome::Applied)
+}
+
 async fn uid_if_ours(edges: &Edges, target: &Target, grant_uid: &str) -> Result<Option<String>, Error> {
-    let held = read_live(edges, &target.key()).await?;
-    Ok(held
+    let found = read_live(edges, &target.key()).await?;
+    Ok(found
         .filter(|held| held.grant_uid == grant_uid)
         .map(|held| held.found.uid))
 }
 
-fn of_uid(uid: String) -> Preconditions {
-    Preconditions {
-        uid: Some(uid),
-        resource_version: None,
-    }
-}
-
-/// What a deletion has left.
+/// What is left after a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remains {
     /// Nothing.
     Nothing,
-    /// The object, because of a finalizer of somebody else.
+    /// The object: a finalizer of someone else blocks its deletion.
     HeldBack,
 }
 
-/// Deletes one object, in the background: that a deletion says so takes off what a deletion in the foreground has put
-/// on it, so that nothing that hangs beneath the object holds it back.
+/// Deletes one object, in the background ([`params::delete`] says why).
+///
+/// # Errors
+/// Absent if there is no such object; a conflict if the object does not fulfill the preconditions.
 pub(super) async fn delete(
     client: &Client,
     target: &Target,
     preconditions: Preconditions,
 ) -> Result<Remains, Error> {
-    let params = DeleteParams {
-        preconditions: Some(preconditions),
-        propagation_policy: Some(PropagationPolicy::Background),
-        ..DeleteParams::default()
-    };
-    let (client, namespace, name) = (client.clone(), target.namespace.as_str(), target.name.as_str());
-    let held_back = match target.kind {
-        ArtifactKind::Job => call(
-            "delete fuse",
-            Api::<Job>::namespaced(client, namespace).delete(name, &params),
-        )
-        .await?
-        .is_left(),
-        ArtifactKind::Role => call(
-            "delete Role",
-            Api::<Role>::namespaced(client, namespace).delete(name, &params),
-        )
-        .await?
-        .is_left(),
-        ArtifactKind::RoleBinding => {
-            let bindings = Api::<RoleBinding>::namespaced(client, namespace);
-            call("delete RoleBinding", bindings.delete(name, &params))
-                .await?
-                .is_left()
-        }
-    };
-    Ok(if held_back {
+    let is_left = for_kind!(target.kind, K => delete_object::<K>(client, target, preconditions).await)?;
+    Ok(if is_left {
         Remains::HeldBack
     } else {
         Remains::Nothing
     })
 }
 
+async fn delete_object<K: ArtifactApi>(
+    client: &Client,
+    target: &Target,
+    preconditions: Preconditions,
+) -> Result<bool, Error> {
+    let api = Api::<K>::namespaced(client.clone(), &target.namespace);
+    let params = params::delete(preconditions);
+    let answer = call(K::REQUESTS.delete, api.delete(&target.name, &params)).await?;
+    Ok(answer.is_left())
+}
+
 async fn release(client: &Client, target: &Target) -> Result<(), Error> {
     if target.kind == ArtifactKind::RoleBinding {
         let bindings = Api::<RoleBinding>::namespaced(client.clone(), &target.namespace);
         let empty = Patch::Merge(json!({"subjects": []}));
-        let emptied = call(
-            "empty RoleBinding",
-            bindings.patch(&target.name, &as_curfew(), &empty),
-        )
-        .await;
-        match emptied {
-            Err(error) if error.is_absent() => return Ok(()),
-            other => other?,
-        };
+        let (name, params) = (&target.name, params::patch());
+        match call("empty RoleBinding", bindings.patch(name, &params, &empty)).await {
+            Ok(_) => {}
+            Err(error) => return error.absent_as(()),
+        }
     }
     free(client, target, None).await
 }
 
-/// Takes the finalizers off what is being deleted, and it goes. With a uid, only off the object that has it.
+/// Removes all finalizers of an object that is being deleted, so that the object disappears. With a uid, only if the
+/// object still has this uid.
 pub(super) async fn free(client: &Client, target: &Target, uid: Option<&str>) -> Result<(), Error> {
-    let (client, namespace, name) = (client.clone(), target.namespace.as_str(), target.name.as_str());
     let metadata = match uid {
         Some(uid) => json!({"finalizers": null, "uid": uid}),
         None => json!({"finalizers": null}),
     };
-    let (params, free) = (as_curfew(), Patch::Merge(json!({"metadata": metadata})));
-    let released = match target.kind {
-        ArtifactKind::Job => {
-            let fuses = Api::<Job>::namespaced(client, namespace);
-            call("release fuse", fuses.patch_metadata(name, &params, &free))
-                .await
-                .map(drop)
-        }
-        ArtifactKind::Role => {
-            let roles = Api::<Role>::namespaced(client, namespace);
-            call("release Role", roles.patch_metadata(name, &params, &free))
-                .await
-                .map(drop)
-        }
-        ArtifactKind::RoleBinding => {
-            let bindings = Api::<RoleBinding>::namespaced(client, namespace);
-            call(
-                "release RoleBinding",
-                bindings.patch_metadata(name, &params, &free),
-            )
-            .await
-            .map(drop)
-        }
-    };
-    match released {
-        Err(error) if error.is_absent() => Ok(()),
-        other => other,
-    }
+    let patch = Patch::Merge(json!({"metadata": metadata}));
+    let freed = for_kind!(target.kind, K => free_object::<K>(client, target, &patch).await);
+    freed.or_else(|error| error.absent_as(()))
 }
 
-fn as_curfew() -> PatchParams {
-    PatchParams {
-        field_manager: Some(CONTROLLER.to_owned()),
-        ..PatchParams::default()
-    }
+async fn free_object<K: ArtifactApi>(
+    client: &Client,
+    target: &Target,
+    patch: &Patch<Value>,
+) -> Result<(), Error> {
+    let api = Api::<K>::namespaced(client.clone(), &target.namespace);
+    let params = params::patch();
+    call(
+        K::REQUESTS.release,
+        api.patch_metadata(&target.name, &params, patch),
+    )
+    .await
+    .map(drop)
 }

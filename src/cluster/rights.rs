@@ -1,4 +1,4 @@
-//! What the operator may do, asked of the API server.
+//! Access reviews: rights of the operator and of revokers, as the API server knows them.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,15 @@ use k8s_openapi::api::authorization::v1::{
 use kube::Api;
 use kube::api::PostParams;
 
-use super::edges::{Edges, call};
+use super::connection::call;
+use super::edges::Edges;
 use super::error::Error;
 use super::keys::GrantKey;
 use crate::api::{GROUP, RoleKind, Rule};
 use crate::core::preflight::Rights;
 use crate::core::{Authority, Identity, Policy};
 
-/// The operator's rights, as far as a policy needs them.
+/// The operator's rights that a policy needs.
 pub async fn rights(edges: &Edges, policy: &Policy, namespace: &str) -> Result<Rights, Error> {
     let mut bindable = BTreeSet::new();
     for (kind, name) in policy.role_names() {
@@ -25,15 +26,18 @@ pub async fn rights(edges: &Edges, policy: &Policy, namespace: &str) -> Result<R
         }
     }
     let held = if policy.offers_rules() {
-        held(edges, namespace).await?
+        granted_rules(edges, namespace).await?
     } else {
         Vec::new()
     };
     Ok(Rights { bindable, held })
 }
 
-/// Whether somebody holds the verb `revoke` on a grant. Extra attributes of theirs are not known here, so an authorizer
-/// that goes by those says no.
+/// Whether a user has the verb `revoke` on a grant.
+///
+/// # Caveats
+/// The review has no extra attributes of the user, so an authorizer that needs them denies. A failed review is logged
+/// and leaves the answer open.
 pub async fn authority(edges: &Edges, grant: &GrantKey, decider: &Identity) -> Authority {
     let review = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
@@ -53,7 +57,7 @@ pub async fn authority(edges: &Edges, grant: &GrantKey, decider: &Identity) -> A
     };
     let reviews = Api::<SubjectAccessReview>::all(edges.client.clone());
     match call(
-        "ask who may revoke",
+        "check the right to revoke",
         reviews.create(&PostParams::default(), &review),
     )
     .await
@@ -61,7 +65,13 @@ pub async fn authority(edges: &Edges, grant: &GrantKey, decider: &Identity) -> A
         Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => Authority::Held,
         Ok(_) => Authority::NotHeld,
         Err(error) => {
-            tracing::warn!(%error, reason = error.reason(), "nobody can tell who may revoke");
+            tracing::warn!(
+                %error,
+                reason = error.reason(),
+                namespace = grant.namespace,
+                grant = grant.name,
+                "cannot check the right to revoke; the decision waits, will retry"
+            );
             Authority::Unclear
         }
     }
@@ -87,15 +97,15 @@ async fn may_bind(edges: &Edges, kind: RoleKind, name: &str) -> Result<bool, Err
     };
     let reviews = Api::<SelfSubjectAccessReview>::all(edges.client.clone());
     let answer = call(
-        "ask for the right to bind",
+        "check the right to bind",
         reviews.create(&PostParams::default(), &review),
     )
     .await?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-/// Rules the operator holds in a namespace; its rights are cluster-wide, so any namespace answers for all.
-async fn held(edges: &Edges, namespace: &str) -> Result<Vec<Rule>, Error> {
+/// Rules granted to the operator in a namespace. Its rights are cluster-wide, so every namespace gives the same answer.
+async fn granted_rules(edges: &Edges, namespace: &str) -> Result<Vec<Rule>, Error> {
     let review = SelfSubjectRulesReview {
         spec: SelfSubjectRulesReviewSpec {
             namespace: Some(namespace.to_owned()),
@@ -103,11 +113,7 @@ async fn held(edges: &Edges, namespace: &str) -> Result<Vec<Rule>, Error> {
         ..SelfSubjectRulesReview::default()
     };
     let reviews = Api::<SelfSubjectRulesReview>::all(edges.client.clone());
-    let answer = call(
-        "ask for own rules",
-        reviews.create(&PostParams::default(), &review),
-    )
-    .await?;
+    let answer = call("read own rules", reviews.create(&PostParams::default(), &review)).await?;
     let rules = answer
         .status
         .map(|status| status.resource_rules)

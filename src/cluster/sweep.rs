@@ -1,30 +1,25 @@
-//! What a sweep reads and removes. It lists and deletes, and takes finalizers off bindings; it has no other rights.
+//! Requests of a sweep: it lists, deletes, and removes finalizers of bindings. It has no other rights.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ListParams, Preconditions};
 use kube::client::Body;
-use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, ResourceExt as _};
 
 use super::clock::date;
-use super::edges::call;
+use super::connection::call;
 use super::error::Error;
+use super::kinds::{ArtifactApi, for_kind};
+use super::pages;
 use super::read::grant_uid;
 use super::remove::{Remains, delete, free};
 use crate::api::{AccessGrant, ArtifactKind, GRANT_UID_LABEL, NOT_AFTER_ANNOTATION};
 use crate::core::sweep::{Clocks, Labelled};
 use crate::core::{ArtifactKey, Target};
 
-/// How many objects one answer may hold: of 1,000 grants there are about 3,000 artifacts, and an API server makes
-/// short work of 500 at a time.
-const PAGE: u32 = 500;
-
-/// What the time is. Every answer of the API server says so, a refusal as well, so this asks for what anybody may read.
+/// The time of the API server and of this machine. Every response carries the time, a refusal too, so this reads
+/// `/version`, which anyone may read.
 pub async fn clocks(client: &Client) -> Result<Clocks, Error> {
     let what = "read the API server's clock";
     let request = http::Request::get("/version")
@@ -41,28 +36,18 @@ pub async fn clocks(client: &Client) -> Result<Clocks, Error> {
     })
 }
 
-/// Everything of that kind, in all namespaces, that carries our label.
+/// All objects of a kind with Curfew's label, in all namespaces.
 pub async fn find(client: &Client, kind: ArtifactKind) -> Result<Vec<Labelled>, Error> {
-    match kind {
-        ArtifactKind::Job => list::<Job>(client, kind, "list fuses").await,
-        ArtifactKind::Role => list::<Role>(client, kind, "list Roles").await,
-        ArtifactKind::RoleBinding => list::<RoleBinding>(client, kind, "list RoleBindings").await,
-    }
+    for_kind!(kind, K => list::<K>(client, kind).await)
 }
 
-async fn list<K>(client: &Client, kind: ArtifactKind, what: &'static str) -> Result<Vec<Labelled>, Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned,
-{
-    let mut found = Vec::new();
-    let objects = Api::<K>::all(client.clone());
-    let mut page = ListParams::default().labels(GRANT_UID_LABEL).limit(PAGE);
-    loop {
-        let answer = call(what, objects.list_metadata(&page)).await?;
-        found.extend(answer.items.iter().filter_map(|object| {
+async fn list<K: ArtifactApi>(client: &Client, kind: ArtifactKind) -> Result<Vec<Labelled>, Error> {
+    let labelled = ListParams::default().labels(GRANT_UID_LABEL);
+    pages::metadata(
+        K::REQUESTS.list,
+        &Api::<K>::all(client.clone()),
+        labelled,
+        |object| {
             Some(Labelled {
                 key: ArtifactKey {
                     kind,
@@ -77,45 +62,38 @@ where
                 not_after: object.annotations().get(NOT_AFTER_ANNOTATION).cloned(),
                 finalizers: object.finalizers().to_vec(),
             })
-        }));
-        match answer.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page.continue_token = Some(token),
-            None => return Ok(found),
-        }
-    }
+        },
+    )
+    .await
 }
 
 /// The uids of all grants.
 pub async fn grants(client: &Client) -> Result<BTreeSet<String>, Error> {
-    let mut uids = BTreeSet::new();
     let grants = Api::<AccessGrant>::all(client.clone());
-    let mut page = ListParams::default().limit(PAGE);
-    loop {
-        let answer = call("list grants", grants.list_metadata(&page)).await?;
-        uids.extend(answer.items.iter().filter_map(kube::ResourceExt::uid));
-        match answer.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page.continue_token = Some(token),
-            None => return Ok(uids),
-        }
-    }
+    let all = ListParams::default();
+    let uids = pages::metadata("list grants", &grants, all, kube::ResourceExt::uid).await?;
+    Ok(uids.into_iter().collect())
 }
 
-/// How something went.
+/// Result of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gone {
     /// It was deleted.
     Deleted,
-    /// It was gone already.
+    /// It did not exist any more.
     Already,
-    /// It was being held back by a finalizer of somebody else, which was taken off.
+    /// A finalizer of someone else blocked the deletion, and was removed.
     Freed,
 }
 
-/// Removes one thing as it was read, and nothing that has come in its place.
+/// Removes one object, if it still is the object that was read.
 ///
-/// A binding that a finalizer holds back gives access although it is being deleted. Who empties it needs `bind` on its
-/// role, since the API server takes that for a new binding; taking its finalizers off needs no right on the role and
-/// ends the access as well.
+/// A binding that a finalizer blocks gives access although it is being deleted. To empty it, one needs `bind` on its
+/// role, since the API server takes that for a new binding. To remove its finalizers, one needs no right on the role,
+/// and access ends too.
+///
+/// # Errors
+/// [`Error::StillThere`] if a finalizer blocks the deletion of something other than a binding.
 pub async fn remove(client: &Client, what: &Labelled) -> Result<Gone, Error> {
     let target = Target::new(what.key.clone(), Some(what.uid.clone()));
     let as_read = Preconditions {
@@ -132,7 +110,6 @@ pub async fn remove(client: &Client, what: &Labelled) -> Result<Gone, Error> {
             kind: what.key.kind,
             name: what.key.name.clone(),
         }),
-        Err(error) if error.is_absent() => Ok(Gone::Already),
-        Err(error) => Err(error),
+        Err(error) => error.absent_as(Gone::Already),
     }
 }

@@ -1,4 +1,4 @@
-//! What people decided, as far as the index knows.
+//! Decisions in the index, by grant.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::cluster::mirror::Change;
 use crate::core::{Decision, Judged, Objection, keeper};
 
 impl Index {
-    /// Takes in an event about decisions.
+    /// Applies an event about decisions. Returns what it affects.
     pub fn decision(&self, event: &Event<AccessDecision>) -> Touched {
         let mut state = self.write();
         let changes = state.decisions.take(event, |decision| {
@@ -49,9 +49,9 @@ impl Index {
                 continue;
             }
             match state.grant_keys.get(&entry.decision.grant_uid) {
-                // Its own words may not make it touch a grant of another namespace.
+                // A decision must not affect a grant in another namespace, whatever it says.
                 Some(grant) if grant.namespace == key.namespace && grant.name == entry.decision.grant => {
-                    // A decision that waits is looked at when another one counts.
+                    // A decision that waits is evaluated again when another one counts.
                     if entry.decision.recorded.is_none() {
                         touched.grants.insert(grant.clone());
                     }
@@ -64,14 +64,12 @@ impl Index {
         touched
     }
 
-    /// What people decided about a grant, oldest first.
+    /// The decisions about a grant, oldest first.
     pub fn decisions_about(&self, grant: &GrantKey, uid: &str) -> Vec<Decision> {
         let state = self.read();
         let mut decisions: Vec<_> = state
             .decisions_by_grant
             .get(grant)
-            .into_iter()
-            .flatten()
             .filter_map(|key| state.decisions.get(key))
             .filter(|entry| entry.decision.grant_uid == uid)
             .map(|entry| entry.decision.clone())
@@ -80,10 +78,10 @@ impl Index {
         decisions
     }
 
-    /// What people decided about earlier grants of that name, and still stands.
+    /// The Revokes of earlier grants of this name that still block a new request.
     pub fn objections(&self, grant: &GrantKey) -> Vec<Objection> {
         let state = self.read();
-        let keys = state.decisions_by_grant.get(grant).into_iter().flatten();
+        let keys = state.decisions_by_grant.get(grant);
         keys.filter_map(|key| state.decisions.get(key))
             .filter_map(|entry| {
                 Some(Objection {
@@ -95,14 +93,14 @@ impl Index {
             .collect()
     }
 
-    /// A decision that nobody has judged yet.
+    /// A decision, if it has no final verdict.
     pub fn open_decision(&self, key: &DecisionKey) -> Option<Decision> {
         let state = self.read();
         let entry = state.decisions.get(key)?;
         entry.decision.is_open().then(|| entry.decision.clone())
     }
 
-    /// The decisions that nobody has judged, about grants that nobody knows.
+    /// The decisions without a final verdict, about unknown grants.
     pub fn unknown_decisions(&self) -> Vec<DecisionKey> {
         let state = self.read();
         let unknown = |entry: &DecisionEntry| {
@@ -116,7 +114,7 @@ impl Index {
             .collect()
     }
 
-    /// Notes what this process has just recorded of a decision, until the watch delivers it.
+    /// Stores a verdict that this process has just written, until the watch delivers it.
     pub fn judged(&self, namespace: &str, judged: &Judged) {
         let mut state = self.write();
         let key = DecisionKey {
@@ -134,8 +132,8 @@ impl Index {
         state.decisions.put(key, entry);
     }
 
-    /// Decisions that are records of nothing any more: made before `made_before`, about grants that are gone, and
-    /// standing against nothing at `now`. Those that a tool would only make again are none of them.
+    /// Decisions that can be deleted: made before `made_before`, about deleted grants, and blocking nothing at `now`.
+    /// Leaves out decisions that a tool (such as GitOps) manages and would recreate.
     pub fn stale_decisions(&self, made_before: Timestamp, now: Timestamp) -> Vec<(DecisionKey, String)> {
         let state = self.read();
         let is_over = |entry: &DecisionEntry| {
@@ -157,32 +155,23 @@ impl Index {
 }
 
 impl State {
-    /// The decisions about a grant of which nothing final was made yet.
+    /// The decisions about a grant without a final verdict.
     pub(super) fn open_decisions(&self, grant: &GrantKey, uid: &str) -> BTreeSet<DecisionKey> {
         let open = |key: &&DecisionKey| {
             self.decisions
                 .get(key)
                 .is_some_and(|entry| entry.decision.is_open() && entry.decision.grant_uid == uid)
         };
-        let about = self.decisions_by_grant.get(grant).into_iter().flatten();
+        let about = self.decisions_by_grant.get(grant);
         about.filter(open).cloned().collect()
     }
 
     fn note_decision(&mut self, key: &DecisionKey, entry: &DecisionEntry) {
-        self.decisions_by_grant
-            .entry(about(key, entry))
-            .or_default()
-            .insert(key.clone());
+        self.decisions_by_grant.insert(about(key, entry), key.clone());
     }
 
     fn forget_decision(&mut self, key: &DecisionKey, entry: &DecisionEntry) {
-        let grant = about(key, entry);
-        if let Some(keys) = self.decisions_by_grant.get_mut(&grant) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.decisions_by_grant.remove(&grant);
-            }
-        }
+        self.decisions_by_grant.remove(&about(key, entry), key);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What each watch delivers, taken into the index; and whom it concerns.
+//! Events of each watch: how they change the index, and what they affect.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::cluster::read::{self, Fuse};
 use crate::core::Policy;
 
 impl Index {
-    /// Takes in an event about namespaces.
+    /// Applies an event about namespaces.
     pub fn namespace(&self, event: &Event<PartialObjectMeta<Namespace>>) -> Touched {
         let mut state = self.write();
         let changes = state.namespaces.take(event, |namespace| {
@@ -32,8 +32,8 @@ impl Index {
         }
     }
 
-    /// Takes in an event about cluster roles. The operator's own rights are aggregated from them, so with each
-    /// change every policy is judged again; cluster roles change rarely, and judging is coalesced.
+    /// Applies an event about ClusterRoles. The operator's rights are aggregated from them, so each change affects
+    /// every policy. ClusterRoles change rarely, and the checks of policies are coalesced.
     pub fn cluster_role(&self, event: &Event<ClusterRole>) -> Touched {
         let mut state = self.write();
         let changes = state.cluster_roles.take(event, |role| {
@@ -53,7 +53,7 @@ impl Index {
         }
     }
 
-    /// Takes in an event about the service accounts to act as.
+    /// Applies an event about act-as accounts.
     pub fn identity(&self, event: &Event<PartialObjectMeta<ServiceAccount>>) -> Touched {
         let mut state = self.write();
         let changes = state.identities.take(event, |account| {
@@ -68,7 +68,7 @@ impl Index {
         }
     }
 
-    /// Takes in an event about Roles: named ones, and those made for grants.
+    /// Applies an event about Roles: those named by policies, and those created for grants.
     pub fn role(&self, event: &Event<Role>) -> Touched {
         let mut state = self.write();
         let ours = match event {
@@ -97,7 +97,7 @@ impl Index {
         touched
     }
 
-    /// Takes in an event about fuses.
+    /// Applies an event about fuses.
     pub fn fuse(&self, event: &Event<Fuse>) -> Touched {
         let mut state = self.write();
         let changes = state.fuses.take(event, read::fuse);
@@ -108,14 +108,14 @@ impl Index {
         state.artifacts_changed(changes)
     }
 
-    /// Takes in an event about bindings made for grants.
+    /// Applies an event about bindings created for grants.
     pub fn binding(&self, event: &Event<RoleBinding>) -> Touched {
         let mut state = self.write();
         let changes = state.bindings.take(event, read::binding);
         state.artifacts_changed(changes)
     }
 
-    /// Takes in an event about policies.
+    /// Applies an event about policies.
     pub fn policy(&self, event: &Event<AccessPolicy>, now: Timestamp) -> Touched {
         let mut state = self.write();
         let changes = state.policies.take(event, |policy| {
@@ -139,12 +139,12 @@ impl Index {
         touched
     }
 
-    /// Applies an event about grants. The answer has the orphans that the event leaves, and no grant: the watch itself
+    /// Applies an event about grants. Returns the orphans and decisions that it affects, and no grant: the watch itself
     /// triggers a reconcile of the grant that changed.
     pub fn grant(&self, event: &Event<AccessGrant>, now: Timestamp) -> Touched {
         let mut state = self.write();
         let state = &mut *state;
-        // The watch can deliver what was before our own write after it.
+        // After our own write, the watch can still deliver an older version.
         let newer = match event {
             Event::Apply(grant) | Event::InitApply(grant) => state.newer_written(grant),
             Event::Delete(_) | Event::Init | Event::InitDone => None,
@@ -168,7 +168,7 @@ impl Index {
                             });
                         }
                         if !state.is_grant(&key, &before.uid) {
-                            state.told.remove(&before.uid);
+                            state.told.remove_all(&before.uid);
                             touched.decisions.extend(state.open_decisions(&key, &before.uid));
                         }
                     }
@@ -177,7 +177,7 @@ impl Index {
                 Change::Removed(key, brief) => {
                     state.unindex(&key, &brief);
                     state.seen.remove(&brief.uid);
-                    state.told.remove(&brief.uid);
+                    state.told.remove_all(&brief.uid);
                     touched.decisions.extend(state.open_decisions(&key, &brief.uid));
                     if brief.live.is_some() || state.held_by_grant.contains_key(&brief.uid) {
                         touched.orphans.push(Orphan {

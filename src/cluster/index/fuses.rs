@@ -1,4 +1,4 @@
-//! Whether fuses are lit, and whether the sweep lives.
+//! States of fuses, and whether the sweep is alive.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::Index;
 use crate::core::{ArtifactKey, Content, Flame};
 
 impl Index {
-    /// How it stands with these fuses; one that no watch has delivered is left out.
+    /// States of these fuses. Fuses that no watch has delivered are left out.
     pub fn flames<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a ArtifactKey>,
@@ -22,12 +22,12 @@ impl Index {
         keys.into_iter().filter_map(flame).collect()
     }
 
-    /// Until a fuse is started; at once if it is not there.
+    /// Waits until a fuse has started. Returns at once if there is no such fuse.
     pub async fn until_started(&self, key: &ArtifactKey) {
         while self.is_unstarted(key) {
             let news = self.news_of(key);
             let notified = news.notified();
-            // It may have been started before anybody listened.
+            // The fuse may have started before `notified` was registered.
             if self.is_unstarted(key) {
                 notified.await;
             }
@@ -38,17 +38,17 @@ impl Index {
         self.flames([key]).get(key) == Some(&Flame::NotStarted)
     }
 
-    /// Tells of the next change of that fuse.
+    /// Notification of the next change of a fuse.
     fn news_of(&self, key: &ArtifactKey) -> Arc<Notify> {
         Arc::clone(self.write().awaited_fuses.entry(key.clone()).or_default())
     }
 
-    /// Notes whether the sweep's heartbeat is heard.
+    /// Stores whether the sweep's heartbeat Lease is renewed.
     pub fn note_sweep(&self, lives: bool) {
         self.write().sweep_lives = lives;
     }
 
-    /// Whether the sweep's heartbeat is heard, as far as this process knows.
+    /// Whether the sweep's heartbeat Lease is renewed, as far as this process knows.
     pub fn sweep_lives(&self) -> bool {
         self.read().sweep_lives
     }

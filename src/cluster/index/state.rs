@@ -1,7 +1,6 @@
-//! What the index holds, and how one thing in it leads to another.
+//! Contents of the index, and the lookups between them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,11 +10,12 @@ use tokio::sync::Notify;
 use crate::api::{AccessGrant, AccessPolicy, ArtifactKind, RoleKind, StandsAgainst, Subject, reasons};
 use crate::cluster::keys::{DecisionKey, GrantKey, Held, Orphan, Touched};
 use crate::cluster::mirror::{Change, Mirror};
+use crate::cluster::multimap::MultiMap;
 use crate::core::{
     ArtifactKey, Decision, Live, NamespaceFacts, Policy, Problem, RoleFacts, is_unfused, status,
 };
 
-/// A grant, and the facts that lookups and counts need of it.
+/// A grant, and the facts that lookups and counts need of the grant.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Brief {
     /// The newest known version: from the watch, or as this process wrote it.
@@ -27,9 +27,9 @@ pub(super) struct Brief {
     pub(super) policy: String,
     pub(super) state: &'static str,
     pub(super) live: Option<(Option<Subject>, Timestamp)>,
-    /// Whether its access stands and wants a fuse that is not lit.
+    /// Whether its access is in force and needs a fuse, but has no lit fuse.
     pub(super) unfused: bool,
-    /// User name of whoever asked, while it waits for people or for its time.
+    /// User name of the requester, while the grant waits for approval or for its start.
     pub(super) pending: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl PartialEq for Watched {
 pub(super) struct Parsed(pub(super) Result<Arc<Policy>, Vec<Problem>>);
 
 impl PartialEq for Parsed {
-    /// Parsing is a function of uid and generation, which the entry compares.
+    /// The result of parsing depends only on uid and generation, which the entry compares.
     fn eq(&self, _: &Self) -> bool {
         true
     }
@@ -70,7 +70,7 @@ pub(super) struct Judged {
     pub(super) since: Timestamp,
 }
 
-/// A decision and what it stands against.
+/// A decision and the request that it blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DecisionEntry {
     pub(super) decision: Decision,
@@ -90,24 +90,24 @@ pub(super) struct State {
     pub(super) fuses: Mirror<ArtifactKey, Held>,
     pub(super) own_roles: Mirror<ArtifactKey, Held>,
     pub(super) bindings: Mirror<ArtifactKey, Held>,
-    pub(super) held_by_grant: HashMap<String, BTreeSet<ArtifactKey>>,
+    pub(super) held_by_grant: MultiMap<String, ArtifactKey>,
     pub(super) grants: Mirror<GrantKey, Brief>,
     pub(super) grant_keys: HashMap<String, GrantKey>,
-    pub(super) live: HashMap<(String, Subject), BTreeSet<GrantKey>>,
-    pub(super) pending: HashMap<(String, String), BTreeSet<GrantKey>>,
+    pub(super) live: MultiMap<(String, Subject), GrantKey>,
+    pub(super) pending: MultiMap<(String, String), GrantKey>,
     pub(super) decisions: Mirror<DecisionKey, DecisionEntry>,
-    pub(super) decisions_by_grant: HashMap<GrantKey, BTreeSet<DecisionKey>>,
+    pub(super) decisions_by_grant: MultiMap<GrantKey, DecisionKey>,
     pub(super) live_by_policy: HashMap<String, u32>,
     pub(super) seen: HashMap<String, Timestamp>,
-    /// What was told of a grant, by its uid and the names of the Events, until its record says so.
-    pub(super) told: HashMap<String, BTreeSet<String>>,
-    /// Who waits for news of a fuse, until there are some.
+    /// Announced transitions, by the grant's uid: names of Events, until the grant is written.
+    pub(super) told: MultiMap<String, String>,
+    /// Waiters for the next change of a fuse.
     pub(super) awaited_fuses: HashMap<ArtifactKey, Arc<Notify>>,
     pub(super) sweep_lives: bool,
 }
 
 impl State {
-    /// Wakes whoever waits for news of that fuse.
+    /// Wakes the waiters for this fuse.
     pub(super) fn tell_of_fuse(&mut self, key: &ArtifactKey) {
         if let Some(waiting) = self.awaited_fuses.remove(key) {
             waiting.notify_waiters();
@@ -133,16 +133,13 @@ impl State {
                 Change::Removed(key, before) => (key, Some(before), None),
             };
             if let Some(before) = before {
-                self.let_go(&before.grant_uid, &key);
+                self.held_by_grant.remove(&before.grant_uid, &key);
                 touched
                     .grants
                     .extend(self.grant_keys.get(&before.grant_uid).cloned());
             }
             let Some(after) = after else { continue };
-            self.held_by_grant
-                .entry(after.grant_uid.clone())
-                .or_default()
-                .insert(key.clone());
+            self.held_by_grant.insert(after.grant_uid.clone(), key);
             if let Some(grant) = self.grant_keys.get(&after.grant_uid) {
                 touched.grants.insert(grant.clone());
             } else {
@@ -161,15 +158,6 @@ impl State {
             ArtifactKind::Job => &mut self.fuses,
             ArtifactKind::Role => &mut self.own_roles,
             ArtifactKind::RoleBinding => &mut self.bindings,
-        }
-    }
-
-    pub(super) fn let_go(&mut self, grant_uid: &str, key: &ArtifactKey) {
-        if let Some(keys) = self.held_by_grant.get_mut(grant_uid) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.held_by_grant.remove(grant_uid);
-            }
         }
     }
 
@@ -227,31 +215,27 @@ impl State {
         }
         if let Some(requester) = brief.pending {
             self.pending
-                .entry((brief.policy.clone(), requester))
-                .or_default()
-                .insert(key.clone());
+                .insert((brief.policy.clone(), requester), key.clone());
         }
         let Some((subject, _)) = brief.live else { return };
         *self.live_by_policy.entry(brief.policy.clone()).or_default() += 1;
         if let Some(subject) = subject {
-            self.live
-                .entry((brief.policy, subject))
-                .or_default()
-                .insert(key.clone());
+            self.live.insert((brief.policy, subject), key.clone());
         }
     }
 
     pub(super) fn unindex(&mut self, key: &GrantKey, brief: &Brief) {
         self.grant_keys.remove(&brief.uid);
         if let Some(requester) = &brief.pending {
-            remove_from(&mut self.pending, &(brief.policy.clone(), requester.clone()), key);
+            self.pending
+                .remove(&(brief.policy.clone(), requester.clone()), key);
         }
         let Some((subject, _)) = &brief.live else { return };
         if let Some(count) = self.live_by_policy.get_mut(&brief.policy) {
             *count = count.saturating_sub(1);
         }
         let Some(subject) = subject else { return };
-        remove_from(&mut self.live, &(brief.policy.clone(), subject.clone()), key);
+        self.live.remove(&(brief.policy.clone(), subject.clone()), key);
     }
 }
 
@@ -265,7 +249,7 @@ impl Brief {
         let admitted = status.is_some_and(|status| status.resolved.is_some());
         let waits = match state {
             reasons::AWAITING_APPROVAL | reasons::SCHEDULED => true,
-            // Only until its policy has been judged anew.
+            // Only until its changed policy has been checked.
             reasons::PENDING => admitted,
             _ => false,
         };
@@ -288,22 +272,13 @@ impl Brief {
     }
 }
 
-fn remove_from<P: Eq + Hash>(places: &mut HashMap<P, BTreeSet<GrantKey>>, place: &P, key: &GrantKey) {
-    if let Some(keys) = places.get_mut(place) {
-        keys.remove(key);
-        if keys.is_empty() {
-            places.remove(place);
-        }
-    }
-}
-
 pub(super) fn changed_key<K, V>(change: Change<K, V>) -> K {
     match change {
         Change::Set(key, _) | Change::Removed(key, _) => key,
     }
 }
 
-/// A resourceVersion as a number: they grow with every write (KEP-5504).
+/// A resourceVersion as a number. It grows with every write (KEP-5504).
 pub(super) fn version(grant: &AccessGrant) -> u128 {
     grant
         .metadata

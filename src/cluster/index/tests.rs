@@ -6,9 +6,11 @@ use kube::runtime::watcher::Event;
 use super::*;
 use crate::api::{
     AccessDecision, AccessDecisionSpec, AccessDecisionStatus, AccessGrantSpec, AccessGrantStatus,
-    DecisionKind, GrantRef, PolicyRef, ResolvedAccess, StandsAgainst, UserInfo, conditions,
+    AccessPolicy, DecisionKind, GrantRef, PolicyRef, ResolvedAccess, StandsAgainst, Subject, UserInfo,
+    conditions,
 };
 use crate::cluster::keys::Touched;
+use crate::core::Policy;
 use crate::core::{Content, Found, Objection, Span, status::micro_time};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -43,13 +45,13 @@ fn grant(version: &str, ends: Option<i64>, ended: bool) -> AccessGrant {
 }
 
 #[test]
-fn what_was_told_of_a_grant_is_no_news_until_its_record_says_so_or_it_is_gone() {
+fn an_announced_transition_is_not_new_until_the_grant_is_written() {
     let index = index();
     let now = Timestamp::UNIX_EPOCH;
     let news = |event| index.is_news("uid-1", event);
     assert!(
         news("activated") && news("activated"),
-        "nobody would ever forget what was told of a grant that is gone"
+        "announcements of a deleted grant would never be dropped"
     );
     index.grant(&Event::Apply(grant("10", None, false)), now);
     assert!(news("activated") && !news("activated") && news("ended"));
@@ -60,7 +62,7 @@ fn what_was_told_of_a_grant_is_no_news_until_its_record_says_so_or_it_is_gone() 
 }
 
 #[test]
-fn what_this_process_wrote_counts_until_the_watch_has_caught_up() {
+fn own_writes_count_until_the_watch_has_caught_up() {
     let index = index();
     let now = Timestamp::UNIX_EPOCH;
     index.grant(&Event::Apply(grant("10", None, false)), now);
@@ -175,7 +177,7 @@ fn key() -> GrantKey {
 }
 
 #[test]
-fn a_decision_touches_the_grant_of_its_name_and_uid_and_no_other() {
+fn a_decision_affects_only_the_grant_of_its_name_and_uid() {
     let index = index();
     let unknown = |touched: &Touched| {
         touched
@@ -209,7 +211,7 @@ fn a_decision_touches_the_grant_of_its_name_and_uid_and_no_other() {
 }
 
 #[test]
-fn a_decision_that_was_judged_touches_nothing_and_one_that_is_deleted_is_forgotten() {
+fn a_decision_with_a_verdict_affects_nothing_and_a_deleted_one_is_gone() {
     let index = index();
     index.grant(&Event::Apply(grant("10", None, false)), Timestamp::UNIX_EPOCH);
     for standing in ["True", "False", "Unknown"] {
@@ -226,7 +228,7 @@ fn a_decision_that_was_judged_touches_nothing_and_one_that_is_deleted_is_forgott
 }
 
 #[test]
-fn a_decision_goes_when_its_grant_is_gone_and_it_stands_against_nothing_any_more() {
+fn a_decision_is_stale_if_its_grant_is_gone_and_it_blocks_nothing() {
     let index = index();
     let at = |second| Timestamp::from_second(second).unwrap();
     let mut stands = decision("stands", ("gone", "uid-of-gone"), Some("True"));
@@ -274,7 +276,7 @@ fn a_decision_goes_when_its_grant_is_gone_and_it_stands_against_nothing_any_more
     assert_eq!(stale(1, 1_000), ["over", "stands"]);
 }
 
-/// A binding made for a grant of that uid.
+/// A binding created for the grant of this uid.
 fn binding(grant_uid: &str) -> (ArtifactKey, Held) {
     let found = Found {
         namespace: "prod".to_owned(),
@@ -300,7 +302,7 @@ fn binding(grant_uid: &str) -> (ArtifactKey, Held) {
 }
 
 #[test]
-fn what_stands_for_a_grant_that_is_not_there_is_an_orphan_and_nothing_else_is() {
+fn only_an_artifact_of_a_missing_grant_is_an_orphan() {
     let index = index();
     index.grant(&Event::Apply(grant("10", Some(8), false)), Timestamp::UNIX_EPOCH);
     for uid in ["uid-1", "uid-of-another"] {
@@ -317,24 +319,24 @@ fn what_stands_for_a_grant_that_is_not_there_is_an_orphan_and_nothing_else_is() 
 }
 
 #[test]
-fn a_live_grant_is_without_access_while_no_binding_stands() {
+fn a_live_grant_without_a_binding_has_no_access() {
     let index = index();
     let end = Timestamp::from_second(8).unwrap();
     let (key, held) = binding("uid-1");
     let grant_key = held.grant.clone();
-    assert_eq!(index.end_without_access(&grant_key), None, "it is not known");
+    assert_eq!(index.end_without_access(&grant_key), None, "the grant is unknown");
     index.grant(&Event::Apply(grant("10", Some(8), false)), Timestamp::UNIX_EPOCH);
     assert_eq!(index.end_without_access(&grant_key), Some(end));
     index.made(key.clone(), held);
-    assert_eq!(index.end_without_access(&grant_key), None, "it stands");
+    assert_eq!(index.end_without_access(&grant_key), None, "the binding exists");
     index.unmade(&key);
     assert_eq!(index.end_without_access(&grant_key), Some(end));
     index.grant(&Event::Apply(grant("11", Some(8), true)), Timestamp::UNIX_EPOCH);
-    assert_eq!(index.end_without_access(&grant_key), None, "it is over");
+    assert_eq!(index.end_without_access(&grant_key), None, "the access has ended");
 }
 
 #[test]
-fn a_request_that_was_admitted_waits_also_while_its_policy_is_judged_anew() {
+fn an_admitted_request_stays_pending_while_its_policy_is_rechecked() {
     let index = index();
     let now = Timestamp::UNIX_EPOCH;
     let other = GrantKey {
@@ -366,9 +368,9 @@ fn a_request_that_was_admitted_waits_also_while_its_policy_is_judged_anew() {
     assert_eq!(index.pending("p", "alice", &other), ["prod/pay-123"]);
 }
 
-/// Nobody else would ever look at them again.
+/// Without this, nothing would evaluate these decisions again.
 #[test]
-fn a_grant_that_goes_leaves_the_decisions_about_it_to_be_judged() {
+fn a_deleted_grant_returns_its_undecided_decisions() {
     let now = Timestamp::UNIX_EPOCH;
     let mut namesake = grant("20", None, false);
     namesake.metadata.uid = Some("uid-2".to_owned());
@@ -388,7 +390,7 @@ fn a_grant_that_goes_leaves_the_decisions_about_it_to_be_judged() {
     }
 }
 
-/// A verdict on new rules under the generation of the old ones would count for nothing.
+/// Readiness of new rules must not be stored under the old generation.
 #[test]
 fn a_policy_and_its_parsed_form_are_of_the_same_version() {
     let index = index();
@@ -433,7 +435,7 @@ fn fuse(started: bool) -> crate::cluster::Fuse {
             "labels": {"access.curfew.dev/grant-uid": "uid-1"},
             "creationTimestamp": "2026-12-01T09:00:00Z",
         },
-        // What is of no use here is not kept.
+        // Unused fields are dropped.
         "spec": {"parallelism": 0, "suspend": false, "template": {"spec": {"containers": []}}},
         "status": {"ready": 0},
     });
@@ -452,7 +454,7 @@ fn fuse_key() -> ArtifactKey {
 }
 
 #[test]
-fn that_a_fuse_is_lit_concerns_its_grant_and_outlasts_the_answer_to_its_making() {
+fn a_lit_fuse_affects_its_grant_and_stays_lit_after_its_create_response() {
     let index = index();
     index.grant(&Event::Apply(grant("10", Some(8), false)), Timestamp::UNIX_EPOCH);
     let (made, held) = crate::cluster::read::fuse(&fuse(false));
@@ -473,10 +475,10 @@ fn that_a_fuse_is_lit_concerns_its_grant_and_outlasts_the_answer_to_its_making()
 }
 
 #[tokio::test]
-async fn whoever_waits_for_a_fuse_goes_on_when_it_is_lit_or_gone() {
+async fn a_waiter_for_a_fuse_wakes_when_it_is_lit_or_gone() {
     let soon = std::time::Duration::from_secs(5);
     let index = Arc::new(index());
-    // One that is not there is not waited for.
+    // A missing fuse is not waited for.
     tokio::time::timeout(soon, index.until_started(&fuse_key()))
         .await
         .unwrap();
@@ -490,12 +492,12 @@ async fn whoever_waits_for_a_fuse_goes_on_when_it_is_lit_or_gone() {
         assert!(!waits.is_finished());
         index.fuse(&news);
         tokio::time::timeout(soon, waits).await.unwrap().unwrap();
-        assert!(index.read().awaited_fuses.is_empty(), "something is left");
+        assert!(index.read().awaited_fuses.is_empty(), "a waiter is left");
     }
 }
 
 #[test]
-fn access_that_says_it_is_not_fused_is_counted_until_it_is_over() {
+fn unfused_access_is_counted_until_it_ends() {
     let index = index();
     let with = |version: &str, fused: &str, ended| {
         let mut grant = grant(version, Some(8), ended);
