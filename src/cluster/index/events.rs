@@ -32,8 +32,8 @@ impl Index {
         }
     }
 
-    /// Applies an event about ClusterRoles. The operator's rights are aggregated from them, so each change affects
-    /// every policy. ClusterRoles change rarely, and the checks of policies are coalesced.
+    /// Applies an event about cluster roles. The operator's rights are aggregated from them, so each change affects
+    /// every policy. Cluster roles change rarely, and the checks of policies are coalesced.
     pub fn cluster_role(&self, event: &Event<ClusterRole>) -> Touched {
         let mut state = self.write();
         let changes = state.cluster_roles.take(event, |role| {
