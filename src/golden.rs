@@ -46,13 +46,19 @@ fn mask(value: &mut serde_json::Value, prose: &[&str]) {
                 match member {
                     Value::String(text) if prose.contains(&key.as_str()) => "<text>".clone_into(text),
                     Value::Array(items) if prose.contains(&key.as_str()) => {
-                        items.iter_mut().for_each(|item| *item = "<text>".into());
+                        for item in items {
+                            *item = "<text>".into();
+                        }
                     }
                     other => mask(other, prose),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| mask(item, prose)),
+        Value::Array(items) => {
+            for item in items {
+                mask(item, prose);
+            }
+        }
         _ => {}
     }
 }

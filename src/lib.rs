@@ -1,18 +1,18 @@
 //! Curfew: just-in-time access for Kubernetes that ends on time even if its operator is dead.
 //!
-//! The layers, each of which imports only from those before it (the test `layers` holds them to it):
+//! Layers. Each layer imports only the layers above it in this list; the test `layers` checks that.
 //!
 //! ```text
-//! api       the objects as people write them: AccessPolicy, AccessGrant
+//! api       the API objects: AccessPolicy, AccessGrant, AccessDecision
 //!  ▲
-//! core      every decision, pure and total: no clock, no client, no runtime
+//! core      all decisions, pure and total: no clock, no client, no runtime
 //!  ▲
-//! cluster   the edges: observe what is there, apply what was decided
+//! cluster   access to the API server: observe objects, apply plans
 //!  ▲
-//! app       the process: streams, lanes, locks, metrics, command line
+//! app       the programs: operator, sweep, drain, command line
 //! ```
 //!
-//! One pass is the same everywhere: lock the grant, observe, plan, apply.
+//! A reconcile of a grant has six steps: lock, check preconditions, observe, decide, refresh, apply.
 
 pub mod api;
 pub mod app;

@@ -276,11 +276,14 @@ async fn with_everybody_dead_access_is_gone_in_seconds_and_what_waits_for_the_op
     ] {
         ensure!(said.stderr.contains(words), "{words}: {said}");
     }
-    ensure!(said.stderr.contains("the operator was last heard at"), "{said}");
+    ensure!(
+        said.stderr.contains("the last heartbeat of the operator was at"),
+        "{said}"
+    );
     let progress = said
         .stderr
         .lines()
-        .filter(|line| line.contains(" gone; "))
+        .filter(|line| line.starts_with("deleted "))
         .count();
     ensure!(
         (2..=11).contains(&progress),
@@ -404,7 +407,7 @@ async fn who_keeps_asking_and_what_is_refused_is_named(suite: &Suite) -> anyhow:
     };
     let said = drained?;
     ensure!(
-        said.code == Some(1) && said.stderr.contains("its 8s were over"),
+        said.code == Some(1) && said.stderr.contains("the timeout of 8s was reached"),
         "{said}"
     );
     ensure!(said.report["newcomers"][0]["by"] == "eve", "{said}");

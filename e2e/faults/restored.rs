@@ -172,7 +172,7 @@ async fn what_has_ended_since_the_backup_ends_again_and_nothing_stands_that_nobo
         code.with_context(|| format!("it lives on in another time; it logged:\n{}", operator.log()))?;
     let noticed = Timestamp::now().duration_since(back);
     ensure!(
-        code != 0 && operator.log().contains("put back to an earlier state"),
+        code != 0 && operator.log().contains("restored to an earlier state"),
         "it ended with {code}:\n{}",
         operator.log()
     );

@@ -32,86 +32,88 @@ pub struct Cli {
 enum Command {
     /// Runs the operator.
     Run(RunArguments),
-    /// Removes whatever has outlived its end, without an operator: an independent second look.
+    /// Removes access that should have ended. It needs no operator, and works as a second layer beside the operator.
     Sweep(SweepArguments),
-    /// Ends all access that Curfew made and waits until nothing of it is left, with or without an operator: before
-    /// Curfew is removed. Exits with 0 when nothing is left, with 1 when something is, which it names.
+    /// Ends all access that Curfew made, and waits until nothing is left. Use it before you remove Curfew. It works with
+    /// and without an operator. Exit code 0: nothing is left. Exit code 1: the named objects are left.
     Drain(DrainArguments),
-    /// Prints the CustomResourceDefinitions as YAML, ready for `kubectl apply --server-side -f -`.
+    /// Prints the CustomResourceDefinitions as YAML for `kubectl apply --server-side -f -`.
     Crds,
-    /// Prints the guards as YAML, ready for `kubectl apply --server-side -f -`: what the API server itself refuses.
+    /// Prints the guards as YAML for `kubectl apply --server-side -f -`. Guards are admission policies: the API server
+    /// enforces them even if no operator runs.
     Guards(GuardArguments),
 }
 
 #[derive(Debug, clap::Args)]
 struct RunArguments {
-    /// Address on which to serve /livez, /readyz and /metrics.
+    /// Address for /livez, /readyz and /metrics.
     #[arg(long, env = "CURFEW_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
     #[command(flatten)]
     installation: Installation,
-    /// Name of this replica in the Events it writes and in the Lease it leads by; no two replicas may have the same.
-    /// Default: the name of the host, which in a pod is the pod's.
+    /// Name of this replica in Events and in the leader Lease. Each replica needs a name of its own. Default: the host
+    /// name, which in a pod is the name of the pod.
     #[arg(long, env = "CURFEW_INSTANCE", value_parser = NonEmptyStringValueParser::new())]
     instance: Option<String>,
-    /// How to write the log.
+    /// Format of the log.
     #[arg(long, env = "CURFEW_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
-    /// What to log, such as `info` or `info,curfew=debug`.
+    /// Log filter, such as `info` or `info,curfew=debug`.
     #[arg(long, env = "CURFEW_LOG", default_value = "info")]
     log: String,
 }
 
 #[derive(Debug, clap::Args)]
 struct SweepArguments {
-    /// Makes one round and exits: 0 if nothing overdue is left, 1 if something could not be read or removed.
+    /// Makes one round and exits. Exit code 0: no overdue access is left. Exit code 1: something could not be read or
+    /// removed.
     #[arg(long)]
     once: bool,
-    /// Changes nothing, and shows what would be removed.
+    /// Changes nothing, and shows the objects that would be removed.
     #[arg(long)]
     dry_run: bool,
-    /// How to print each round.
+    /// Format of the report of each round.
     #[arg(long, short, default_value = "table")]
     output: sweep::Output,
-    /// How long to wait between rounds.
+    /// Time between two rounds.
     #[arg(long, env = "CURFEW_SWEEP_EVERY", default_value = "60s", value_parser = parse_span)]
     every: Span,
-    /// How long after its end something is left to the operator and its fuse, which come first while they live.
+    /// Time after the expiry during which the sweep leaves access to the operator and the fuse.
     #[arg(long, env = "CURFEW_SWEEP_GRACE", default_value = "5s", value_parser = parse_span)]
     grace: Span,
-    /// The operator's own namespace, where the heartbeats are.
+    /// Namespace of the operator, in which the heartbeat Leases are.
     #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
     namespace: String,
-    /// Name of this process in its heartbeat.
+    /// Name of this process in its heartbeat Lease.
     #[arg(long, env = "CURFEW_INSTANCE", default_value = "curfew-sweep")]
     instance: String,
-    /// How to write the log.
+    /// Format of the log.
     #[arg(long, env = "CURFEW_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
-    /// What to log, such as `info` or `info,curfew=debug`.
+    /// Log filter, such as `info` or `info,curfew=debug`.
     #[arg(long, env = "CURFEW_LOG", default_value = "info")]
     log: String,
 }
 
 #[derive(Debug, clap::Args)]
 struct DrainArguments {
-    /// How long to go on before it gives up.
+    /// Longest time until the drain gives up.
     #[arg(long, env = "CURFEW_DRAIN_TIMEOUT", default_value = "5m", value_parser = parse_span)]
     timeout: Span,
-    /// Changes nothing, and shows what would be deleted.
+    /// Changes nothing, and shows the objects that would be deleted.
     #[arg(long)]
     dry_run: bool,
-    /// Deletes grants that are over as well, which otherwise stay as records.
+    /// Also deletes ended grants. Without this flag they stay as records.
     #[arg(long)]
     records: bool,
-    /// Lets grants go whose finalizer waits for the operator, once nothing made for them is left, because none comes
-    /// back. The guard curfew-grant refuses that: delete it first.
+    /// Removes Curfew's finalizer from grants once their artifacts are gone. Use it only if no operator will run again.
+    /// The guard curfew-grant denies it: delete that guard first.
     #[arg(long)]
     without_operator: bool,
-    /// How to print what was done.
+    /// Format of the report.
     #[arg(long, short, default_value = "table")]
     output: sweep::Output,
-    /// The operator's own namespace, where its heartbeat is.
+    /// Namespace of the operator, in which its heartbeat Lease is.
     #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
     namespace: String,
 }
@@ -120,28 +122,29 @@ struct DrainArguments {
 struct GuardArguments {
     #[command(flatten)]
     installation: Installation,
-    /// Leaves out what fills in who asks, for Kubernetes 1.30 to 1.35: there a grant states its requester itself.
+    /// Omits the policies that fill in the requester, for Kubernetes 1.30 to 1.35. There each grant must state its
+    /// requester.
     #[arg(long, env = "CURFEW_WITHOUT_MUTATION")]
     without_mutation: bool,
 }
 
-/// What the operator and the guards have to agree on.
+/// Settings that operator and guards must share.
 #[derive(Debug, clap::Args)]
 struct Installation {
-    /// The longest any access may last, whatever a policy says, such as 12h; at most 768h.
+    /// Longest duration of any access, such as 12h; at most 768h. A policy cannot exceed it.
     #[arg(long, env = "CURFEW_MAX_DURATION", default_value = "12h", value_parser = parse_span)]
     max_duration: Span,
-    /// The operator's own namespace; its service accounts never receive access.
+    /// Namespace of the operator. Its service accounts never receive access.
     #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
     namespace: String,
-    /// The operator's service account in its namespace; the sweeper's is called so with `-sweep` behind it.
+    /// Service account of the operator. The service account of the sweep has the same name with the suffix `-sweep`.
     #[arg(long, env = "CURFEW_SERVICE_ACCOUNT", default_value = "curfew")]
     service_account: String,
-    /// The namespace of the identities that people act as.
+    /// Namespace of the service accounts that people act as.
     #[arg(long, env = "CURFEW_IDENTITIES", default_value = "curfew-identities")]
     identities: String,
-    /// User name of somebody else who may create what carries Curfew's label, such as a backup tool that restores.
-    /// May be given more than once.
+    /// User that may also create objects with Curfew's label, such as the service account of a backup tool. Can be
+    /// repeated.
     #[arg(long = "creator", env = "CURFEW_CREATORS", value_delimiter = ',')]
     creators: Vec<String>,
 }
@@ -171,7 +174,7 @@ fn parse_span(text: &str) -> Result<Span, SpanError> {
     Span::parse(text)
 }
 
-/// Runs the command that was asked for. Exit codes: 0 done, 1 failed, 2 not understood.
+/// Runs a command. Exit codes: 0 success, 1 failure, 2 wrong usage.
 pub fn main(cli: Cli) -> ExitCode {
     let outcome = match cli.command {
         Command::Run(arguments) => run_operator(arguments),
@@ -183,7 +186,7 @@ pub fn main(cli: Cli) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            #[allow(clippy::print_stderr, reason = "where a command says what is wrong")]
+            #[allow(clippy::print_stderr, reason = "errors of a command belong on standard error")]
             {
                 eprintln!("curfew: {error}");
             }
@@ -221,8 +224,8 @@ fn run_sweep(arguments: SweepArguments) -> Result<(), Box<dyn std::error::Error>
     Ok(())
 }
 
-/// The name of the host. Where the kernel does not tell, replicas have one name: then each that starts takes the lead
-/// from another at once, and nothing else is lost.
+/// Host name. If the kernel gives none, all replicas have the name `curfew`: then each replica that starts takes the
+/// leader Lease from another at once, which does no other harm.
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map(|name| name.trim().to_owned())
@@ -279,7 +282,7 @@ fn guards_as_yaml(settings: &GuardSettings, without_mutation: bool) -> Result<St
 fn print(text: &str) -> Result<(), Box<dyn std::error::Error>> {
     use std::io::Write as _;
     match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough (`curfew crds | head`).
+        // The reader stopped early, such as `curfew crds | head`.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
@@ -308,7 +311,7 @@ mod tests {
             .get_subcommands_mut()
             .filter(|command| command.get_name() != "help")
         {
-            text.push_str(&format!("\n---- {}\n", subcommand.get_name()));
+            text.extend(["\n---- ", subcommand.get_name(), "\n"]);
             let mut subcommand = subcommand
                 .clone()
                 .mut_args(|argument| argument.hide_env_values(true));
@@ -320,7 +323,7 @@ mod tests {
 
     /// `make guards` writes it again.
     #[test]
-    fn the_guards_in_the_repository_are_those_of_the_default_flags() {
+    fn the_guards_in_the_repository_match_the_default_flags() {
         let flags = Flags::parse_from(["guards"]).guards;
         let printed = guards_as_yaml(&flags.installation.guards(), flags.without_mutation).unwrap();
         assert!(
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn without_mutation_only_the_filling_in_is_missing() {
+    fn without_mutation_omits_only_mutating_policies() {
         let flags = Flags::parse_from(["guards", "--without-mutation"]).guards;
         let printed = guards_as_yaml(&flags.installation.guards(), flags.without_mutation).unwrap();
         assert!(!printed.contains("kind: Mutating"));

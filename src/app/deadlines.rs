@@ -1,20 +1,20 @@
-//! When live grants end.
+//! Expiry times of live grants, shared by all tasks.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::api::AccessGrant;
 use crate::cluster::GrantKey;
 use crate::core::{Ends, Live};
 
-/// Longest sleep of the lane: the wall clock is read again at least so often, so that a clock that was stepped or a
-/// machine that was suspended ends access at most so much late.
+/// Longest sleep of the expiry task. After that it reads the wall clock again. It bounds how late access ends after a
+/// step of the clock or a suspend of the machine.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
-/// When live grants end.
+/// Expiry time of each live grant.
 #[derive(Debug, Default)]
 pub struct Deadlines {
     ends: Mutex<Ends<GrantKey>>,
@@ -22,7 +22,7 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Takes note of a grant's end; of one that is not live, that it has none.
+    /// Notes the expiry time of a grant. A grant that is not live has none.
     pub fn follow(&self, grant: &AccessGrant) {
         let end = grant
             .status
@@ -36,27 +36,27 @@ impl Deadlines {
         }
     }
 
-    /// Forgets a grant that is gone.
+    /// Forgets a deleted grant.
     pub fn forget(&self, key: &GrantKey) {
         self.ends().forget(key);
     }
 
-    /// What was taken is not over: looks at it again then.
+    /// Returns a taken grant whose access has not ended; it is due again at `until`.
     pub(super) fn postpone(&self, key: GrantKey, until: Timestamp) {
         self.change(|ends| ends.postpone(key, until));
     }
 
-    /// What was taken is over.
+    /// Forgets a taken grant whose access has ended.
     pub(super) fn over(&self, key: &GrantKey) {
         self.ends().over(key);
     }
 
-    /// Looks at whatever was postponed now, the oldest end first.
+    /// Makes all postponed grants due now, the oldest expiry first.
     pub(super) fn recall(&self) {
         self.change(Ends::recall);
     }
 
-    /// Takes what is due, oldest first, and says how long to sleep after it.
+    /// Takes the due grants, oldest expiry first. Also returns the time until the next one, at most 15 s.
     pub(super) fn take_due(&self, now: Timestamp) -> (Vec<GrantKey>, Duration) {
         let mut ends = self.ends();
         let due = ends.take_due(now);
@@ -68,7 +68,7 @@ impl Deadlines {
         (due, sleep)
     }
 
-    /// Until an end was put that may be the next one.
+    /// Waits until an expiry time is added that may be the next.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -78,9 +78,8 @@ impl Deadlines {
         self.changed.notify_one();
     }
 
-    /// Nothing here panics half way, so a poisoned lock is as good as any.
     fn ends(&self) -> MutexGuard<'_, Ends<GrantKey>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ends.lock()
     }
 }
 
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_grant_is_due_at_its_end_and_not_before() {
+    fn a_live_grant_is_due_at_its_expiry() {
         let deadlines = Deadlines::default();
         deadlines.follow(&grant(Some(100), false));
         assert_eq!(deadlines.take_due(second(97)), (vec![], Duration::from_secs(3)));
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_moves_earlier_counts_and_the_old_one_does_not() {
+    fn an_earlier_expiry_replaces_the_old_one() {
         let deadlines = Deadlines::default();
         deadlines.follow(&grant(Some(100), false));
         deadlines.follow(&grant(Some(50), false));
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_that_is_not_live_has_no_end() {
+    fn a_grant_that_is_not_live_is_never_due() {
         let deadlines = Deadlines::default();
         for not_live in [grant(None, false), grant(Some(100), true)] {
             deadlines.follow(&grant(Some(100), false));
@@ -135,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_read_again_however_far_the_next_end_is() {
+    fn the_longest_sleep_is_15s() {
         let deadlines = Deadlines::default();
         deadlines.follow(&grant(Some(1_000_000), false));
         assert_eq!(deadlines.take_due(second(0)).1, LONGEST_SLEEP);
     }
 
     #[tokio::test]
-    async fn a_new_end_wakes_whoever_waits() {
+    async fn a_new_expiry_wakes_the_waiter() {
         let deadlines = Deadlines::default();
         let woken = deadlines.changed();
         deadlines.follow(&grant(Some(100), false));

@@ -1,4 +1,4 @@
-//! `curfew drain`: looks and removes until nothing is left of what Curfew made, or its time is over.
+//! `curfew drain`: removes everything that Curfew made, in rounds, until nothing is left or the time is over.
 
 mod report;
 
@@ -25,40 +25,43 @@ use crate::core::{ArtifactKey, Class, Span};
 
 use report::{Action, Item, Report};
 
-/// What to do where no operator comes back.
-const WITHOUT_OPERATOR: &str = "Where no operator comes back: kubectl delete validatingadmissionpolicybinding \
-     curfew-grant, and then curfew drain --without-operator";
+/// Advice for the case that no operator runs again.
+const WITHOUT_OPERATOR: &str = "If no operator will run again: kubectl delete validatingadmissionpolicybinding \
+     curfew-grant, then curfew drain --without-operator";
 
-/// What the drain is told.
+/// Settings of the drain.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long to go on.
+    /// Longest time until the drain gives up.
     pub timeout: Span,
-    /// Whether to change nothing and tell what would be done.
+    /// Whether to change nothing and only report.
     pub dry_run: bool,
-    /// What is wanted besides.
+    /// Options: delete records, work without an operator.
     pub demands: Demands,
-    /// How to print what was done.
+    /// Format of the report.
     pub output: Output,
-    /// Where the operator's heartbeat is.
+    /// Namespace of the operator's heartbeat Lease.
     pub namespace: String,
 }
 
-/// Why a drain did not come to its end.
+/// Error of a drain.
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
-    /// It could not begin.
+    /// The drain could not start.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// Something is left, or may be.
+    /// Something is left, or could not be read.
     #[error("not drained: {0}")]
     Left(String),
-    /// Its report could not be printed.
+    /// The report could not be printed.
     #[error("cannot print the report: {0}")]
     Print(#[from] std::io::Error),
 }
 
-/// Ends all access and waits until nothing is left of it.
+/// Ends all access and waits until nothing is left.
+///
+/// # Errors
+/// Something is left after the timeout, or could not be read.
 pub async fn run(options: Options) -> Result<(), DrainError> {
     let config = Config::infer().await.map_err(RunError::from)?;
     let client = client(config).map_err(RunError::from)?;
@@ -75,14 +78,14 @@ pub async fn run(options: Options) -> Result<(), DrainError> {
     }
 }
 
-/// Look after look, until one says that it was the last.
+/// Makes rounds until one is the last.
 async fn go_on(client: &Client, options: &Options, until: Instant, report: &mut Report) {
     let (mut course, mut newcomers) = (Course::default(), Newcomers::default());
     loop {
         let looked = look(client, options, &mut newcomers, report);
         let Ok(look) = timeout_at(until, looked).await else {
             return report.unfinished(format!(
-                "its {} were over in the middle of a look",
+                "the timeout of {} was reached during a round",
                 options.timeout
             ));
         };
@@ -95,15 +98,16 @@ async fn go_on(client: &Client, options: &Options, until: Instant, report: &mut 
             Next::Done => return,
             Next::GiveUp => {
                 return report.unfinished(
-                    "what is left is refused again and again: see which right is missing".to_owned(),
+                    "deletions are refused again and again: give the missing right to your account"
+                        .to_owned(),
                 );
             }
             Next::Look(pause) => {
                 report.progress(&look);
                 if Instant::now() + pause >= until {
-                    let over = format!("its {} were over", options.timeout);
+                    let over = format!("the timeout of {} was reached", options.timeout);
                     return report.unfinished(if course.is_quiet() {
-                        format!("{over} before a second look could find nothing as well: give it more time")
+                        format!("{over} before a second round could confirm that nothing is left: set a longer --timeout")
                     } else {
                         over
                     });
@@ -114,7 +118,7 @@ async fn go_on(client: &Client, options: &Options, until: Instant, report: &mut 
     }
 }
 
-/// One look at everything: removes what it finds, and tells what that leaves.
+/// Makes one round: reads everything, removes it, and reports the rest.
 async fn look(client: &Client, options: &Options, newcomers: &mut Newcomers, report: &mut Report) -> Look {
     report.looks_again();
     let mut look = Look::default();
@@ -146,7 +150,7 @@ async fn look(client: &Client, options: &Options, newcomers: &mut Newcomers, rep
             report.add(Item::of_made(
                 what,
                 Action::Left,
-                "access that it goes with still stands",
+                "access of the same grant is not removed yet",
             ));
         }
         let mut outcomes = side_by_side(due, |what| remove(client, what));
@@ -161,7 +165,7 @@ async fn look(client: &Client, options: &Options, newcomers: &mut Newcomers, rep
     look
 }
 
-/// Everything that is there. What cannot be read leaves the rest to be removed all the same.
+/// Reads all grants and artifacts. A kind that cannot be read does not stop the removal of the others.
 async fn read(client: &Client, options: &Options, look: &mut Look, report: &mut Report) -> Draining {
     let mut unread = |error: &cluster::Error| {
         if error.class() == Class::Denied {
@@ -188,7 +192,7 @@ async fn read(client: &Client, options: &Options, look: &mut Look, report: &mut 
     drain(grants, found, whole, options.demands)
 }
 
-/// Does something with each, some at once, and answers as they are done.
+/// Runs an operation on each object, 16 at once, and returns the results in order.
 fn side_by_side<'a, T, F, O>(
     those: impl IntoIterator<Item = &'a T>,
     deed: impl Fn(&'a T) -> F,
@@ -214,7 +218,7 @@ fn dismissed(grant: &Asked, outcome: Result<Dismissed, cluster::Error>, look: &m
             look.gone += 1;
             Item::of_grant(grant, Action::AlreadyGone, "")
         }
-        // Being deleted from now on.
+        // The deletion has begun.
         Ok(Dismissed::HeldBack) => {
             look.gone += 1;
             Item::of_grant(grant, Action::Left, &why_held(grant))
@@ -223,17 +227,17 @@ fn dismissed(grant: &Asked, outcome: Result<Dismissed, cluster::Error>, look: &m
     }
 }
 
-/// A grant from which our finalizer was taken, or was to be.
+/// Outcome for a grant whose finalizer of Curfew was to be removed.
 fn let_go(grant: &Asked, outcome: Result<Dismissed, cluster::Error>, look: &mut Look) -> Item {
     match outcome {
-        // A record that was not being deleted stays, without it.
+        // A record that is not being deleted stays, without the finalizer.
         Ok(_) if grant.over && !grant.deleting => {
             look.gone += 1;
             Item::of_grant(grant, Action::LetGo, "")
         }
         Ok(Dismissed::HeldBack) => {
             look.gone += 1;
-            Item::of_grant(grant, Action::Left, "held back by finalizers of somebody else")
+            Item::of_grant(grant, Action::Left, "held back by finalizers of someone else")
         }
         Err(error) => {
             let why = failed(&error, look);
@@ -264,7 +268,7 @@ fn removed(what: &Labelled, outcome: Result<Gone, cluster::Error>, look: &mut Lo
 }
 
 fn failed(error: &cluster::Error, look: &mut Look) -> String {
-    // A guard refuses as if the object were wrong.
+    // The API server reports a denial by a guard as an invalid object.
     if matches!(error.class(), Class::Denied | Class::Invalid) {
         look.refused += 1;
     }
@@ -274,11 +278,11 @@ fn failed(error: &cluster::Error, look: &mut Look) -> String {
 fn why_held(grant: &Asked) -> String {
     match grant.held_by() {
         None | Some(HeldBy::Operator) => format!(
-            "waits for the operator, which alone takes off the finalizer {REVOKE_FINALIZER}: start it. {WITHOUT_OPERATOR}"
+            "waits for the operator, which alone removes the finalizer {REVOKE_FINALIZER}: start the operator. {WITHOUT_OPERATOR}"
         ),
         Some(HeldBy::Others(finalizers)) => {
             format!(
-                "held back by the finalizers {} of somebody else",
+                "held back by the finalizers {} of someone else",
                 finalizers.join(", ")
             )
         }

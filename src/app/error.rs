@@ -2,33 +2,33 @@
 
 use std::net::SocketAddr;
 
-/// Why the operator could not run.
+/// Error that keeps a program from running.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// No configuration of the API server.
-    #[error("no way to the API server: {0}")]
+    /// No kubeconfig and no service account was found.
+    #[error("no configuration of the API server: {0}")]
     Configuration(#[from] kube::config::InferConfigError),
-    /// The configuration cannot be used.
-    #[error("the configuration of the API server cannot be used: {0}")]
+    /// The configuration is invalid.
+    #[error("the configuration of the API server is invalid: {0}")]
     Client(#[from] kube::Error),
-    /// The address cannot be listened on.
+    /// The address is in use or not allowed.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// The address.
+        /// Address of the HTTP server.
         address: SocketAddr,
-        /// Why.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The system gave no random bits to tell this process from others.
-    #[error("no randomness to be had: {0}")]
+    /// The system gives no random bits for the id of this replica.
+    #[error("no random bits: {0}")]
     NoEntropy(#[from] getrandom::Error),
-    /// The cluster goes on from a backup: everything this process knows is of a time that has never been.
+    /// The cluster was restored from a backup, so the cache of this process is wrong.
     #[error(
-        "the cluster was put back to an earlier state: its Lease is older than it was; start this process anew, so that \
-         it reads what is there now"
+        "the cluster was restored to an earlier state: the leader Lease is older than before; restart this process, so \
+         that it reads the present state"
     )]
     PutBack,
-    /// The process cannot be told to stop.
+    /// No signal can be received, so the process could not be stopped.
     #[error("cannot listen for signals: {0}")]
     Signals(std::io::Error),
 }

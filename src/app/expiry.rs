@@ -1,12 +1,12 @@
-//! The expiry lane: ends access on time, whatever else is going on, and whether or not this process leads.
+//! The expiry task: ends access on time, on every replica, whatever else is going on.
 //!
-//! It is fed from the watch of grants and from what passes write, and makes the same kind of pass as the controller
-//! lane beside it, which here may end what is past its end and nothing else. Two replicas that end the same access do
-//! no harm: what is absent already is as good as deleted, the Event has the same name, and of two records one is
-//! refused. The audit log may have the end once from each, since nothing is shared that could tell them.
+//! The watch of grants and the reconciles feed it. It runs the same reconcile as the controller, which here only ends
+//! overdue access. Two replicas that end the same access do no harm: a missing artifact is as good as a deleted one, the
+//! Event has the same name, and the API server refuses one of two records. The audit log may have the end once from each
+//! replica, since they share nothing that could prevent that.
 //!
-//! The controller's own queue cannot hold a deadline: with all of its workers busy, 42 of 50 due items were not served
-//! within 18 s, because it looks for a free one in no order.
+//! The queue of the controller cannot hold a deadline. With all of its workers busy, 42 of 50 due items were not served
+//! within 18 s, because it looks for a free worker in no order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,124 +16,145 @@ use jiff::Timestamp;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
-use super::pass::{Failed, Passes, Urgency};
+use super::context::Operator;
+use super::metrics::{Lane as LaneLabel, PassOutcome};
+use super::pass::{Failed, Urgency, reconcile};
 use crate::cluster::GrantKey;
 use crate::core::{Class, Lane, delay};
 
-/// How far a follower is behind: a leader that lives has mostly ended the access by then (12 ms), and the control plane
-/// is spared a second set of writes. It is all that an end is later when the leader is dead.
+/// How far a follower is behind the leader. A leader that lives has mostly ended the access by then (12 ms), which spares
+/// the control plane a second set of writes. If the leader is dead, access ends this much later.
 const BEHIND_LEADER: Duration = Duration::from_millis(50);
 
-/// By how much a follower leaves the rest to the leader when there is no access left: bookkeeping yields to access for
-/// 2 s at most.
+/// How long a follower leaves the record to the leader when no binding is left. Bookkeeping yields to access for 2 s at
+/// most.
 const BEHIND_BOOKKEEPING: Duration = Duration::from_secs(3);
 
-/// Soonest look at a grant that was due and could not be ended yet, such as one that a relist has not brought entirely.
+/// Shortest time until a grant that was due is handled again.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// How often whatever could not be ended is tried at once because the API server is back. One that comes and goes is
-/// asked no more often than this: what failed is tried again within a second anyway.
+/// Shortest time between two immediate retries of everything after the API server came back. A failed revocation is
+/// retried within a second anyway.
 const RECALL_EVERY: Duration = Duration::from_secs(1);
 
-/// What is past its end and under way, and how often it failed before.
-#[derive(Default)]
-struct Endings {
-    tasks: JoinSet<Result<Option<Timestamp>, Failed>>,
-    keys: HashMap<Id, GrantKey>,
-    attempts: HashMap<GrantKey, u32>,
-}
+type Finished = Result<Option<Timestamp>, Failed>;
 
-/// Runs the lane until it is dropped.
-pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
-    // The first look finds all of them, and so comes to the oldest first.
-    passes.wait_until_synced().await;
-    let mut endings = Endings::default();
-    let (clock, deadlines) = (&passes.edges.clock, &passes.deadlines);
-    let (mut forward, mut returns) = (clock.leaps(), passes.edges.reach.returns());
+/// Ends overdue access until the future is dropped.
+pub async fn run(operator: Arc<Operator>) {
+    // The first round finds all overdue grants, so the oldest expiry comes first.
+    operator.wait_until_synced().await;
+    let mut revocations = Revocations::new(Arc::clone(&operator));
+    let (cluster, expirations) = (&operator.cluster, &operator.expirations);
+    let (mut forward, mut returns) = (cluster.clock.leaps(), cluster.reach.returns());
     let mut recalled: Option<Instant> = None;
     loop {
-        let leads = passes.leadership.leads();
-        let behind = if leads { Duration::ZERO } else { BEHIND_LEADER };
-        let (due, sleep) = deadlines.take_due(earlier(clock.now(), behind));
-        for key in due {
-            if let Some(end) = passes.edges.index.end_without_access(&key).filter(|_| !leads) {
-                let patience = later(end, BEHIND_BOOKKEEPING);
-                if clock.now() < patience {
-                    deadlines.postpone(key, patience);
-                    continue;
-                }
-            }
-            endings.begin(&passes, key);
-        }
+        let sleep = revocations.start_due();
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
-            () = deadlines.changed() => {}
-            // What an instant is slept until has come sooner. Its sender lives as long as the clock.
+            () = expirations.changed() => {}
+            // The clock leapt forward, so an expiry may have come sooner. The sender lives as long as the clock.
             Ok(()) = forward.changed() => {}
             Ok(()) = returns.changed() => {
                 if recalled.is_none_or(|last| last.elapsed() >= RECALL_EVERY) {
                     recalled = Some(Instant::now());
-                    deadlines.recall();
+                    expirations.recall();
                 }
             }
-            Some(finished) = endings.tasks.join_next_with_id() => endings.settle(&passes, &metrics, finished),
+            Some(finished) = revocations.tasks.join_next_with_id() => revocations.settle(finished),
         }
     }
 }
 
-impl Endings {
-    fn begin(&mut self, passes: &Arc<Passes>, key: GrantKey) {
-        let (passes, ending) = (Arc::clone(passes), key.clone());
+/// The running revocations, and the failed attempts of each grant.
+struct Revocations {
+    operator: Arc<Operator>,
+    tasks: JoinSet<Finished>,
+    keys: HashMap<Id, GrantKey>,
+    attempts: HashMap<GrantKey, u32>,
+}
+
+impl Revocations {
+    fn new(operator: Arc<Operator>) -> Self {
+        Self {
+            operator,
+            tasks: JoinSet::new(),
+            keys: HashMap::new(),
+            attempts: HashMap::new(),
+        }
+    }
+
+    /// Starts what is due. Returns the time until the next expiry.
+    fn start_due(&mut self) -> Duration {
+        let (cluster, expirations) = (&self.operator.cluster, &self.operator.expirations);
+        let leads = self.operator.leadership.leads();
+        let behind = if leads { Duration::ZERO } else { BEHIND_LEADER };
+        let (due, sleep) = expirations.take_due(earlier(cluster.clock.now(), behind));
+        let mut ready = Vec::new();
+        for key in due {
+            if let Some(end) = cluster.index.end_without_access(&key).filter(|_| !leads) {
+                let patience = later(end, BEHIND_BOOKKEEPING);
+                if cluster.clock.now() < patience {
+                    expirations.postpone(key, patience);
+                    continue;
+                }
+            }
+            ready.push(key);
+        }
+        for key in ready {
+            self.start(key);
+        }
+        sleep
+    }
+
+    fn start(&mut self, key: GrantKey) {
+        let (operator, grant) = (Arc::clone(&self.operator), key.clone());
         let task = self
             .tasks
-            .spawn(async move { passes.run(&ending, Urgency::Due).await });
+            .spawn(async move { reconcile(&operator, &grant, Urgency::Due).await });
         self.keys.insert(task.id(), key);
     }
 
-    fn settle(
-        &mut self,
-        passes: &Passes,
-        metrics: &Metrics,
-        finished: Result<(Id, Result<Option<Timestamp>, Failed>), JoinError>,
-    ) {
-        let (id, outcome) = match finished {
-            Ok((id, outcome)) => (id, Ok(outcome)),
-            Err(broke) => (broke.id(), Err(broke)),
+    /// Takes the result of a reconcile into the expiry times, the metrics and the log.
+    fn settle(&mut self, finished: Result<(Id, Finished), JoinError>) {
+        let (id, result) = match finished {
+            Ok((id, result)) => (id, Ok(result)),
+            Err(panicked) => (panicked.id(), Err(panicked)),
         };
         let Some(key) = self.keys.remove(&id) else { return };
-        let (now, deadlines) = (passes.edges.clock.now(), &passes.deadlines);
-        let class = match outcome {
+        let (now, expirations) = (self.operator.cluster.clock.now(), &self.operator.expirations);
+        let class = match result {
             Ok(Ok(wake)) => {
-                metrics.passed(LaneLabel::Expiry, PassOutcome::Done);
+                self.operator.metrics.passed(LaneLabel::Expiry, PassOutcome::Done);
                 self.attempts.remove(&key);
                 match wake {
-                    Some(wake) => deadlines.postpone(key, wake.max(later(now, AGAIN))),
-                    None => deadlines.over(&key),
+                    Some(wake) => expirations.postpone(key, wake.max(later(now, AGAIN))),
+                    None => expirations.over(&key),
                 }
                 return;
             }
-            Ok(Err(failed)) if failed.class() == Class::Conflict => {
-                tracing::debug!(namespace = key.namespace, grant = key.name, error = %failed.error,
-                    "another replica was at it as well");
-                Class::Conflict
+            Ok(Err(Failed { error, span, .. })) => {
+                span.in_scope(|| {
+                    if error.class() == Class::Conflict {
+                        tracing::debug!(%error, "conflict: another replica revoked it");
+                    } else {
+                        tracing::warn!(%error, reason = error.reason(), "revocation failed, will retry");
+                    }
+                });
+                error.class()
             }
-            Ok(Err(failed)) => {
-                tracing::warn!(namespace = key.namespace, grant = key.name, error = %failed.error,
-                    reason = failed.error.reason(), "access could not be ended yet; it is tried again");
-                failed.class()
-            }
-            Err(broke) => {
-                tracing::error!(namespace = key.namespace, grant = key.name, error = %broke,
-                    "a pass of the expiry lane broke; it is made again");
+            Err(panicked) => {
+                tracing::error!(namespace = key.namespace, grant = key.name, error = %panicked,
+                    "revocation panicked, will retry");
                 Class::Invalid
             }
         };
-        metrics.passed(LaneLabel::Expiry, PassOutcome::Failed);
+        self.operator
+            .metrics
+            .passed(LaneLabel::Expiry, PassOutcome::Failed);
         let attempt = self.attempts.entry(key.clone()).or_default();
         let pause = delay(class, Lane::Expiry, *attempt);
         *attempt = attempt.saturating_add(1);
-        deadlines.postpone(key, later(now, pause));
+        expirations.postpone(key, later(now, pause));
     }
 }
 
@@ -143,4 +164,39 @@ fn later(now: Timestamp, pause: Duration) -> Timestamp {
 
 fn earlier(now: Timestamp, pause: Duration) -> Timestamp {
     now.saturating_sub(pause).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+    use crate::api::{AccessGrantStatus, Subject};
+    use crate::app::context::testing::{first_line_of, grant, operator};
+    use crate::core::status::micro_time;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_log_line_of_a_revocation_names_the_grant() {
+        let (operator, _triggered) = operator();
+        let now = operator.cluster.clock.now();
+        let mut grant = grant();
+        grant.status = Some(AccessGrantStatus {
+            subject: Some(Subject::user("alice")),
+            expires_at: Some(micro_time(now)),
+            ..AccessGrantStatus::default()
+        });
+        operator.cluster.index.grant(&Event::Apply(grant.clone()), now);
+        operator.expirations.follow(&grant);
+        let line = first_line_of(Box::pin(run(operator))).await;
+        assert_eq!(
+            line["fields"]["message"], "revocation failed, will retry",
+            "{line}"
+        );
+        let span = &line["span"];
+        assert_eq!(span["name"], "reconcile");
+        assert_eq!(
+            [&span["namespace"], &span["grant"], &span["uid"]],
+            ["prod", "pay-123", "uid-1"]
+        );
+    }
 }

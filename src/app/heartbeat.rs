@@ -1,4 +1,4 @@
-//! The operator's heartbeat, and its ear for the sweep's.
+//! Heartbeats: the operator renews its own Lease, and monitors the Lease of the sweep.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,69 +6,70 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::metrics::Metrics;
-use super::pass::Passes;
+use super::context::Operator;
 use crate::cluster::heartbeat::{Heart, beat, last_beat};
 use crate::core::heartbeat::{OPERATOR, OPERATOR_SILENCE, SWEEP, SWEEP_SILENCE, silence};
 
-/// How often the operator beats: three times within what counts as silence, and then some.
-const BEAT_EVERY: Duration = Duration::from_secs(30);
+/// Interval between two renewals: four within the 2 minutes after which the operator counts as silent.
+const RENEW_EVERY: Duration = Duration::from_secs(30);
 
-/// How often it listens for the sweep, which goes once a minute.
-const LISTEN_EVERY: Duration = Duration::from_mins(1);
+/// Interval between two reads of the sweep's Lease. The sweep runs once a minute.
+const READ_EVERY: Duration = Duration::from_mins(1);
 
-/// Beats and listens until it is dropped; from when the watches have delivered, since before that the operator ends
-/// nothing.
-pub async fn run(passes: Arc<Passes>, metrics: Metrics) {
-    passes.wait_until_synced().await;
-    let (edges, namespace) = (&passes.edges, passes.settings.namespace.as_str());
-    let heart = Heart {
+/// Renews and reads until the future is dropped. It starts when each watch has delivered its first list; before that the
+/// operator ends no access.
+pub async fn run(operator: Arc<Operator>) {
+    operator.wait_until_synced().await;
+    let (cluster, namespace) = (&operator.cluster, operator.settings.namespace.as_str());
+    let own_lease = Heart {
         lease: OPERATOR,
-        holder: edges.instance.to_string(),
+        holder: cluster.instance.to_string(),
         silence: OPERATOR_SILENCE,
     };
-    let mut sweep = Ear::new(edges.clock.now());
-    let (mut beats, mut listens) = (interval(BEAT_EVERY), interval(LISTEN_EVERY));
-    for ticks in [&mut beats, &mut listens] {
+    let mut sweep = Monitor {
+        namespace,
+        since: cluster.clock.now(),
+        silent: false,
+    };
+    let (mut renewals, mut reads) = (interval(RENEW_EVERY), interval(READ_EVERY));
+    for ticks in [&mut renewals, &mut reads] {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     loop {
         tokio::select! {
-            _ = beats.tick() => {
-                let now = edges.clock.now();
-                if let Err(error) = beat(&edges.client, namespace, &heart, now).await {
-                    tracing::warn!(%error, reason = error.reason(), "this heartbeat is not heard");
+            _ = renewals.tick() => {
+                let now = cluster.clock.now();
+                if let Err(error) = beat(&cluster.client, namespace, &own_lease, now).await {
+                    tracing::warn!(%error, reason = error.reason(),
+                        "heartbeat Lease not renewed, will retry in 30 s");
                 }
             }
-            _ = listens.tick() => match last_beat(&edges.client, namespace, SWEEP).await {
+            _ = reads.tick() => match last_beat(&cluster.client, namespace, SWEEP).await {
                 Ok(last) => {
                     if let Some(last) = last {
-                        metrics.set_sweep_last_success(last);
+                        operator.metrics.set_sweep_last_success(last);
                     }
-                    edges.index.note_sweep(sweep.heard(last, edges.clock.now()));
+                    cluster.index.note_sweep(sweep.note(last, cluster.clock.now()));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, reason = error.reason(), "whether the sweep lives is not known");
+                    tracing::warn!(%error, reason = error.reason(),
+                        "sweep's heartbeat Lease cannot be read, will retry in 1 minute");
                 }
             }
         }
     }
 }
 
-/// Tells once that the sweep is silent, and once that it is back. One that has never been heard lives no more than a
-/// silent one.
-struct Ear {
+/// Watches the heartbeat of the sweep. It logs once that the sweep is silent, and once that the sweep is back.
+struct Monitor<'a> {
+    namespace: &'a str,
     since: Timestamp,
     silent: bool,
 }
 
-impl Ear {
-    fn new(since: Timestamp) -> Self {
-        Self { since, silent: false }
-    }
-
-    /// Answers whether it lives.
-    fn heard(&mut self, last: Option<Timestamp>, now: Timestamp) -> bool {
+impl Monitor<'_> {
+    /// Notes the last heartbeat. Returns whether the sweep is alive; a sweep without any heartbeat is not.
+    fn note(&mut self, last: Option<Timestamp>, now: Timestamp) -> bool {
         let silence = silence(last, self.since, now);
         let silent = silence > SWEEP_SILENCE;
         if silent && !self.silent {
@@ -76,11 +77,12 @@ impl Ear {
             tracing::warn!(
                 last = last.map(tracing::field::display),
                 minutes,
-                "the sweep is silent: nothing looks after what outlives its end but this operator and the fuses; see \
-                 CronJob curfew-sweep"
+                "curfew-sweep has not succeeded for {minutes} minutes; only operator and fuses end access. Check: \
+                 kubectl get jobs -n {}",
+                self.namespace
             );
         } else if self.silent && !silent {
-            tracing::info!("the sweep is back");
+            tracing::info!("curfew-sweep succeeds again");
         }
         self.silent = silent;
         last.is_some() && !silent

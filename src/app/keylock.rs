@@ -1,15 +1,15 @@
-//! One lock for each key.
+//! Locks by key.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-/// Locks by key: whoever holds a key's lock is alone with it. First come, first served. A key costs memory only
-/// while somebody holds or awaits its lock.
+/// One lock for each key, first come, first served. A key takes memory only while its lock is held or awaited.
 ///
-/// Who is urgent waits like everybody, but the holder is told ([`KeyGuard::urged`]) and may hurry.
+/// An urgent waiter has no priority. The holder is notified ([`KeyGuard::urged`]) and can stop early.
 #[derive(Debug)]
 pub struct KeyLocks<K> {
     locks: Mutex<HashMap<K, Arc<Lock>>>,
@@ -17,7 +17,7 @@ pub struct KeyLocks<K> {
 
 #[derive(Debug)]
 struct Lock {
-    /// One permit: whoever has it holds the lock.
+    /// One permit; its owner holds the lock.
     permit: Arc<Semaphore>,
     urgent: Notify,
 }
@@ -39,7 +39,7 @@ impl<K> Default for KeyLocks<K> {
     }
 }
 
-/// Holds the lock of one key until it is dropped.
+/// The lock of one key, held until this guard is dropped.
 #[must_use = "the lock is released as soon as the guard is dropped"]
 #[derive(Debug)]
 pub struct KeyGuard<'a, K: Eq + Hash> {
@@ -55,14 +55,14 @@ impl<K: Eq + Hash + Clone> KeyLocks<K> {
         self.queue(key, false).await
     }
 
-    /// Waits for the lock of a key, and tells whoever holds it.
+    /// Waits for the lock of a key, and notifies its holder.
     pub async fn lock_urgently(&self, key: K) -> KeyGuard<'_, K> {
         self.queue(key, true).await
     }
 
     async fn queue(&self, key: K, urgent: bool) -> KeyGuard<'_, K> {
         let lock = {
-            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut locks = self.locks.lock();
             Arc::clone(locks.entry(key.clone()).or_default())
         };
         if urgent {
@@ -82,7 +82,7 @@ impl<K: Eq + Hash + Clone> KeyLocks<K> {
 }
 
 impl<K: Eq + Hash> KeyGuard<'_, K> {
-    /// Until somebody urgent waits for this lock.
+    /// Waits until an urgent waiter wants this lock.
     pub async fn urged(&self) {
         match &self.lock {
             Some(lock) => lock.urgent.notified().await,
@@ -95,8 +95,8 @@ impl<K: Eq + Hash> Drop for KeyGuard<'_, K> {
     fn drop(&mut self) {
         drop(self.permit.take());
         drop(self.lock.take());
-        let mut locks = self.locks.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody can get at the lock without the map, so one owner means: the map alone.
+        let mut locks = self.locks.locks.lock();
+        // A lock is reached through the map only, so one owner means that only the map has the lock.
         if locks
             .get(&self.key)
             .is_some_and(|lock| Arc::strong_count(lock) == 1)
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_key_has_one_holder_and_other_keys_do_not_wait() {
+    async fn a_lock_has_one_holder_and_other_keys_do_not_wait() {
         let locks = Arc::new(KeyLocks::default());
         let inside = Arc::new(AtomicUsize::new(0));
         let other = locks.lock(99).await;
@@ -134,14 +134,11 @@ mod tests {
             assert_eq!(task.await.unwrap(), 0, "two holders at once");
         }
         drop(other);
-        assert!(
-            locks.locks.lock().unwrap().is_empty(),
-            "a lock nobody holds is kept"
-        );
+        assert!(locks.locks.lock().is_empty(), "a free lock takes memory");
     }
 
     #[tokio::test]
-    async fn giving_up_waiting_leaves_nothing_behind() {
+    async fn a_cancelled_wait_leaves_no_memory() {
         let locks = KeyLocks::default();
         let held = locks.lock(1).await;
         assert!(
@@ -150,12 +147,12 @@ mod tests {
                 .is_err()
         );
         drop(held);
-        assert!(locks.locks.lock().unwrap().is_empty());
+        assert!(locks.locks.lock().is_empty());
         drop(locks.lock(1).await);
     }
 
     #[tokio::test]
-    async fn a_holder_is_told_of_somebody_urgent_and_of_nobody_else() {
+    async fn only_an_urgent_waiter_notifies_the_holder() {
         let locks = Arc::new(KeyLocks::default());
         let held = locks.lock(1).await;
         let patient = Arc::clone(&locks);
@@ -163,7 +160,7 @@ mod tests {
         let soon = std::time::Duration::from_millis(20);
         assert!(
             tokio::time::timeout(soon, held.urged()).await.is_err(),
-            "told of somebody patient"
+            "a patient waiter notified the holder"
         );
         let urgent = Arc::clone(&locks);
         let urgent = tokio::spawn(async move { drop(urgent.lock_urgently(1).await) });
@@ -173,6 +170,6 @@ mod tests {
         drop(held);
         patient.await.unwrap();
         urgent.await.unwrap();
-        assert!(locks.locks.lock().unwrap().is_empty());
+        assert!(locks.locks.lock().is_empty());
     }
 }

@@ -1,12 +1,12 @@
-//! The controller lane: a pass over each grant that something touched, and again when its plan says so, while this
-//! process leads.
+//! The controller: reconciles each grant that something affected, and again when its plan says so. Only a leader runs
+//! it.
 //!
-//! kube's `Controller` is not used for it. It polls every pass under way at each wake, tracing spans included: with
-//! 1,000 grants at once that was 44 % of the operator's processor time, and the time a grant doubled from 100 to 1,000.
-//! What is needed of it is little: no two passes over one grant, a pass again when it was touched meanwhile, and a
-//! deadline that a later one replaces.
+//! kube's `Controller` is not used. It polls every running reconcile at each wake, tracing spans included. With 1,000
+//! grants at once that was 44 % of the operator's processor time, and the time a grant doubled from 100 to 1,000.
+//! Curfew needs less: one reconcile of a grant at a time, one more if the grant changed meanwhile, and a delay that a
+//! later one replaces.
 
-use std::pin::Pin;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,127 +14,140 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use super::lease::{Leadership, Term};
-use super::metrics::{Lane as LaneLabel, Metrics, PassOutcome};
-use super::pass::{Failed, Passes, Urgency};
+use super::context::Operator;
+use super::leader_task::{LeaderTask, run_in_terms};
+use super::metrics::{Lane as LaneLabel, PassOutcome};
+use super::pass::{Failed, Urgency, reconcile};
+use super::stop::Stop;
 use super::work_queue::{LONGEST_PAUSE, Queue};
 use crate::cluster::GrantKey;
 use crate::core::{Class, Lane};
 
-/// By how much this lane leaves a deadline to the expiry lane, whose it is.
+/// How long after a deadline the controller reconciles. Until then the expiry task handles the grant.
 const BEHIND_EXPIRY: Duration = Duration::from_secs(1);
 
 type Finished = Result<Option<Timestamp>, Failed>;
 
-/// Runs the lane in each term until `stop`, and then until the passes under way are over.
-pub async fn run(
-    passes: Arc<Passes>,
-    metrics: Metrics,
-    mut touched: mpsc::UnboundedReceiver<GrantKey>,
-    stop: impl Future<Output = ()>,
-) {
-    passes.wait_until_synced().await;
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let term = tokio::select! {
-            term = next_term(&passes.leadership, &mut touched) => term,
-            () = &mut stop => return,
-        };
-        let stopped = tokio::select! {
-            () = lead(&passes, &metrics, &mut touched, stop.as_mut()) => true,
-            // Drops what is under way.
-            () = term.ends() => false,
-        };
-        if stopped {
-            return;
+/// Runs the controller in each term until `stop`, and then until the running reconciles are done.
+pub async fn run(operator: Arc<Operator>, affected: mpsc::UnboundedReceiver<GrantKey>, stop: Stop) {
+    let controller = Controller {
+        operator: Arc::clone(&operator),
+        stop,
+    };
+    run_in_terms(&operator, controller, affected).await;
+}
+
+struct Controller {
+    operator: Arc<Operator>,
+    stop: Stop,
+}
+
+impl LeaderTask for Controller {
+    type Item = GrantKey;
+
+    async fn stopped(&mut self) {
+        self.stop.clone().wait().await;
+    }
+
+    /// Reconciles every grant, and then the affected ones.
+    async fn lead(&mut self, affected: &mut mpsc::UnboundedReceiver<GrantKey>) {
+        let mut work = Work::new(Arc::clone(&self.operator));
+        let cluster = &self.operator.cluster;
+        let (mut forward, mut returns) = (cluster.clock.leaps(), cluster.reach.returns());
+        let mut stop = std::pin::pin!(self.stop.clone().wait());
+        for key in cluster.index.grants() {
+            work.queue.add(key);
+        }
+        loop {
+            let now = cluster.clock.now();
+            work.queue.add_due(now);
+            work.start();
+            tokio::select! {
+                Some(key) = affected.recv() => {
+                    work.queue.add(key);
+                    while let Ok(key) = affected.try_recv() {
+                        work.queue.add(key);
+                    }
+                }
+                Some(finished) = work.tasks.join_next_with_id() => work.settle(finished),
+                () = tokio::time::sleep(work.queue.sleep(now)) => {}
+                Ok(()) = forward.changed() => {}
+                Ok(()) = returns.changed() => work.queue.recall(cluster.clock.now()),
+                () = &mut stop => break,
+            }
+        }
+        while let Some(finished) = work.tasks.join_next_with_id().await {
+            work.settle(finished);
         }
     }
 }
 
-/// Whoever does not lead looks at nothing: when a term begins, everything is looked at.
-async fn next_term(leadership: &Leadership, touched: &mut mpsc::UnboundedReceiver<GrantKey>) -> Term {
-    let mut begins = std::pin::pin!(leadership.begins());
-    loop {
-        tokio::select! {
-            term = &mut begins => return term,
-            Some(_) = touched.recv() => {}
-        }
-    }
+/// The queue and the running reconciles of one term.
+struct Work {
+    operator: Arc<Operator>,
+    queue: Queue,
+    tasks: JoinSet<Finished>,
+    keys: HashMap<Id, GrantKey>,
 }
 
-/// Looks at every grant, and then at what is touched, until `stop` and until the passes under way are over.
-async fn lead(
-    passes: &Arc<Passes>,
-    metrics: &Metrics,
-    touched: &mut mpsc::UnboundedReceiver<GrantKey>,
-    mut stop: Pin<&mut impl Future<Output = ()>>,
-) {
-    let mut queue = Queue::new();
-    let mut tasks: JoinSet<Finished> = JoinSet::new();
-    let clock = &passes.edges.clock;
-    let (mut forward, mut returns) = (clock.leaps(), passes.edges.reach.returns());
-    for key in passes.edges.index.grants() {
-        queue.touch(key);
+impl Work {
+    fn new(operator: Arc<Operator>) -> Self {
+        Self {
+            operator,
+            queue: Queue::new(),
+            tasks: JoinSet::new(),
+            keys: HashMap::new(),
+        }
     }
-    loop {
-        let now = clock.now();
-        for key in queue.later.take_due(now) {
-            queue.touch(key);
+
+    /// Starts reconciles while there is room.
+    fn start(&mut self) {
+        while let Some(key) = self.queue.get() {
+            let (operator, grant) = (Arc::clone(&self.operator), key.clone());
+            let task = self
+                .tasks
+                .spawn(async move { reconcile(&operator, &grant, Urgency::None).await });
+            self.keys.insert(task.id(), key);
         }
-        while let Some(key) = queue.next() {
-            let passes = Arc::clone(passes);
-            let pass = key.clone();
-            let task = tasks.spawn(async move { passes.run(&pass, Urgency::None).await });
-            queue.under_way.insert(task.id(), key);
-        }
-        tokio::select! {
-            Some(key) = touched.recv() => {
-                queue.touch(key);
-                while let Ok(key) = touched.try_recv() {
-                    queue.touch(key);
+    }
+
+    /// Takes the result of a reconcile into the queue, the metrics and the log.
+    fn settle(&mut self, finished: Result<(Id, Finished), JoinError>) {
+        let (id, result) = match finished {
+            Ok((id, result)) => (id, Ok(result)),
+            Err(panicked) => (panicked.id(), Err(panicked)),
+        };
+        let Some(key) = self.keys.remove(&id) else { return };
+        let now = self.operator.cluster.clock.now();
+        let count = |outcome| self.operator.metrics.passed(LaneLabel::Controller, outcome);
+        match result {
+            Ok(Ok(wake)) => {
+                count(PassOutcome::Done);
+                self.queue.forget(&key);
+                self.queue.done(&key);
+                if let Some(wake) = wake {
+                    self.queue.add_after(key, pause_until(wake, now), now);
                 }
             }
-            Some(finished) = tasks.join_next_with_id() => settle(&mut queue, metrics, finished, clock.now()),
-            () = tokio::time::sleep(queue.sleep(now)) => {}
-            Ok(()) = forward.changed() => {}
-            Ok(()) = returns.changed() => queue.recall(clock.now()),
-            () = &mut stop => break,
+            Ok(Err(Failed { error, ending, span })) => {
+                count(PassOutcome::Failed);
+                let lane = if ending { Lane::Expiry } else { Lane::Controller };
+                let (attempt, pause) = self.queue.failed(key, error.class(), lane, now);
+                span.in_scope(|| {
+                    tracing::warn!(%error, reason = error.reason(), attempt, retry_in = ?pause,
+                        "reconcile failed, will retry");
+                });
+            }
+            Err(panicked) => {
+                count(PassOutcome::Failed);
+                let (attempt, pause) = self
+                    .queue
+                    .failed(key.clone(), Class::Invalid, Lane::Controller, now);
+                tracing::error!(namespace = key.namespace, grant = key.name, error = %panicked, attempt,
+                    retry_in = ?pause, "reconcile panicked, will retry");
+            }
         }
     }
-    while let Some(finished) = tasks.join_next_with_id().await {
-        settle(&mut queue, metrics, finished, clock.now());
-    }
-}
-
-fn settle(queue: &mut Queue, metrics: &Metrics, finished: Result<(Id, Finished), JoinError>, now: Timestamp) {
-    let (id, outcome) = match finished {
-        Ok((id, outcome)) => (id, Ok(outcome)),
-        Err(error) => (error.id(), Err(error)),
-    };
-    let Some(key) = queue.under_way.remove(&id) else {
-        return;
-    };
-    let (class, lane, error) = match outcome {
-        Ok(Ok(wake)) => {
-            metrics.passed(LaneLabel::Controller, PassOutcome::Done);
-            queue.failures.remove(&key);
-            queue.done(key, wake.map(|wake| pause_until(wake, now)), now);
-            return;
-        }
-        Ok(Err(failed)) => {
-            let lane = if failed.ending {
-                Lane::Expiry
-            } else {
-                Lane::Controller
-            };
-            (failed.class(), lane, failed.error.to_string())
-        }
-        Err(broke) => (Class::Invalid, Lane::Controller, broke.to_string()),
-    };
-    metrics.passed(LaneLabel::Controller, PassOutcome::Failed);
-    let (attempt, pause) = queue.failed(key.clone(), class, lane, now);
-    tracing::warn!(namespace = key.namespace, grant = key.name, error, attempt, retry_in = ?pause,
-        "a pass did not finish");
 }
 
 fn pause_until(wake: Timestamp, now: Timestamp) -> Duration {
@@ -144,14 +157,44 @@ fn pause_until(wake: Timestamp, now: Timestamp) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::watcher::Event;
+
     use super::*;
+    use crate::app::context::testing::{first_line_of, grant, operator};
 
     #[test]
-    fn a_deadline_is_left_to_the_expiry_lane_and_looked_after_a_second_later() {
+    fn the_controller_reconciles_1s_after_a_deadline() {
         let now = Timestamp::UNIX_EPOCH;
         let wake = now.saturating_add(Duration::from_secs(7)).unwrap();
         assert_eq!(pause_until(wake, now), Duration::from_secs(8));
         assert_eq!(pause_until(now, wake), BEHIND_EXPIRY);
         assert_eq!(pause_until(Timestamp::MAX, now), LONGEST_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_log_line_of_a_reconcile_names_the_grant() {
+        let (operator, triggered) = operator();
+        let now = operator.cluster.clock.now();
+        operator.cluster.index.grant(&Event::Apply(grant()), now);
+        let controller = run(Arc::clone(&operator), triggered.grants, Stop::never());
+        let line = first_line_of(Box::pin(controller)).await;
+        assert_eq!(
+            line["fields"]["message"], "reconcile failed, will retry",
+            "{line}"
+        );
+        let span = &line["span"];
+        assert_eq!(span["name"], "reconcile");
+        assert_eq!(
+            [&span["namespace"], &span["grant"], &span["uid"]],
+            ["prod", "pay-123", "uid-1"]
+        );
+        let text = operator.metrics.encode().unwrap();
+        for step in ["Lock", "Preconditions", "Observe", "Decide"] {
+            let none = format!("curfew_reconcile_step_duration_seconds_count{{step=\"{step}\"}} 0");
+            assert!(
+                !text.contains(&none) && text.contains(step),
+                "{step} was not measured:\n{text}"
+            );
+        }
     }
 }

@@ -1,12 +1,14 @@
-//! Leading: one of the replicas does what only one may do, and each knows whether it is the one.
+//! Leader election between the replicas, by a Lease.
 //!
-//! Whoever leads does so in terms. What only a leader may do is done within a [`Term`] and dropped when the term
-//! ends, effects under way included, so that everything has ended 2 s before another replica may lead (the numbers
-//! are in `core::lease`). What an API server that hangs carries out later does no harm either: what is written to a
-//! grant is bound to the version that was read, and nothing is made that is not recorded so.
+//! # Guarantees
+//! - A replica leads in terms. Work of a leader runs within a [`Term`] and is dropped at its end, running effects
+//!   included. All of it has ended 2 s before another replica may lead (the numbers are in `core::lease`).
+//! - An API server that hangs may carry out a write later. That does no harm: a write to a grant is bound to the version
+//!   that was read, and nothing is created that is not recorded before.
 //!
-//! A process that is suspended as a whole takes the time for not having passed when it wakes up. It then believes that
-//! it leads until its watch tells it otherwise, and the versions of what it writes are the fence.
+//! # Caveats
+//! A process that was suspended does not notice the time when it wakes up. It believes that it leads until its watch
+//! delivers the new Lease. Until then the versions of its writes are the fence.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,31 +27,30 @@ use crate::cluster::{Error, Leases};
 use crate::core::Class;
 use crate::core::lease::{Candidate, Identity, LeaseFacts, LeaseWrite, Step};
 
-/// What `/readyz` calls it: a process is ready when it leads or knows who does; one that cannot even read the Lease would
-/// never lead.
+/// Name of the condition in `/readyz`. A process is ready when it leads or knows the leader. A process that cannot read
+/// the Lease would never lead.
 pub const SETTLED: &str = "lease";
 
-/// How long one read or write of the Lease may take: as long as there is between two renewals. A leader whose
-/// renewal hangs has time for two more.
+/// Time limit of one read or write of the Lease: the interval between two renewals. A leader whose renewal hangs has time
+/// for two more.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
-/// How long a leader that had better not lead, and has nobody to lead in its place, waits before it tries again
-/// whether there is somebody: for a moment nobody leads then.
+/// Interval between two attempts of an unfit leader to hand over. At each attempt no replica leads for a moment.
 const ASIDE_EVERY: Duration = Duration::from_mins(5);
 
-/// How long giving it back may take: a write, and after an answer that was lost a read and a second one.
+/// Time limit to give the Lease back: a write, and after a lost answer a read and a second write.
 const RESIGNATION: Duration = ATTEMPT.saturating_mul(3);
 
 /// Whether this process leads. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Leadership(watch::Receiver<Lead>);
 
-/// What is known of it.
+/// Current term of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Lead {
-    /// Counts the terms of this process.
+    /// Number of the term, counted from the start of the process.
     term: u64,
-    /// Until when it leads, unless it hears otherwise.
+    /// End of the term, unless the Lease is renewed or lost before.
     until: Option<Instant>,
 }
 
@@ -72,7 +73,7 @@ impl Leadership {
         self.0.borrow().holds()
     }
 
-    /// The term that goes on now, if there is one.
+    /// The current term, if this process leads.
     pub fn term(&self) -> Option<Term> {
         let lead = *self.0.borrow();
         lead.holds().then(|| Term {
@@ -95,7 +96,7 @@ impl Leadership {
 }
 
 impl Term {
-    /// Waits until it is over.
+    /// Waits until the term ends.
     pub async fn ends(&self) {
         let mut changes = self.lead.clone();
         loop {
@@ -110,7 +111,7 @@ impl Term {
         }
     }
 
-    /// Does something that only a leader may do. It is dropped when the term ends: then there is no answer.
+    /// Runs work that only a leader may do. The end of the term drops the work, and the result is `None`.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -120,19 +121,19 @@ impl Term {
     }
 }
 
-/// Its sender lives as long as the process; without it nothing will ever change.
+/// Waits for a change. The sender lives as long as the process; without a sender nothing ever changes.
 async fn changed(lead: &mut watch::Receiver<Lead>) {
     if lead.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Where the Lease is.
+/// Storage of the Lease.
 pub trait Registry: Send + Sync {
-    /// Reads it.
+    /// Reads the Lease.
     fn read(&self) -> BoxFuture<'_, Result<Option<LeaseFacts>, Error>>;
 
-    /// Writes it, if it is still as the write expects.
+    /// Writes the Lease if its version is the expected one.
     fn write<'a>(&'a self, write: &'a LeaseWrite) -> BoxFuture<'a, Result<LeaseFacts, Error>>;
 }
 
@@ -146,27 +147,27 @@ impl Registry for Leases {
     }
 }
 
-/// This process's attempts to lead.
+/// The attempts of this process to lead.
 pub struct Campaign {
     registry: Arc<dyn Registry>,
     candidate: Candidate,
     lead: watch::Sender<Lead>,
-    /// From when the candidate's time counts.
+    /// Start of the monotonic time of the candidate.
     started: Instant,
     readiness: Readiness,
     metrics: Metrics,
-    /// Whether somebody else had better lead.
+    /// Whether another replica should lead.
     unfit: watch::Receiver<bool>,
     /// When this process last stepped aside.
     aside: Option<Instant>,
-    /// Whether this process led when that was last told.
+    /// Whether this process led at the last log line.
     told: bool,
-    /// Who was last told to lead in its place.
+    /// The other leader of the last log line.
     told_other: Option<String>,
 }
 
 impl Campaign {
-    /// Nothing is tried before [`Self::start`]. While this process is `unfit` to lead it lets others be first.
+    /// A campaign that starts with [`Self::start`]. While this process is `unfit`, other replicas may lead first.
     pub fn new(
         registry: Arc<dyn Registry>,
         identity: Identity,
@@ -191,9 +192,9 @@ impl Campaign {
         (campaign, Leadership(leadership))
     }
 
-    /// Leads whenever it may from when it is `warm` on: whoever has not seen everything yet would lead and not grant.
-    /// `changes` is the watch of the Lease: whoever waits hears at once that it was given back, and whoever leads that
-    /// it was taken.
+    /// Leads whenever possible, as soon as the cache is `warm`: before that, a leader could not grant. `changes` is the
+    /// watch of the Lease. A follower learns from it at once that the Lease was given back, and a leader that the Lease
+    /// was taken.
     pub fn start(
         self,
         changes: impl Stream<Item = Result<Option<LeaseFacts>, watcher::Error>> + Send + 'static,
@@ -207,7 +208,7 @@ impl Campaign {
                 _ = &mut resigned => false,
             };
             if is_warm && self.run(changes, resigned).await == Ending::PutBack {
-                // Nobody listens at shutdown.
+                // At shutdown the receiver is gone.
                 tell_put_back.send(()).unwrap_or_default();
             }
         });
@@ -224,7 +225,7 @@ impl Campaign {
         resign: oneshot::Receiver<()>,
     ) -> Ending {
         let mut changes = std::pin::pin!(changes);
-        // Whoever drops its sender wants this to end as well.
+        // A dropped sender means resign too.
         let mut resign = resign.map(drop);
         loop {
             if self.had_better_step_aside() {
@@ -255,15 +256,15 @@ impl Campaign {
             let outcome = loop {
                 tokio::select! {
                     outcome = &mut attempt => break Some(outcome),
-                    // One that hangs must not keep a leader from hearing that it leads no more.
+                    // A leader must learn that it lost the Lease, also during an attempt that hangs.
                     Some(change) = changes.next() => self.heard(change),
                     () = &mut resign => break None,
                 }
                 self.tell();
             };
             let Some(outcome) = outcome else { break };
-            // Each read is answered by the store itself, and sees what was known when it was sent. A version that is no
-            // number (0) says nothing.
+            // Each read is answered by etcd itself, so it sees at least the version known when it was sent. A version that
+            // is no number (0) proves nothing.
             if matches!(&outcome, Ok(Answer::Read(Some(lease))) if (1..known).contains(&lease.order())) {
                 return Ending::PutBack;
             }
@@ -274,27 +275,29 @@ impl Campaign {
         Ending::Resigned
     }
 
-    /// Whether this process leads, had better not, and has not lately tried whether somebody else does.
+    /// Whether this process leads, is unfit, and has not tried to hand over in the last 5 minutes.
     fn had_better_step_aside(&self) -> bool {
         let tried = |since: Instant| since.elapsed() < ASIDE_EVERY;
         self.told && *self.unfit.borrow() && !self.aside.is_some_and(tried)
     }
 
-    /// Gives the Lease back, so that another one may take it.
+    /// Gives the Lease back, so that another replica may take it.
     async fn step_aside(&mut self) {
         self.aside = Some(Instant::now());
         let sent = self.started.elapsed();
         let Some(write) = self.candidate.step_aside(sent, Timestamp::now()) else {
             return;
         };
-        tracing::warn!("this process can give no access: another one may lead");
-        // Before anybody else can lead.
+        tracing::warn!(
+            "this replica cannot grant access and gives the leader Lease back, so that another replica can lead"
+        );
+        // Before another replica can lead.
         self.tell();
         let outcome = answered(self.registry.write(&write)).await;
         self.note(outcome.map(|lease| Answer::Read(Some(lease))), sent);
     }
 
-    /// The next moment at which something is to be done or told: a term ends also when nothing is tried.
+    /// Time of the next step. A term also ends without any attempt.
     fn ends_before(&self, until: Duration) -> Instant {
         let leads_until = self.candidate.leads_until().filter(|_| self.told);
         self.started + leads_until.map_or(until, |end| end.min(until))
@@ -303,11 +306,11 @@ impl Campaign {
     fn heard(&mut self, change: Result<Option<LeaseFacts>, watcher::Error>) {
         match change {
             Ok(lease) => self.candidate.observe(lease, self.started.elapsed()),
-            Err(error) => tracing::warn!(watch = SETTLED, %error, "a watch broke; it is tried again"),
+            Err(error) => tracing::warn!(watch = SETTLED, %error, "watch failed, will retry in at most 2 s"),
         }
     }
 
-    /// Takes in what came of an attempt that was sent at `sent`.
+    /// Notes the result of an attempt that was sent at `sent`.
     fn note(&mut self, outcome: Result<Answer, Option<Error>>, sent: Duration) {
         let now = self.started.elapsed();
         match outcome {
@@ -322,7 +325,7 @@ impl Campaign {
                 tracing::warn!(
                     why,
                     leads = self.told,
-                    "the lease can be neither read nor renewed; it is tried again"
+                    "leader Lease cannot be read or renewed, will retry"
                 );
                 self.readiness.undone(SETTLED, &why);
                 self.candidate.failed(now);
@@ -330,7 +333,7 @@ impl Campaign {
         }
     }
 
-    /// Tells everybody whether this process leads, and the log if that has changed.
+    /// Publishes whether this process leads, and logs a change.
     fn tell(&mut self) {
         let until = self.candidate.leads_until().map(|until| self.started + until);
         let leads = until.is_some_and(|until| Instant::now() < until);
@@ -345,14 +348,14 @@ impl Campaign {
             self.told = leads;
             self.metrics.set_leader(leads);
             if leads {
-                tracing::info!(holder = self.candidate.holder(), "this process leads");
+                tracing::info!(holder = self.candidate.holder(), "this replica leads");
             } else {
-                tracing::warn!("this process leads no more");
+                tracing::warn!("this replica no longer leads; it only ends overdue access");
             }
         }
     }
 
-    /// Tells the log whom this process waits for, if that is somebody else than before.
+    /// Logs the name of the leader if it changed.
     fn tell_other(&mut self) {
         let other = self.candidate.holder().filter(|_| !self.candidate.holds());
         if self.told_other.as_deref() != other {
@@ -360,7 +363,7 @@ impl Campaign {
             if let Some(holder) = other {
                 tracing::info!(
                     holder,
-                    "another replica leads; this one only ends what is past its end"
+                    "another replica leads; this replica only ends overdue access"
                 );
             }
         }
@@ -368,20 +371,20 @@ impl Campaign {
 
     async fn give_back(mut self) {
         let led = self.told;
-        // Once more, if the last renewal was done and only its answer is missing.
+        // A second time, if the last renewal was carried out and only its answer is missing.
         for _ in 0..2 {
             let write = self.candidate.resign(Timestamp::now());
             self.tell();
             let Some(write) = write else { return };
             match answered(self.registry.write(&write)).await {
                 Ok(_) => {
-                    tracing::info!(led, "the lease was given back");
+                    tracing::info!(led, "leader Lease given back");
                     return;
                 }
                 Err(Some(error)) if error.class() == Class::Conflict => {}
                 Err(error) => {
                     let why = error.map_or_else(String::new, |error| error.to_string());
-                    tracing::warn!(why, "the lease could not be given back; it runs out");
+                    tracing::warn!(why, "leader Lease not given back; it expires");
                     return;
                 }
             }
@@ -392,16 +395,16 @@ impl Campaign {
     }
 }
 
-/// How a campaign ended.
+/// End of a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// It was told to.
+    /// This process resigned.
     Resigned,
-    /// The Lease is older than it was.
+    /// The Lease is older than before: the cluster was restored from a backup.
     PutBack,
 }
 
-/// A campaign under way.
+/// A running campaign.
 pub struct Candidacy {
     resign: oneshot::Sender<()>,
     put_back: oneshot::Receiver<()>,
@@ -409,31 +412,30 @@ pub struct Candidacy {
 }
 
 impl Candidacy {
-    /// Until the Lease turns out to be older than it was: the cluster goes on from a backup. What this process knows
-    /// then has never been, and its watches wait for versions that are yet to come, without an error. Nothing is
-    /// tried any more.
+    /// Waits until the Lease is older than before: the cluster was restored from a backup. The cache of this process is
+    /// wrong then, and its watches wait for versions that do not exist yet, without an error. The campaign has ended.
     pub async fn is_put_back(&mut self) {
         if (&mut self.put_back).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Ends it: this process leads no more, and gives the Lease back if it has it.
+    /// Ends the campaign, and gives the Lease back if this process holds it.
     pub async fn resign(self) {
         drop(self.resign);
         if timeout(RESIGNATION, self.running).await.is_err() {
-            tracing::warn!("the lease was not given back in time; it runs out");
+            tracing::warn!("leader Lease not given back within 6 s; it expires");
         }
     }
 }
 
-/// What an attempt gave.
+/// Result of an attempt.
 enum Answer {
     Read(Option<LeaseFacts>),
     Wrote(LeaseFacts),
 }
 
-/// Writes that, or reads.
+/// Writes the Lease, or reads it if there is nothing to write.
 async fn attempt(registry: Arc<dyn Registry>, write: Option<LeaseWrite>) -> Result<Answer, Option<Error>> {
     match write {
         None => answered(registry.read()).await.map(Answer::Read),
@@ -441,7 +443,7 @@ async fn attempt(registry: Arc<dyn Registry>, write: Option<LeaseWrite>) -> Resu
     }
 }
 
-/// Within the time that an attempt may take; an error of `None`: no answer came.
+/// Runs an attempt with its time limit. The error `None` means: no answer in time.
 async fn answered<T>(attempt: impl Future<Output = Result<T, Error>>) -> Result<T, Option<Error>> {
     match timeout(ATTEMPT, attempt).await {
         Ok(answer) => answer.map_err(Some),
@@ -451,7 +453,7 @@ async fn answered<T>(attempt: impl Future<Output = Result<T, Error>>) -> Result<
 
 #[cfg(test)]
 impl Leadership {
-    /// That of a process which leads when a test says so.
+    /// Leadership of a process that leads when the test says so.
     pub fn as_told() -> (impl Fn(bool), Self) {
         let (sender, leadership) = watch::channel(Lead::default());
         let tell = move |leads: bool| {

@@ -1,11 +1,12 @@
-//! What the operator counts and measures.
+//! Metrics of the operator.
 //!
-//! Every label has a closed set of values, and every series of a counter or gauge exists from the start: a counter
-//! that appears with its first failure hides that failure from `rate()`.
+//! Each label has a closed set of values, and each series exists from the start. A counter that appears with its first
+//! failure would hide that failure from `rate()`.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use prometheus_client::encoding::text::encode;
@@ -25,15 +26,15 @@ use crate::core::{DecisionStanding, EffectKind, Ending, Judged};
 /// Media type of [`Metrics::encode`].
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Upper bounds of `activation_seconds`. One grant alone takes about 13 ms; of 1,000 created at once 105 a second
-/// were activated, so the last waited 10 s. Beyond a minute somebody gave up.
+/// Upper bounds of `activation_seconds`. One grant alone takes about 13 ms. Of 1,000 grants at once, 105 a second became
+/// active, so the last waited 10 s. After a minute people give up.
 const ACTIVATION_BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Upper bounds of `revocation_lag_seconds`. One grant alone takes about 3 ms, 1,000 at once about 2 s. 2 s is what
-/// is promised with a live replica, so it is a bound: the share that kept the promise can be read exactly. A fuse
-/// counts whole seconds, so about 1 s is its own lag; 500 at once were up to 82 s late, hence 300.
+/// Upper bounds of `revocation_lag_seconds`. One grant alone takes about 3 ms, 1,000 at once about 2 s. Curfew promises
+/// 2 s with a live replica, so 2 s is a bound: the share within the promise can be read exactly. A fuse counts whole
+/// seconds, so its own lag is about 1 s. 500 fuses at once were up to 82 s late, hence 300.
 const LAG_BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0,
 ];
@@ -92,6 +93,35 @@ impl Lane {
     pub const ALL: [Self; 3] = [Self::Controller, Self::Expiry, Self::Orphans];
 }
 
+/// Step of a reconcile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Waits for the lock on the grant.
+    Lock,
+    /// Reads the state of guards and clocks, and tries forgeries if the state is not known.
+    Preconditions,
+    /// Reads the artifacts and the facts about the grant.
+    Observe,
+    /// Makes the plan.
+    Decide,
+    /// Reads live what a final decision depends on.
+    Refresh,
+    /// Writes.
+    Apply,
+}
+
+impl Step {
+    /// All values, so that each series exists from the start.
+    pub const ALL: [Self; 6] = [
+        Self::Lock,
+        Self::Preconditions,
+        Self::Observe,
+        Self::Decide,
+        Self::Refresh,
+        Self::Apply,
+    ];
+}
+
 /// Verdict on a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VerdictLabel {
@@ -121,6 +151,10 @@ impl PassOutcome {
     /// All values, so that each series exists from the start.
     pub const ALL: [Self; 2] = [Self::Done, Self::Failed];
 }
+
+/// Upper bounds of `reconcile_step_duration_seconds`. To decide takes less than 1 ms, to observe or apply about 5 ms. A
+/// reconcile waits at most 5 s for the self-test, and a request to the API server may take 10 s.
+const STEP_BUCKETS: [f64; 11] = [0.0001, 0.001, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 5.0, 10.0];
 
 /// Label values, written by hand: a renamed Rust variant must not rename a series. A variant without a value does not
 /// compile.
@@ -152,6 +186,14 @@ label_values! {
         Controller => "Controller",
         Expiry => "Expiry",
         Orphans => "Orphans",
+    }
+    Step {
+        Lock => "Lock",
+        Preconditions => "Preconditions",
+        Observe => "Observe",
+        Decide => "Decide",
+        Refresh => "Refresh",
+        Apply => "Apply",
     }
     VerdictLabel {
         Counted => "Counted",
@@ -247,6 +289,11 @@ struct OfPass {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStep {
+    step: Step,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCause {
     cause: RevocationCause,
 }
@@ -270,7 +317,7 @@ struct OfBuild {
 
 type Level = Gauge<u64, AtomicU64>;
 
-/// Everything that is counted and measured. Clones count together.
+/// All metrics. Clones share the series.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -282,6 +329,7 @@ pub struct Metrics {
     revocation_lag: Histogram,
     effects: Family<OfEffect, Counter>,
     passes: Family<OfPass, Counter>,
+    steps: Family<OfStep, Histogram, fn() -> Histogram>,
     revocations: Family<OfCause, Counter>,
     guards_in_force: Level,
     sweep_last_success: Level,
@@ -298,7 +346,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Every series at zero.
+    /// All series, at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Arc::default(),
@@ -310,6 +358,7 @@ impl Metrics {
             revocation_lag: Histogram::new(LAG_BUCKETS),
             effects: Family::default(),
             passes: Family::default(),
+            steps: Family::new_with_constructor(|| Histogram::new(STEP_BUCKETS)),
             revocations: Family::default(),
             guards_in_force: Gauge::default(),
             sweep_last_success: Gauge::default(),
@@ -340,6 +389,9 @@ impl Metrics {
                 drop(self.passes.get_or_create(&OfPass { lane, outcome }));
             }
         }
+        for step in Step::ALL {
+            drop(self.steps.get_or_create(&OfStep { step }));
+        }
         for cause in RevocationCause::ALL {
             drop(self.revocations.get_or_create(&OfCause { cause }));
         }
@@ -355,123 +407,141 @@ impl Metrics {
         }
     }
 
-    /// The registry appends the unit, `_total` and the full stop of the help text itself.
+    /// Registers all series. The registry itself appends the unit, `_total` and the full stop of the help text.
     fn register(&self) -> Registry {
         let mut registry = Registry::with_prefix("curfew");
+        self.register_grants(&mut registry);
+        self.register_work(&mut registry);
+        self.register_process(&mut registry);
+        registry
+    }
+
+    fn register_grants(&self, registry: &mut Registry) {
         registry.register("grants", "Grants by state", self.grants.clone());
         registry.register(
             "overdue_grants",
-            "Grants past their end whose access is not proven absent yet",
+            "Grants that have expired and whose access is not proven absent yet",
             self.overdue_grants.clone(),
         );
         registry.register(
             "unfused_grants",
-            "Grants whose access is in force and held by no lit fuse, though their policies want one",
+            "Grants with active access whose policy wants a fuse and that have no lit fuse",
             self.unfused_grants.clone(),
         );
         registry.register(
             "policies",
-            "Policies, by whether grants may name them",
+            "Policies by readiness: whether requests can use the policy",
             self.policies.clone(),
         );
         registry.register_with_unit(
             "activation",
-            "Time from the creation of a grant to its access being in force",
+            "Time from the creation of a grant until its access is active",
             Unit::Seconds,
             self.activation.clone(),
         );
         registry.register_with_unit(
             "revocation_lag",
-            "Time from the promised end of access to the proof that it is gone",
+            "Time from the expiry of access until the proof that the access is gone",
             Unit::Seconds,
             self.revocation_lag.clone(),
         );
+    }
+
+    fn register_work(&self, registry: &mut Registry) {
         registry.register(
             "effects",
-            "Changes to the cluster that were tried, by what became of them",
+            "Attempted changes to the cluster by kind and outcome",
             self.effects.clone(),
         );
         registry.register(
             "passes",
-            "Passes over one object, by lane and how they ended",
+            "Reconciles of one object by task (lane) and outcome",
             self.passes.clone(),
+        );
+        registry.register_with_unit(
+            "reconcile_step_duration",
+            "Time of one step of a reconcile",
+            Unit::Seconds,
+            self.steps.clone(),
         );
         registry.register(
             "revocations",
-            "Access proven absent, by why it ended",
+            "Access that is proven absent, by the cause of its end",
             self.revocations.clone(),
         );
+    }
+
+    fn register_process(&self, registry: &mut Registry) {
         registry.register(
             "guards_in_force",
-            "Whether the admission guards are proven to stand wherever access is or may be given: 1, or 0",
+            "1 if the admission guards are proven to be in force wherever access is or may be granted, else 0",
             self.guards_in_force.clone(),
         );
         registry.register_with_unit(
             "sweep_last_success_timestamp",
-            "When the sweep last came to its end and left nothing over, in seconds since 1970 (UTC); 0: never heard of",
+            "Last time that the sweep succeeded, in seconds since 1970 (UTC); 0: no heartbeat of the sweep yet",
             Unit::Seconds,
             self.sweep_last_success.clone(),
         );
         registry.register(
             "leader",
-            "Whether this process leads: 1, or 0; over all replicas it is 1 but for moments",
+            "1 if this process leads, else 0; the sum over all replicas is 1 except for moments",
             self.leader.clone(),
         );
         registry.register_with_unit(
             "clock_skew",
-            "How far this machine's clock is ahead of the API server's, at least; negative: behind",
+            "Least time by which this machine's clock is ahead of the API server's; negative: behind",
             Unit::Seconds,
             self.clock_skew.clone(),
         );
         registry.register(
             "self_test_forgeries",
-            "Forgeries the self-test tried, by what became of them; all but Refused keep access from being given",
+            "Forgeries of the self-test by outcome; any outcome but Refused stops new access",
             self.forgeries.clone(),
         );
         registry.register(
             "decisions",
-            "Decisions of people, by what was made of them",
+            "Decisions of people by verdict",
             self.decisions.clone(),
         );
         registry.register(
             "build",
-            "What is running",
+            "Version of this process",
             Info::new(OfBuild {
                 version: env!("CARGO_PKG_VERSION"),
             }),
         );
-        registry
     }
 
-    /// How many grants are in `state` now.
+    /// Sets the number of grants in a state.
     pub fn set_grants(&self, state: GrantState, number: usize) {
         self.grants.get_or_create(&OfState { state }).set(level(number));
     }
 
-    /// How many grants are past their end now, their access not proven absent.
+    /// Sets the number of expired grants whose access is not proven absent.
     pub fn set_overdue_grants(&self, number: usize) {
         self.overdue_grants.set(level(number));
     }
 
-    /// How many grants have access now that wants a fuse and is not held by one that is lit.
+    /// Sets the number of grants with active access that want a fuse and have no lit one.
     pub fn set_unfused_grants(&self, number: usize) {
         self.unfused_grants.set(level(number));
     }
 
-    /// How many policies are ready, or are not, now.
+    /// Sets the number of policies that are ready, or not ready.
     pub fn set_policies(&self, ready: bool, number: usize) {
         self.policies
             .get_or_create(&OfReadiness { ready })
             .set(level(number));
     }
 
-    /// Access came into force, so long after the creation of its grant was answered. Measure from when the grant
-    /// was first seen: its creation timestamp has whole seconds only.
+    /// Notes the start of access, and the time since this process first saw the grant. The creation timestamp of the grant
+    /// has whole seconds only.
     pub fn activated(&self, after: SignedDuration) {
         self.activation.observe(seconds(after));
     }
 
-    /// Access was proven absent; `lag` after its promised end, where an end was promised.
+    /// Notes the proof that access is absent. `lag` is the time since the promised end, if an end was promised.
     pub fn revoked(&self, cause: RevocationCause, lag: Option<SignedDuration>) {
         self.revocations.get_or_create(&OfCause { cause }).inc();
         if let Some(lag) = lag {
@@ -479,45 +549,52 @@ impl Metrics {
         }
     }
 
-    /// An effect was tried.
+    /// Notes the outcome of an effect.
     pub fn effect_applied(&self, kind: EffectKind, outcome: Outcome) {
         self.effects.get_or_create(&OfEffect { kind, outcome }).inc();
     }
 
-    /// A pass over one object ended.
+    /// Notes the end of a reconcile.
     pub fn passed(&self, lane: Lane, outcome: PassOutcome) {
         self.passes.get_or_create(&OfPass { lane, outcome }).inc();
     }
 
-    /// Whether the admission guards are proven to stand.
+    /// Notes the time of one step of a reconcile.
+    pub fn step_took(&self, step: Step, time: Duration) {
+        self.steps
+            .get_or_create(&OfStep { step })
+            .observe(time.as_secs_f64());
+    }
+
+    /// Sets whether the guards are proven to be in force.
     pub fn set_guards_in_force(&self, so: bool) {
         self.guards_in_force.set(u64::from(so));
     }
 
-    /// When the sweep last succeeded.
+    /// Sets the time of the last success of the sweep.
     pub fn set_sweep_last_success(&self, at: jiff::Timestamp) {
         self.sweep_last_success
             .set(u64::try_from(at.as_second()).unwrap_or_default());
     }
 
-    /// Whether this process leads.
+    /// Sets whether this process leads.
     pub fn set_leader(&self, so: bool) {
         self.leader.set(u64::from(so));
     }
 
-    /// How far this machine's clock is ahead of the API server's, at least; negative: behind.
+    /// Sets the least time by which this machine's clock is ahead of the API server's; negative: behind.
     pub fn set_clock_skew(&self, ahead: SignedDuration) {
         self.clock_skew.set(ahead.as_secs_f64());
     }
 
-    /// A forgery of the self-test was tried.
+    /// Notes the outcome of a forgery.
     pub fn forgery_tried(&self, forgery: Forgery, outcome: TrialOutcome) {
         self.forgeries
             .get_or_create(&OfForgery { forgery, outcome })
             .inc();
     }
 
-    /// All of it as [`OPEN_METRICS`] text.
+    /// All series as [`OPEN_METRICS`] text.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -526,7 +603,7 @@ impl Metrics {
 }
 
 impl GrantState {
-    /// The condition reason that stands for it.
+    /// Reason of the condition `Active` in this state.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Pending => reasons::PENDING,
@@ -579,7 +656,7 @@ fn level(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Clocks that disagree can make a time negative; a histogram's sum may only grow.
+/// Seconds, at least 0. Clock skew can make a time negative, but the sum of a histogram may only grow.
 fn seconds(time: SignedDuration) -> f64 {
     time.max(SignedDuration::ZERO).as_secs_f64()
 }
@@ -595,7 +672,7 @@ mod tests {
     }
 
     #[test]
-    fn the_families_are_those_documented() {
+    fn the_series_are_the_documented_ones() {
         let text = Metrics::new().encode().unwrap();
         let families: Vec<&str> = text
             .lines()
@@ -612,6 +689,7 @@ mod tests {
                 "curfew_revocation_lag_seconds histogram",
                 "curfew_effects counter",
                 "curfew_passes counter",
+                "curfew_reconcile_step_duration_seconds histogram",
                 "curfew_revocations counter",
                 "curfew_guards_in_force gauge",
                 "curfew_sweep_last_success_timestamp_seconds gauge",
@@ -625,7 +703,7 @@ mod tests {
         assert_line(&text, "# UNIT curfew_revocation_lag_seconds seconds");
         assert_line(
             &text,
-            "# HELP curfew_revocations Access proven absent, by why it ended.",
+            "# HELP curfew_revocations Access that is proven absent, by the cause of its end.",
         );
         assert!(text.ends_with("# EOF\n"));
     }
@@ -654,7 +732,10 @@ mod tests {
             }
         }
         let sorted = families.into_iter().flat_map(|mut family| {
-            if !family.iter().any(|line| line.contains("le=")) {
+            if family.iter().any(|line| line.contains("le=")) {
+                // The sort is stable: buckets keep their order.
+                family.sort_by_key(|line| line.split_once("step=").map(|(_, step)| step));
+            } else {
                 family.sort_unstable();
             }
             family
@@ -666,7 +747,7 @@ mod tests {
     }
 
     #[test]
-    fn every_series_stands_at_zero_before_anything_happened() {
+    fn each_series_starts_at_zero() {
         let text = Metrics::new().encode().unwrap();
         for line in [
             r#"curfew_grants{state="Activating"} 0"#,
@@ -696,7 +777,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_is_counted_whichever_clone_was_told() {
+    fn clones_share_their_series() {
         let metrics = Metrics::new();
         let told = metrics.clone();
         told.set_grants(GrantState::Active, 3);
@@ -722,7 +803,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lag_of_exactly_two_seconds_keeps_the_promise() {
+    fn a_lag_of_2s_is_within_the_promise() {
         let metrics = Metrics::new();
         metrics.revoked(
             RevocationCause::DeadlineReached,
@@ -735,7 +816,7 @@ mod tests {
     }
 
     #[test]
-    fn access_that_promised_no_end_has_no_lag() {
+    fn access_without_a_promised_end_has_no_lag() {
         let metrics = Metrics::new();
         metrics.revoked(RevocationCause::GrantDeleted, None);
         let text = metrics.encode().unwrap();
@@ -744,7 +825,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_runs_behind_makes_no_negative_lag() {
+    fn clock_skew_makes_no_negative_lag() {
         let metrics = Metrics::new();
         metrics.revoked(
             RevocationCause::DeadlineReached,

@@ -1,6 +1,7 @@
-//! The process: streams, lanes, locks, metrics and the command line.
+//! The programs: operator, sweep, drain and the command line.
 
 pub mod cli;
+mod context;
 mod deadlines;
 mod decisions;
 mod drain;
@@ -9,6 +10,7 @@ mod expiry;
 mod heartbeat;
 mod keylock;
 mod lane;
+mod leader_task;
 mod lease;
 mod metrics;
 mod options;

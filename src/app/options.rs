@@ -4,15 +4,15 @@ use std::net::SocketAddr;
 
 use crate::core::{GuardSettings, Settings};
 
-/// What the operator is told.
+/// Settings of the operator.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to serve health and metrics.
+    /// Address for health and metrics.
     pub listen: SocketAddr,
-    /// What decisions rest on.
+    /// Settings of decisions.
     pub settings: Settings,
-    /// What the admission guards have to say.
+    /// Settings of the admission guards; the guards in the cluster are compared with them.
     pub guards: GuardSettings,
-    /// The place this process runs in, such as its pod, as Events and the Lease name it.
+    /// Name of this replica in Events and in the leader Lease, such as the name of its pod.
     pub instance: String,
 }

@@ -1,399 +1,330 @@
-//! One pass over one grant: lock, observe, plan, apply.
+//! One reconcile of one grant: lock, check preconditions, observe, decide, refresh, apply.
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
-use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{Instrument as _, Span};
 
-use super::deadlines::Deadlines;
-use super::keylock::{KeyGuard, KeyLocks};
-use super::lease::Leadership;
-use super::self_test::SelfTest;
-use super::skew::SkewWatch;
+use super::context::Operator;
+use super::keylock::KeyGuard;
+use super::metrics::Step;
 use crate::api::{AccessGrant, RevocationCause, Subject};
-use crate::cluster::{Application, Edges, Error, GrantKey, Interrupted, Observation, freshen, observe};
+use crate::cluster::{Application, Error, GrantKey, Interrupted, Observation, freshen, observe};
 use crate::core::self_test::Standing;
 use crate::core::{
-    Announcement, Class, Effect, EffectKind, Input, Live, Plan, Precedence, Request, Settings, Tried, plan,
-    plan_end,
+    Announcement, Effect, EffectKind, Input, Live, Plan, Precedence, Request, Tried, plan, plan_end,
 };
 
-/// How long whatever is past its end is left to the expiry lane: longer than 1,000 ends at once take (4 s), so that only
-/// what that lane cannot end is tried by the other one as well.
+/// How long the expiry task alone handles an overdue grant. It is longer than 1,000 revocations at once take (4 s).
+/// After that the controller tries too.
 const TO_EXPIRY: SignedDuration = SignedDuration::from_secs(10);
 
-/// Everything a pass needs. Shared by both lanes.
-pub struct Passes {
-    /// The outside.
-    pub edges: Edges,
-    /// What the operator was told.
-    pub settings: Settings,
-    /// When live grants end.
-    pub deadlines: Arc<Deadlines>,
-    /// What may keep access from being given.
-    pub gates: Gates,
-    /// Whether this process leads.
-    pub leadership: Leadership,
-    /// Whether every watch has delivered its first list: before that, absence means nothing.
-    pub synced: watch::Receiver<bool>,
-    grant_locks: KeyLocks<String>,
-    limit_locks: KeyLocks<(String, Limited)>,
-}
-
-/// What may keep access from being given anywhere.
-#[derive(Clone)]
-pub struct Gates {
-    /// Whether the admission guards stand.
-    pub guards: Arc<SelfTest>,
-    /// Whether the clocks agree.
-    pub skews: Arc<SkewWatch>,
-}
-
-/// What a pass was told at the gates.
-struct Told {
-    guards: Standing,
-    skewed: Option<String>,
-}
-
-/// What limits count, of one policy: live grants of a subject, and requests of somebody that wait.
+/// What a limit of a policy counts: the live grants of a subject, or the waiting requests of a requester.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Limited {
+pub(super) enum Limited {
     Subject(Subject),
     Requester(String),
 }
 
-/// Whether a pass is made because access is due to end, and with it what the pass may do.
+/// Why a reconcile runs, and what it may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// Something changed: everything, which only a leader may.
+    /// Something changed. The reconcile may do everything, and only a leader may run it.
     None,
-    /// The end is reached: it ends access that is past its end and does nothing else, which anybody may.
+    /// The grant is due to expire. The reconcile only ends overdue access, and any replica may run it.
     Due,
+}
+
+/// State of guards and clocks at the start of a reconcile.
+struct Preconditions {
+    guards: Standing,
+    skewed: Option<String>,
 }
 
 /// How much of a plan was applied.
 enum Applied {
-    /// All of it.
+    /// The whole plan.
     Whole,
-    /// Not all: bookkeeping gave way to somebody urgent, or this process leads no more.
+    /// A part. An urgent reconcile waits for the lock, or this process no longer leads.
     Interrupted,
 }
 
-/// A pass that failed.
+/// Locks on the limits of a policy. While they are held, no other request is counted against the same limits.
+type LimitLocks<'a> = Vec<KeyGuard<'a, (String, Limited)>>;
+
+/// A reconcile that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct Failed {
-    /// Why.
+    /// The first error.
     pub error: Error,
-    /// Whether it was ending access.
+    /// Whether the reconcile was ending access. Then it is retried as soon as an expiry is.
     pub ending: bool,
+    /// Span of the reconcile: namespace, grant and uid for log lines about the failure.
+    pub span: Span,
 }
 
-impl Passes {
-    /// Passes over the grants of a store.
-    pub fn new(
-        edges: Edges,
-        settings: Settings,
-        deadlines: Arc<Deadlines>,
-        gates: Gates,
-        leadership: Leadership,
-        synced: watch::Receiver<bool>,
-    ) -> Self {
-        let (grant_locks, limit_locks) = (KeyLocks::default(), KeyLocks::default());
-        Self {
-            edges,
-            settings,
-            deadlines,
-            gates,
-            leadership,
-            synced,
-            grant_locks,
-            limit_locks,
-        }
+/// Reconciles one grant. Returns when to reconcile again if nothing changes; `None`: not at all.
+///
+/// # Guarantees
+/// - Only one reconcile runs for a grant at a time in this process.
+/// - `refresh` reads live what a final decision depends on, before `apply` writes.
+/// - `apply` is the only step that writes. It runs the stages of the plan in order.
+///
+/// # Errors
+/// The first effect or read that failed. The next reconcile observes again, so nothing has to be undone.
+pub async fn reconcile(
+    operator: &Operator,
+    key: &GrantKey,
+    urgency: Urgency,
+) -> Result<Option<Timestamp>, Failed> {
+    operator.wait_until_synced().await;
+    let cluster = &operator.cluster;
+    let Some(grant) = cluster.index.get_grant(key) else {
+        return Ok(None);
+    };
+    if urgency == Urgency::None && is_left_to_expiry(operator, &grant) {
+        return Ok(Some(cluster.clock.now()));
     }
+    let uid = grant.uid().unwrap_or_default();
+    let span = tracing::info_span!(
+        "reconcile",
+        namespace = key.namespace,
+        grant = key.name,
+        uid,
+        expiry = urgency == Urgency::Due
+    );
+    let reconcile = Reconcile {
+        operator,
+        key,
+        urgency,
+        span: span.clone(),
+    };
+    reconcile.run(&uid).instrument(span).await
+}
 
-    /// Waits until every watch has delivered its first list.
-    pub async fn wait_until_synced(&self) {
-        // The sender lives as long as the process; without it nothing will ever be synced.
-        if self.synced.clone().wait_for(|synced| *synced).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
+/// Whether the expiry task handles this grant at the moment: the grant has just expired, or the API server has just come
+/// back. The expiry task revokes in the order of expiry; two tasks would revoke in no order.
+fn is_left_to_expiry(operator: &Operator, grant: &AccessGrant) -> bool {
+    let Some(live) = grant.status.as_ref().and_then(Live::of) else {
+        return false;
+    };
+    let overdue = operator.cluster.clock.now().duration_since(live.expires_at);
+    !overdue.is_negative() && (overdue < TO_EXPIRY || operator.cluster.reach.is_unsettled())
+}
 
-    /// Locks what concerns one grant, by its uid.
-    pub async fn lock(&self, uid: &str) -> KeyGuard<'_, String> {
-        self.grant_locks.lock(uid.to_owned()).await
-    }
+/// A reconcile that runs.
+struct Reconcile<'a> {
+    operator: &'a Operator,
+    key: &'a GrantKey,
+    urgency: Urgency,
+    span: Span,
+}
 
-    /// Locks what concerns one grant, by its uid, to end its access: bookkeeping that is under way gives way.
-    pub async fn lock_to_end(&self, uid: &str) -> KeyGuard<'_, String> {
-        self.grant_locks.lock_urgently(uid.to_owned()).await
-    }
-
-    /// Does what there is to do about one grant, and answers when to look again.
-    pub async fn run(&self, key: &GrantKey, urgency: Urgency) -> Result<Option<Timestamp>, Failed> {
-        self.wait_until_synced().await;
-        let index = &self.edges.index;
-        let Some(grant) = index.get_grant(key) else {
+impl<'a> Reconcile<'a> {
+    /// Runs the steps, and runs them again after the API server refused a creation, or after the wait for fuses.
+    async fn run(&self, uid: &str) -> Result<Option<Timestamp>, Failed> {
+        let lock = self.timed(Step::Lock, self.lock(uid)).await;
+        // The last holder of the lock may have written the grant.
+        let Some(mut grant) = self.operator.cluster.index.get_grant(self.key) else {
             return Ok(None);
         };
-        if urgency == Urgency::None && self.is_left_to_expiry(&grant) {
-            return Ok(Some(self.edges.clock.now()));
-        }
-        let uid = grant.uid().unwrap_or_default();
-        let alone = match urgency {
-            Urgency::Due => self.lock_to_end(&uid).await,
-            Urgency::None => self.lock(&uid).await,
-        };
-        // Whoever held the lock has written since.
-        let Some(grant) = index.get_grant(key) else {
-            return Ok(None);
-        };
-        let told = self.ask_at_the_gates(key, &grant, urgency, &alone).await;
-        let request = match urgency {
-            Urgency::None => undecided(&grant),
-            Urgency::Due => None,
-        };
-        let limits = match &request {
-            Some(request) => self.lock_limits(&grant, request).await,
-            None => Vec::new(),
-        };
-        match urgency {
-            Urgency::None => {
-                self.bring_about(grant, request.as_ref(), &told, limits, &alone)
-                    .await
-            }
-            Urgency::Due => self.end(grant, &told, &alone).await,
-        }
-    }
-
-    /// Whether a grant's end has come, or the API server has come back, so lately that the expiry lane is at it, which
-    /// goes by the ends: two lanes would end access in no order.
-    fn is_left_to_expiry(&self, grant: &AccessGrant) -> bool {
-        let Some(live) = grant.status.as_ref().and_then(Live::of) else {
-            return false;
-        };
-        let now = self.edges.clock.now();
-        let overdue = now.duration_since(live.expires_at);
-        !overdue.is_negative() && (overdue < TO_EXPIRY || self.edges.reach.is_unsettled())
-    }
-
-    /// Does what there is to do about a grant: decides, applies that, and decides again where the API server has refused
-    /// to make something, or fuses were waited for.
-    async fn bring_about(
-        &self,
-        grant: Arc<AccessGrant>,
-        request: Option<&Request>,
-        told: &Told,
-        limits: Vec<KeyGuard<'_, (String, Limited)>>,
-        alone: &KeyGuard<'_, String>,
-    ) -> Result<Option<Timestamp>, Failed> {
+        let preconditions = self.preconditions(&grant, &lock);
+        let preconditions = self.timed(Step::Preconditions, preconditions).await;
+        let mut request = self.undecided(&grant);
+        let mut limits = self.lock_limits(&grant, request.as_ref()).await;
         let mut tried = Tried::default();
-        let (seen, mut plan) = self.decide(grant, request, told, &tried).await?;
-        let mut application = self.application(&seen);
-        let mut applied = self
-            .apply(&mut application, &plan, Urgency::None, limits, alone)
-            .await;
+        let mut application = None;
         loop {
-            match applied {
-                Ok(Applied::Whole) if plan.is_to_be_continued() && !tried.awaited_fuses => {
-                    tried.awaited_fuses = true;
-                }
-                Ok(Applied::Whole) => return Ok(plan.wake),
-                // Whoever was urgent may have had nothing to do.
-                Ok(Applied::Interrupted) => return Ok(Some(self.edges.clock.now())),
-                Err(interrupted) if interrupted.refused.is_empty() => {
-                    return Err(Failed {
-                        error: interrupted.error,
-                        ending: ends(&plan) || !tried.refused.is_empty(),
-                    });
-                }
-                // Nothing that was refused is tried again, so this ends.
-                Err(interrupted) => tried.refused.extend(interrupted.refused),
+            let now = self.operator.cluster.clock.now();
+            let observed = observe(&self.operator.cluster, grant, request.as_ref(), now);
+            let observed = self.timed(Step::Observe, observed).await;
+            let mut seen = observed.map_err(|error| self.failed(error, &tried, false))?;
+            let mut plan = self.decide(&seen, &preconditions, &tried);
+            if self.urgency == Urgency::None && rests_on_watched_facts(&plan) {
+                let refreshed = freshen(&self.operator.cluster, seen, &self.operator.settings, now);
+                let refreshed = self.timed(Step::Refresh, refreshed).await;
+                seen = refreshed.map_err(|error| self.failed(error, &tried, false))?;
+                plan = self.decide(&seen, &preconditions, &tried);
             }
-            let (seen, next) = self.decide(application.grant(), None, told, &tried).await?;
+            let application = application.get_or_insert_with(|| self.application(&seen));
             application.find(seen.found());
-            plan = next;
-            applied = self
-                .apply(&mut application, &plan, Urgency::None, Vec::new(), alone)
-                .await;
+            let applied = self.apply(application, &plan, std::mem::take(&mut limits), &lock);
+            match self.timed(Step::Apply, applied).await {
+                Ok(Applied::Whole) if self.is_to_be_continued(&plan, &tried) => tried.awaited_fuses = true,
+                Ok(Applied::Whole) => return Ok(plan.wake),
+                // The urgent reconcile may have had nothing to do, so this one runs again.
+                Ok(Applied::Interrupted) => return Ok(Some(self.operator.cluster.clock.now())),
+                // A refused creation is never tried again, so the loop ends.
+                Err(interrupted) if self.urgency == Urgency::None && !interrupted.refused.is_empty() => {
+                    tried.refused.extend(interrupted.refused);
+                }
+                Err(interrupted) => return Err(self.failed(interrupted.error, &tried, ends(&plan))),
+            }
+            grant = application.grant();
+            request = None;
         }
     }
 
-    /// Ends access that is past its end.
-    async fn end(
-        &self,
-        grant: Arc<AccessGrant>,
-        told: &Told,
-        alone: &KeyGuard<'_, String>,
-    ) -> Result<Option<Timestamp>, Failed> {
-        let (seen, plan) = self.decide_end(grant, told).await?;
-        let mut application = self.application(&seen);
-        match self
-            .apply(&mut application, &plan, Urgency::Due, Vec::new(), alone)
-            .await
-        {
-            Ok(Applied::Whole) => Ok(plan.wake),
-            // Whoever was urgent may have had nothing to do.
-            Ok(Applied::Interrupted) => Ok(Some(self.edges.clock.now())),
-            Err(interrupted) => Err(Failed {
-                error: interrupted.error,
-                ending: ends(&plan),
-            }),
+    /// Measures the time of one step. The future is boxed: in one piece, a running reconcile would take 18 KiB.
+    fn timed<'f, T: Send>(
+        &'f self,
+        step: Step,
+        work: impl Future<Output = T> + Send + 'f,
+    ) -> BoxFuture<'f, T> {
+        Box::pin(async move {
+            let began = Instant::now();
+            let result = work.await;
+            self.operator.metrics.step_took(step, began.elapsed());
+            result
+        })
+    }
+
+    async fn lock(&self, uid: &str) -> KeyGuard<'a, String> {
+        match self.urgency {
+            Urgency::Due => self.operator.lock_to_end(uid).await,
+            Urgency::None => self.operator.lock(uid).await,
         }
     }
 
-    fn application(&self, seen: &Observation) -> Application<'_> {
-        let seen_at = self.edges.index.first_seen(&seen.grant.uid().unwrap_or_default());
-        Application::new(&self.edges, Arc::clone(&seen.grant), seen.found(), seen_at)
-    }
-
-    /// Locks what the limits of a request's policy count. Whoever only waits is counted by requester, and requests that
-    /// cannot wait do not queue for that. Always in this order, so that no two wait for each other.
-    async fn lock_limits(
-        &self,
-        grant: &AccessGrant,
-        request: &Request,
-    ) -> Vec<KeyGuard<'_, (String, Limited)>> {
-        let policy = &grant.spec.policy_ref.name;
-        let waits = request.not_before.is_some() || self.edges.index.asks_people(policy);
-        let requester = waits.then(|| Limited::Requester(request.requester.username.clone()));
-        let mut locks = Vec::new();
-        for limited in requester
-            .into_iter()
-            .chain([Limited::Subject(request.subject.clone())])
-        {
-            locks.push(self.limit_locks.lock((policy.clone(), limited)).await);
-        }
-        locks
-    }
-
-    /// Whether the clocks agree, and whether the guards stand; the latter is asked only where access may be given.
-    /// Whoever comes to end access does not wait for the answer.
-    async fn ask_at_the_gates(
-        &self,
-        key: &GrantKey,
-        grant: &AccessGrant,
-        urgency: Urgency,
-        alone: &KeyGuard<'_, String>,
-    ) -> Told {
-        if urgency == Urgency::Due {
-            return Told {
+    /// State of guards and clocks. The guards are checked only if access may be granted. A reconcile that only ends
+    /// access does not wait for the answer.
+    async fn preconditions(&self, grant: &AccessGrant, lock: &KeyGuard<'_, String>) -> Preconditions {
+        if self.urgency == Urgency::Due {
+            return Preconditions {
                 guards: Standing::unasked(),
                 skewed: None,
             };
         }
         let guards = if awaits_access(grant) {
             tokio::select! {
-                standing = self.gates.guards.standing(key) => standing,
-                () = alone.urged() => Standing::unasked(),
+                state = self.operator.guards.standing(self.key) => state,
+                () = lock.urged() => Standing::unasked(),
             }
         } else {
             Standing::unasked()
         };
-        Told {
+        Preconditions {
             guards,
-            skewed: self.gates.skews.objection(),
+            skewed: self.operator.skew.objection(),
         }
     }
 
-    fn input<'a>(&'a self, seen: &'a Observation, told: &'a Told, tried: &'a Tried) -> Input<'a> {
-        seen.input(&self.settings, &told.guards, told.skewed.as_deref(), tried)
-    }
-
-    async fn decide(
-        &self,
-        grant: Arc<AccessGrant>,
-        request: Option<&Request>,
-        told: &Told,
-        tried: &Tried,
-    ) -> Result<(Observation, Plan), Failed> {
-        let ending = !tried.refused.is_empty();
-        let failed = |error| Failed { error, ending };
-        let now = self.edges.clock.now();
-        let seen = observe(&self.edges, grant, request, now).await.map_err(failed)?;
-        let decided = plan(&self.input(&seen, told, tried), self.edges.clock.now());
-        if !rests_on_watched_facts(&decided) {
-            return Ok((seen, decided));
+    /// The request of a grant without a decision, if this reconcile may decide.
+    fn undecided(&self, grant: &AccessGrant) -> Option<Request> {
+        let decided = grant
+            .status
+            .as_ref()
+            .is_some_and(|status| status.ended_at.is_some() || Live::of(status).is_some());
+        if decided || self.urgency == Urgency::Due {
+            None
+        } else {
+            Request::parse(grant).ok()
         }
-        let seen = freshen(&self.edges, seen, &self.settings, now)
-            .await
-            .map_err(failed)?;
-        let decided = plan(&self.input(&seen, told, tried), self.edges.clock.now());
-        Ok((seen, decided))
     }
 
-    async fn decide_end(&self, grant: Arc<AccessGrant>, told: &Told) -> Result<(Observation, Plan), Failed> {
-        let failed = |error| Failed { error, ending: true };
-        let seen = observe(&self.edges, grant, None, self.edges.clock.now())
-            .await
-            .map_err(failed)?;
-        let decided = plan_end(
-            &self.input(&seen, told, &Tried::default()),
-            self.edges.clock.now(),
+    /// Locks the limits of the policy. A request that may wait is counted by requester too; other requests do not queue
+    /// for that lock. The order is always the same, so that no two reconciles wait for each other.
+    async fn lock_limits(&self, grant: &AccessGrant, request: Option<&Request>) -> LimitLocks<'a> {
+        let Some(request) = request else {
+            return Vec::new();
+        };
+        let policy = &grant.spec.policy_ref.name;
+        let waits = request.not_before.is_some() || self.operator.cluster.index.asks_people(policy);
+        let requester = waits.then(|| Limited::Requester(request.requester.username.clone()));
+        let subject = Limited::Subject(request.subject.clone());
+        let mut locks = Vec::new();
+        for limited in requester.into_iter().chain([subject]) {
+            let lock = self.operator.limit_locks.lock((policy.clone(), limited));
+            locks.push(lock.await);
+        }
+        locks
+    }
+
+    /// Decides. Pure: the result depends on the arguments, the settings and the time only.
+    fn decide(&self, seen: &Observation, preconditions: &Preconditions, tried: &Tried) -> Plan {
+        let began = Instant::now();
+        let input: Input<'_> = seen.input(
+            &self.operator.settings,
+            &preconditions.guards,
+            preconditions.skewed.as_deref(),
+            tried,
         );
-        Ok((seen, decided))
+        let now = self.operator.cluster.clock.now();
+        let plan = match self.urgency {
+            Urgency::None => plan(&input, now),
+            Urgency::Due => plan_end(&input, now),
+        };
+        self.operator.metrics.step_took(Step::Decide, began.elapsed());
+        plan
     }
 
+    fn application(&self, seen: &Observation) -> Application<'a> {
+        let cluster = &self.operator.cluster;
+        let first_seen = cluster.index.first_seen(&seen.grant.uid().unwrap_or_default());
+        Application::new(cluster, Arc::clone(&seen.grant), seen.found(), first_seen)
+    }
+
+    fn is_to_be_continued(&self, plan: &Plan, tried: &Tried) -> bool {
+        self.urgency == Urgency::None && plan.is_to_be_continued() && !tried.awaited_fuses
+    }
+
+    /// Applies the stages of a plan, one after the other.
     async fn apply(
         &self,
         application: &mut Application<'_>,
         plan: &Plan,
-        urgency: Urgency,
-        mut limits: Vec<KeyGuard<'_, (String, Limited)>>,
-        alone: &KeyGuard<'_, String>,
+        mut limits: LimitLocks<'_>,
+        lock: &KeyGuard<'_, String>,
     ) -> Result<Applied, Interrupted> {
         for stage in &plan.stages {
-            // A term that is over drops this pass; a process that was suspended gets here first.
-            if urgency == Urgency::None && !self.leadership.leads() {
+            // The end of the term drops this reconcile. A process that was suspended gets here first.
+            if self.urgency == Urgency::None && !self.operator.leadership.leads() {
                 return Ok(Applied::Interrupted);
             }
-            // What is told and recorded of access that began must not delay its end: it waits for slots, or on a slow
-            // API server, while this pass holds the lock. Whoever ends the access tells and records that.
+            // Events and records about the start of access must not delay its end: they may wait for a permit, or for a
+            // slow API server, while this reconcile holds the lock. The urgent reconcile writes them then.
             let result = if ends(plan) || !is_bookkeeping(stage) {
                 application.stage(stage).await
             } else {
                 tokio::select! {
                     result = application.stage(stage) => result,
-                    () = alone.urged() => return Ok(Applied::Interrupted),
+                    () = lock.urged() => return Ok(Applied::Interrupted),
                 }
             };
-            // The write-ahead, or the record that it waits, is what the next count sees, and the expiry lane.
-            if !limits.is_empty()
-                && stage
-                    .iter()
-                    .any(|effect| effect.kind() == EffectKind::RecordStatus)
-            {
+            // The next count and the expiry task see the write-ahead, or the record that the request waits.
+            let records = |effect: &Effect| effect.kind() == EffectKind::RecordStatus;
+            if !limits.is_empty() && stage.iter().any(records) {
                 limits.clear();
-                self.deadlines.follow(&application.grant());
+                self.operator.expirations.follow(&application.grant());
             }
             result?;
         }
         Ok(Applied::Whole)
     }
+
+    fn failed(&self, error: Error, tried: &Tried, ends: bool) -> Failed {
+        Failed {
+            error,
+            ending: ends || self.urgency == Urgency::Due || !tried.refused.is_empty(),
+            span: self.span.clone(),
+        }
+    }
 }
 
-/// Whether access is yet to be given: the grant is neither over nor on its way out, and not all of it was made.
+/// Whether access is yet to be granted: the grant has neither ended nor been deleted, and is not active.
 fn awaits_access(grant: &AccessGrant) -> bool {
     let status = grant.status.as_ref();
     grant.metadata.deletion_timestamp.is_none()
         && status.is_none_or(|status| status.ended_at.is_none() && status.activated_at.is_none())
 }
 
-/// The request of a grant that nobody has decided.
-fn undecided(grant: &AccessGrant) -> Option<Request> {
-    let decided = grant
-        .status
-        .as_ref()
-        .is_some_and(|status| status.ended_at.is_some() || Live::of(status).is_some());
-    if decided { None } else { Request::parse(grant).ok() }
-}
-
-/// Whether a plan refuses or ends something because of what watches say of namespace, policy or roles: that is final,
-/// so it is read again first. So it is before access that people approved: what they saw must be what they give, and a
-/// watch may lag behind whoever changed it since. Deadlines and deletions stand by themselves, and changed artifacts
-/// have been read live.
+/// Whether a plan denies or ends something because of a watched namespace, policy or role, or grants approved access.
+/// A watch may lag, and such a decision is final; approvers must get exactly the access that they saw. Deadlines and
+/// deletions need no second read. Changed artifacts were read live before.
 fn rests_on_watched_facts(plan: &Plan) -> bool {
     let rests = |effect: &Effect| match effect {
         Effect::Announce(Announcement::Denied { .. }) => true,
@@ -418,11 +349,4 @@ fn ends(plan: &Plan) -> bool {
         .iter()
         .flatten()
         .any(|effect| matches!(effect, Effect::RecordEnded(_)))
-}
-
-impl Failed {
-    /// What kind of failure it is.
-    pub fn class(&self) -> Class {
-        self.error.class()
-    }
 }

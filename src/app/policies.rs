@@ -1,5 +1,7 @@
-//! Judges policies: parses them, asks what the operator may hand out, and says so in their status, which only a leader
-//! does. Whoever does not lead judges for itself, so that it can grant as soon as it leads.
+//! Readiness of policies: whether a policy can be parsed, and whether the operator may grant what the policy offers.
+//!
+//! Only a leader writes the result into the status of the policy. A follower checks for itself, so that it can grant as
+//! soon as it leads.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,89 +13,68 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::Instrument as _;
 
+use super::context::Operator;
 use super::lease::Term;
-use super::pass::Passes;
-use super::server::Readiness;
-use super::triggers::Triggers;
 use crate::api::{AccessPolicy, AccessPolicyStatus, CONTROLLER};
 use crate::cluster::{Error, call, rights};
 use crate::core::preflight::{Verdict, cluster_roles, invalid, preflight};
 use crate::core::{Lane, Policy, Problem, delay, policy_status};
 
-/// How often the number of live grants in a policy's status is brought up to date. It is for people to look at: each
-/// correction costs a write, and a burst of grants must not cost one each.
+/// Interval between two updates of the number of live grants in the status of a policy. The number is for people, and
+/// each update costs a write; a burst of grants must not cost one write each.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
-/// How often a policy that is not ready is judged again though nothing was seen to change: rights can come by
-/// bindings, which nobody watches.
+/// Interval between two checks of a policy that is not ready. The operator may get the missing rights from a binding,
+/// which nothing watches.
 const UNREADY_EVERY: Duration = Duration::from_secs(30);
 
-/// How many policies are judged at once. Each takes questions about rights, and all are judged anew when what may be
-/// handed out changes: 200 of them kept a new one waiting for 1.7 s one after the other, and 0.7 s so (without
-/// optimization); an edited one has no effect for as long.
+/// Number of policies that are checked at once. A check asks the API server about rights, and a change of the operator's
+/// rights causes a check of all policies. With 200 policies a new one waited 1.7 s for checks one after the other, and
+/// 0.7 s for eight at once (without optimization). A changed policy waits as long.
 const AT_ONCE: usize = 8;
 
-/// What `/readyz` waits for: until then every request would be held for a moment.
+/// Name of the condition in `/readyz`. Before the first checks are done, each request would be held for a moment.
 pub const JUDGED: &str = "policies judged";
 
-/// Judges policies until it is dropped.
-pub async fn run(judge: Judge, mut triggered: mpsc::UnboundedReceiver<String>, readiness: Readiness) {
-    judge.passes.wait_until_synced().await;
-    let mut pending: BTreeSet<String> = judge.passes.edges.index.policy_names().into_iter().collect();
-    let mut retries: HashMap<String, (u32, Instant)> = HashMap::new();
+/// Checks policies until the future is dropped.
+pub async fn run(operator: Arc<Operator>, mut affected: mpsc::UnboundedReceiver<String>) {
+    operator.wait_until_synced().await;
+    let names = operator.cluster.index.policy_names();
+    let mut checks = Checks {
+        operator: Arc::clone(&operator),
+        pending: names.into_iter().collect(),
+        retries: HashMap::new(),
+    };
     let mut tick = interval(COUNT_EVERY.min(UNREADY_EVERY));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut judged_unready_at = Instant::now();
+    let mut checked_unready_at = Instant::now();
     let mut term = None;
     loop {
-        let judging = std::mem::take(&mut pending)
-            .into_iter()
-            .map(async |name: String| {
-                let judged = judge.judge(&name).await;
-                (name, judged)
-            });
-        let mut judged = std::pin::pin!(stream::iter(judging).buffer_unordered(AT_ONCE));
-        while let Some((name, judged)) = judged.next().await {
-            match judged {
-                Ok(()) => {
-                    retries.remove(&name);
-                }
-                Err(error) => {
-                    let attempt = retries.get(&name).map_or(0, |(attempt, _)| attempt + 1);
-                    let pause = delay(error.class(), Lane::Controller, attempt);
-                    tracing::warn!(policy = name, %error, reason = error.reason(), retry_in = ?pause,
-                        "a policy could not be judged yet");
-                    retries.insert(name, (attempt, Instant::now() + pause));
-                }
-            }
-        }
-        readiness.done(JUDGED);
-        let next_retry = retries.values().map(|(_, at)| *at).min();
+        checks.run_pending().await;
+        operator.readiness.done(JUDGED);
         tokio::select! {
-            Some(name) = triggered.recv() => {
-                pending.insert(name);
-                // One change often touches many policies, and one policy often.
-                while let Ok(name) = triggered.try_recv() {
-                    pending.insert(name);
+            Some(name) = affected.recv() => {
+                checks.pending.insert(name);
+                // One change often affects many policies, and one policy often.
+                while let Ok(name) = affected.try_recv() {
+                    checks.pending.insert(name);
                 }
             }
-            () = sleep_until(next_retry) => {
-                let now = Instant::now();
-                pending.extend(retries.iter().filter(|(_, (_, at))| *at <= now).map(|(name, _)| name.clone()));
-            }
-            begun = judge.passes.leadership.begins(), if term.is_none() => {
+            () = sleep_until(checks.next_retry()) => checks.add_retries(),
+            begun = operator.leadership.begins(), if term.is_none() => {
                 term = Some(begun);
-                pending.extend(judge.passes.edges.index.policy_names());
+                checks.pending.extend(operator.cluster.index.policy_names());
             }
             () = ends(term.as_ref()) => term = None,
             _ = tick.tick() => {
                 if term.is_some() {
-                    pending.extend(judge.miscounted());
+                    checks.pending.extend(checks.miscounted());
                 }
-                if judged_unready_at.elapsed() >= UNREADY_EVERY {
-                    judged_unready_at = Instant::now();
-                    pending.extend(judge.unready());
+                if checked_unready_at.elapsed() >= UNREADY_EVERY {
+                    checked_unready_at = Instant::now();
+                    checks.pending.extend(checks.unready());
                 }
             }
             else => return,
@@ -115,29 +96,75 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Judges policies and writes what it finds.
-pub struct Judge {
-    /// What it shares with the passes over grants.
-    pub passes: Arc<Passes>,
-    /// Where it says which grants a verdict concerns.
-    pub triggers: Triggers,
+/// The policies to check now, and those to check again after an error.
+struct Checks {
+    operator: Arc<Operator>,
+    pending: BTreeSet<String>,
+    /// Number and time of the next attempt, by the name of the policy.
+    retries: HashMap<String, (u32, Instant)>,
 }
 
-impl Judge {
-    async fn judge(&self, name: &str) -> Result<(), Error> {
-        let edges = &self.passes.edges;
-        let Some((policy, parsed)) = edges.index.get_policy(name) else {
+impl Checks {
+    async fn run_pending(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        let checks = &*self;
+        let checking: Vec<_> = pending
+            .into_iter()
+            .map(|name| {
+                let span = tracing::info_span!("policy", policy = name);
+                async move {
+                    let checked = checks.check(&name).instrument(span.clone()).await;
+                    (name, span, checked)
+                }
+            })
+            .collect();
+        let mut failed = HashMap::new();
+        let mut done = Vec::new();
+        let mut checked = stream::iter(checking).buffer_unordered(AT_ONCE);
+        while let Some((name, span, checked)) = checked.next().await {
+            let Err(error) = checked else {
+                done.push(name);
+                continue;
+            };
+            let attempt = checks.retries.get(&name).map_or(0, |(attempt, _)| attempt + 1);
+            let pause = delay(error.class(), Lane::Controller, attempt);
+            span.in_scope(|| {
+                tracing::warn!(%error, reason = error.reason(), retry_in = ?pause, "policy not checked, will retry");
+            });
+            failed.insert(name, (attempt, Instant::now() + pause));
+        }
+        drop(checked);
+        self.retries.extend(failed);
+        for name in done {
+            self.retries.remove(&name);
+        }
+    }
+
+    fn next_retry(&self) -> Option<Instant> {
+        self.retries.values().map(|(_, at)| *at).min()
+    }
+
+    fn add_retries(&mut self) {
+        let now = Instant::now();
+        let due = self.retries.iter().filter(|(_, (_, at))| *at <= now);
+        self.pending.extend(due.map(|(name, _)| name.clone()));
+    }
+
+    /// Checks one policy, notes the result in the cache, and writes the status if this process leads.
+    async fn check(&self, name: &str) -> Result<(), Error> {
+        let cluster = &self.operator.cluster;
+        let Some((policy, parsed)) = cluster.index.get_policy(name) else {
             return Ok(());
         };
         let verdict = self.verdict(parsed).await?;
         let uid = policy.metadata.uid.clone().unwrap_or_default();
         let generation = policy.metadata.generation.unwrap_or_default();
-        let now = edges.clock.now();
+        let now = cluster.clock.now();
         let for_grants = verdict.clone().map_err(|verdict| verdict.message);
-        let concerned = edges.index.judge(name, &uid, generation, for_grants, now);
-        self.triggers.fire_grants(concerned);
-        let status = policy_status(&policy, &verdict, edges.index.live_grants(name), now);
-        if let Some(term) = self.passes.leadership.term() {
+        let affected = cluster.index.judge(name, &uid, generation, for_grants, now);
+        self.operator.triggers.fire_grants(affected);
+        let status = policy_status(&policy, &verdict, cluster.index.live_grants(name), now);
+        if let Some(term) = self.operator.leadership.term() {
             term.run(self.write(&policy, &status)).await.transpose()?;
         }
         Ok(())
@@ -148,11 +175,11 @@ impl Judge {
             Ok(policy) => policy,
             Err(problems) => return Ok(Err(invalid(&problems))),
         };
-        let edges = &self.passes.edges;
-        let rights = rights(edges, &policy, &self.passes.settings.namespace).await?;
+        let cluster = &self.operator.cluster;
+        let rights = rights(cluster, &policy, &self.operator.settings.namespace).await?;
         let names = cluster_roles(&policy).map(|name| (crate::api::RoleKind::ClusterRole, name.to_owned()));
-        let roles = edges.index.roles("", names);
-        let identities = edges.index.identities(policy.identities().map(str::to_owned));
+        let roles = cluster.index.roles("", names);
+        let identities = cluster.index.identities(policy.identities().map(str::to_owned));
         Ok(preflight(&policy, &roles, &identities, &rights))
     }
 
@@ -160,7 +187,7 @@ impl Judge {
         if policy
             .status
             .as_ref()
-            .is_some_and(|present| says_the_same(present, status))
+            .is_some_and(|present| is_same_status(present, status))
         {
             return Ok(());
         }
@@ -173,7 +200,7 @@ impl Judge {
             field_manager: Some(CONTROLLER.to_owned()),
             ..PatchParams::default()
         };
-        let policies = Api::<AccessPolicy>::all(self.passes.edges.client.clone());
+        let policies = Api::<AccessPolicy>::all(self.operator.cluster.client.clone());
         match call(
             "write policy status",
             policies.patch_status(name, &params, &patch),
@@ -185,9 +212,9 @@ impl Judge {
         }
     }
 
-    /// Policies whose status counts other than the index.
+    /// Policies whose status has another number of live grants than the cache.
     fn miscounted(&self) -> Vec<String> {
-        let index = &self.passes.edges.index;
+        let index = &self.operator.cluster.index;
         let off = |policy: &Arc<AccessPolicy>| {
             let name = policy.metadata.name.clone()?;
             let said = policy.status.as_ref()?.live_grants;
@@ -197,14 +224,14 @@ impl Judge {
     }
 
     fn unready(&self) -> Vec<String> {
-        let index = &self.passes.edges.index;
+        let index = &self.operator.cluster.index;
         let names = index.policy_names();
         let unready = |name: &String| !matches!(index.policy_facts(name), crate::core::PolicyFacts::Ready(_));
         names.into_iter().filter(unready).collect()
     }
 }
 
-fn says_the_same(one: &AccessPolicyStatus, other: &AccessPolicyStatus) -> bool {
+fn is_same_status(one: &AccessPolicyStatus, other: &AccessPolicyStatus) -> bool {
     let condition = |condition: &Condition| {
         (
             condition.type_.clone(),
@@ -220,4 +247,38 @@ fn says_the_same(one: &AccessPolicyStatus, other: &AccessPolicyStatus) -> bool {
             .iter()
             .map(condition)
             .eq(other.conditions.iter().map(condition))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+    use crate::app::context::testing::{first_line_of, operator};
+
+    #[tokio::test(start_paused = true)]
+    async fn each_log_line_of_a_policy_names_the_policy() {
+        let (operator, triggered) = operator();
+        let policy = serde_json::json!({
+            "apiVersion": "access.curfew.dev/v1alpha1",
+            "kind": "AccessPolicy",
+            "metadata": {"name": "p", "uid": "uid-of-p", "generation": 1},
+            "spec": {
+                "namespaceSelector": {},
+                "requesters": [{"kind": "Group", "name": "developers"}],
+                "path": "Automatic",
+                "duration": {"default": "1h", "max": "1h"},
+                "entitlements": [{"name": "look", "role": {"kind": "ClusterRole", "name": "view"}}],
+            },
+        });
+        let policy = serde_json::from_value(policy).unwrap();
+        let now = operator.cluster.clock.now();
+        operator.cluster.index.policy(&Event::Apply(policy), now);
+        let line = first_line_of(Box::pin(run(operator, triggered.policies))).await;
+        assert_eq!(
+            line["fields"]["message"], "policy not checked, will retry",
+            "{line}"
+        );
+        assert_eq!([&line["span"]["name"], &line["span"]["policy"]], ["policy", "p"]);
+    }
 }

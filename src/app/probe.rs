@@ -1,4 +1,4 @@
-//! The two halves of the self-test, as the API server answers them.
+//! Requests of the self-test to the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,22 +11,28 @@ use crate::core::self_test::{Reading, Scene, Standing, canary_identity, compare,
 use crate::core::{Class, Span};
 use crate::core::{Guard, GuardSettings, guards};
 
-/// What the self-test asks the world.
+/// Source of the answers that the self-test needs.
 pub trait Probe: Send + Sync {
-    /// Whether the guards are those that were generated; an error: nobody knows.
+    /// Compares the guards in the cluster with the generated ones.
+    ///
+    /// # Errors
+    /// The API server did not answer, so the state is not known.
     fn compare(&self) -> BoxFuture<'_, Result<Standing, String>>;
 
-    /// Whether the forgeries are refused in the namespace of a grant that is there; an error: nobody knows.
+    /// Tries the forgeries in the namespace of an existing grant.
+    ///
+    /// # Errors
+    /// The API server did not answer, so the state is not known.
     fn forge<'a>(&'a self, grant: &'a GrantKey) -> BoxFuture<'a, Result<Standing, String>>;
 
-    /// The namespaces in which access is or may be given, each with one of its grants.
+    /// Namespaces with a live or undecided grant, each with the name of one such grant.
     fn open_namespaces(&self) -> BTreeMap<String, String>;
 
-    /// The grants of a namespace whose access is yet to be given.
+    /// Grants of a namespace whose access is not active yet.
     fn waiting(&self, namespace: &str) -> BTreeSet<GrantKey>;
 }
 
-/// Asks the API server.
+/// The API server as the source.
 pub struct ApiServer {
     edges: Edges,
     canary: Canary,
@@ -37,10 +43,10 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Holds the cluster to the guards of these settings.
+    /// Compares the cluster with the guards of these settings.
     pub fn new(edges: Edges, canary: Canary, settings: &GuardSettings) -> Self {
         let mut guards = guards(settings);
-        // What fills in who asks is a convenience, which older clusters do not have.
+        // The mutating policies only save typing, and Kubernetes before 1.36 does not have them.
         guards.retain(|guard| !guard.kind.mutates());
         Self {
             edges,

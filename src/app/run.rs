@@ -1,114 +1,82 @@
-//! The operator: watches, lanes and the HTTP server, until it is told to stop.
+//! `curfew run`: starts watches, tasks and HTTP server, and waits for the request to stop.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kube::{Api, Client, Config};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::deadlines::Deadlines;
-use super::decisions;
+use super::context::Operator;
 use super::error::RunError;
-use super::expiry;
-use super::heartbeat;
-use super::lane;
-use super::lease::Campaign;
+use super::keylock::KeyLocks;
+use super::lease::{Campaign, Candidacy};
 use super::metrics::Metrics;
 use super::options::Options;
-use super::orphans;
-use super::pass::{Gates, Passes};
-use super::policies;
 use super::probe::ApiServer;
 use super::self_test::SelfTest;
 use super::server::{self, Readiness};
 use super::skew::SkewWatch;
 use super::stop::Stop;
 use super::streams::{Patience, Sync};
-use super::triggers::{Triggers, triggers};
+use super::triggers::{Triggered, triggers};
 use super::watches::{WATCHES, keep_gauges, watch_grants, watch_policies, watch_the_rest};
+use super::{decisions, expiry, heartbeat, lane, orphans, policies};
 use crate::cluster::{Canary, Clock, Edges, Index, Leases, Reach, SlotLimits, Slots, client_heard_by};
-use crate::core::GuardSettings;
 use crate::core::lease::Identity;
 
-/// Runs the operator until it is told to stop (SIGTERM, SIGINT).
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The operator cannot start, or the cluster was restored from a backup while the operator ran.
 pub async fn run(options: Options) -> Result<(), RunError> {
     let config = Config::infer().await?;
     let (clock, reach) = (Clock::start(), Reach::default());
     let client = client_heard_by(&clock, &reach, config.clone())?;
     let listener = listen(options.listen).await?;
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
-    tell_the_time(&clock, &client).await;
+    read_server_time(&clock, &client).await;
 
     let metrics = Metrics::new();
-    let readiness = Readiness::waiting_for(&WATCHES);
-    readiness.undone(policies::JUDGED, "not yet");
-    let index = Arc::new(Index::new(options.settings.clone(), clock.now()));
-    let edges = Edges {
-        client: client.clone(),
-        clock,
+    let cluster = Edges {
+        client,
         reach,
         slots: Slots::new(SlotLimits::default()),
-        index: Arc::clone(&index),
+        index: Arc::new(Index::new(options.settings.clone(), clock.now())),
+        clock,
         witness: Arc::new(metrics.clone()),
         instance: options.instance.as_str().into(),
     };
-    let sync = Sync::of(&WATCHES, readiness.clone());
-    let (triggers, triggered) = triggers();
-    let deadlines = Arc::new(Deadlines::default());
-    let gates = gates(&config, &edges, &options.guards, &triggers, &readiness, &metrics);
-    let leases = Leases::new(client.clone(), &options.guards.namespace);
-    let changes = leases.watch(Patience::default());
-    let identity = Identity::new(&options.instance, getrandom::u64()?);
-    let (campaign, leadership) = Campaign::new(
-        Arc::new(leases),
-        identity,
-        readiness.clone(),
-        metrics.clone(),
-        gates.skews.unfit(),
-    );
-    let passes = Arc::new(Passes::new(
-        edges.clone(),
-        options.settings,
-        Arc::clone(&deadlines),
-        gates.clone(),
-        leadership.clone(),
-        sync.all(),
-    ));
+    let (operator, start) = operator(&config, options, cluster, metrics)?;
     let mut tasks = JoinSet::new();
-    let identities = Api::namespaced(client.clone(), &passes.settings.identities);
-    watch_the_rest(&mut tasks, &client, identities, &index, &sync, &triggers);
-    tasks.spawn(watch_policies(edges.clone(), sync.clone(), triggers.clone()));
-    let judge = policies::Judge {
-        passes: Arc::clone(&passes),
-        triggers: triggers.clone(),
-    };
-    tasks.spawn(policies::run(judge, triggered.policies, readiness.clone()));
-    tasks.spawn(gates.guards.run(sync.all(), leadership));
-    tasks.spawn(gates.skews.run());
-    tasks.spawn(expiry::run(Arc::clone(&passes), metrics.clone()));
-    tasks.spawn(orphans::run(
-        Arc::clone(&passes),
-        metrics.clone(),
-        triggered.orphans,
-    ));
-    tasks.spawn(decisions::run(
-        Arc::clone(&passes),
-        triggers.clone(),
-        triggered.decisions,
-    ));
-    tasks.spawn(keep_gauges(edges.clone(), metrics.clone()));
-    tasks.spawn(heartbeat::run(Arc::clone(&passes), metrics.clone()));
-    tasks.spawn(serve(listener, readiness, metrics.clone(), stop.clone()));
+    start_watches(&mut tasks, &operator, &start.sync);
+    let affected = start_tasks(&mut tasks, &operator, start.triggered);
+    let serving = (operator.readiness.clone(), operator.metrics.clone());
+    tasks.spawn(serve(listener, serving.0, serving.1, stop.clone()));
+    let warm = Arc::clone(&operator);
+    let changes = start.leases.watch(Patience::default());
+    let candidacy = start
+        .campaign
+        .start(changes, async move { warm.wait_until_synced().await });
+    let synced = operator.synced.clone();
+    let controller = lane::run(operator, affected, stop.clone());
+    wait(controller, candidacy, stop, synced, tasks).await
+}
 
-    tasks.spawn(watch_grants(edges, sync, triggers, deadlines));
-    let synced = passes.synced.clone();
-    let warm = Arc::clone(&passes);
-    let mut candidacy = campaign.start(changes, async move { warm.wait_until_synced().await });
-    let controller = lane::run(passes, metrics, triggered.grants, stop.clone().wait());
+/// Waits for the end of the controller, and then gives the leader Lease back.
+async fn wait(
+    controller: impl Future<Output = ()>,
+    mut candidacy: Candidacy,
+    stop: Stop,
+    synced: watch::Receiver<bool>,
+    mut tasks: JoinSet<()>,
+) -> Result<(), RunError> {
     tokio::select! {
         () = controller => {}
-        () = stop.patience(synced) => tracing::warn!("passes under way are left unfinished"),
+        () = stop.patience(synced) => {
+            tracing::info!("shutdown: running reconciles are abandoned; the next leader continues them");
+        }
         () = candidacy.is_put_back() => {
             tasks.shutdown().await;
             return Err(RunError::PutBack);
@@ -120,37 +88,98 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Before anything is dated. While nobody answers nothing is decided either.
-async fn tell_the_time(clock: &Clock, client: &Client) {
+/// Reads the time of the API server before anything gets a date. Without an answer, nothing is decided either.
+async fn read_server_time(clock: &Clock, client: &Client) {
     if let Err(error) = clock.ask(client).await {
-        tracing::warn!(%error, reason = error.reason(), "the API server has not said yet what time it is");
+        tracing::warn!(%error, reason = error.reason(), "cannot read the time of the API server yet, will retry");
     }
 }
 
-fn gates(
+/// The parts that [`run`] needs to start an [`Operator`].
+struct Start {
+    campaign: Campaign,
+    leases: Leases,
+    sync: Sync,
+    triggered: Triggered,
+}
+
+/// The context of the tasks.
+fn operator(
     config: &Config,
-    edges: &Edges,
-    guards: &GuardSettings,
-    triggers: &Triggers,
-    readiness: &Readiness,
-    metrics: &Metrics,
-) -> Gates {
-    let canary = Canary::new(config, edges.client.clone(), &guards.namespace);
-    let probe = ApiServer::new(edges.clone(), canary, guards);
-    Gates {
-        guards: Arc::new(SelfTest::new(
-            Box::new(probe),
-            triggers.clone(),
-            readiness.clone(),
-            metrics.clone(),
-        )),
-        skews: Arc::new(SkewWatch::new(
-            edges.clone(),
-            triggers.clone(),
-            readiness.clone(),
-            metrics.clone(),
-        )),
-    }
+    options: Options,
+    cluster: Edges,
+    metrics: Metrics,
+) -> Result<(Arc<Operator>, Start), RunError> {
+    let readiness = Readiness::waiting_for(&WATCHES);
+    readiness.undone(policies::JUDGED, "not yet");
+    let sync = Sync::of(&WATCHES, readiness.clone());
+    let (triggers, triggered) = triggers();
+    let canary = Canary::new(config, cluster.client.clone(), &options.guards.namespace);
+    let probe = Box::new(ApiServer::new(cluster.clone(), canary, &options.guards));
+    let guards = SelfTest::new(probe, triggers.clone(), readiness.clone(), metrics.clone());
+    let skew = SkewWatch::new(
+        cluster.clone(),
+        triggers.clone(),
+        readiness.clone(),
+        metrics.clone(),
+    );
+    let leases = Leases::new(cluster.client.clone(), &options.guards.namespace);
+    let replica = Identity::new(&options.instance, getrandom::u64()?);
+    let registry = Arc::new(leases.clone());
+    let (campaign, leadership) = Campaign::new(
+        registry,
+        replica,
+        readiness.clone(),
+        metrics.clone(),
+        skew.unfit(),
+    );
+    let operator = Operator {
+        cluster,
+        settings: options.settings,
+        metrics,
+        readiness,
+        triggers,
+        expirations: Arc::default(),
+        guards: Arc::new(guards),
+        skew: Arc::new(skew),
+        leadership,
+        synced: sync.all(),
+        grant_locks: KeyLocks::default(),
+        limit_locks: KeyLocks::default(),
+    };
+    let start = Start {
+        campaign,
+        leases,
+        sync,
+        triggered,
+    };
+    Ok((Arc::new(operator), start))
+}
+
+fn start_watches(tasks: &mut JoinSet<()>, operator: &Arc<Operator>, sync: &Sync) {
+    let accounts = Api::namespaced(operator.cluster.client.clone(), &operator.settings.identities);
+    watch_the_rest(tasks, operator, accounts, sync);
+    tasks.spawn(watch_policies(Arc::clone(operator), sync.clone()));
+    tasks.spawn(watch_grants(Arc::clone(operator), sync.clone()));
+}
+
+/// Starts all tasks but the controller. Returns the grants that the controller has to reconcile.
+fn start_tasks(
+    tasks: &mut JoinSet<()>,
+    operator: &Arc<Operator>,
+    triggered: Triggered,
+) -> tokio::sync::mpsc::UnboundedReceiver<crate::cluster::GrantKey> {
+    let shared = || Arc::clone(operator);
+    let guards = Arc::clone(&operator.guards);
+    tasks.spawn(guards.run(operator.synced.clone(), operator.leadership.clone()));
+    tasks.spawn(Arc::clone(&operator.skew).run());
+    tasks.spawn(policies::run(shared(), triggered.policies));
+    tasks.spawn(expiry::run(shared()));
+    tasks.spawn(orphans::run(shared(), triggered.orphans));
+    tasks.spawn(decisions::run(shared(), triggered.decisions));
+    tasks.spawn(keep_gauges(shared()));
+    tasks.spawn(heartbeat::run(shared()));
+    triggered.grants
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -163,6 +192,6 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 
 async fn serve(listener: TcpListener, readiness: Readiness, metrics: Metrics, stop: Stop) {
     if let Err(error) = server::serve(listener, readiness, metrics, stop.wait()).await {
-        tracing::error!(%error, "health and metrics are not served any more");
+        tracing::error!(%error, "HTTP server failed: /livez, /readyz and /metrics are not served any more");
     }
 }

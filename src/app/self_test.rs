@@ -1,13 +1,14 @@
-//! Whether the admission guards stand: asked by every pass that may give access, kept up to date by a task of its own.
+//! Self-test of the admission guards. Each reconcile that may grant access asks for the result.
 //!
-//! A pass pays for it only with the first grant of a namespace, which waits for the forgeries to be refused there
-//! (about 30 ms). From then on the answer is known, and renewed every minute while the namespace has a grant that is
-//! live or undecided. Whoever does not lead gives nothing, and only compares the guards.
+//! Only the first grant of a namespace waits, until the forgeries are refused there (about 30 ms). After that the result
+//! is known. A task renews it every minute while the namespace has a live or undecided grant. A follower grants nothing
+//! and only compares the guards.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -20,51 +21,52 @@ use super::triggers::Triggers;
 use crate::cluster::GrantKey;
 use crate::core::self_test::{Evidence, Standing, VALIDITY, standing};
 
-/// What `/readyz` calls it.
+/// Name of the condition in `/readyz`.
 pub const GUARDS: &str = "guards";
 
-/// How often each half is tried again while it proves the guards: "removed" is noticed within a minute.
+/// Interval between two comparisons, and between two trials of a namespace, while the guards are in force. Removed guards
+/// are noticed within a minute.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// How often it is tried again at first when it does not: an API server loads new guards within a second or two.
+/// Interval at first while the guards are not in force. An API server loads new guards within a second or two.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How many times so soon.
+/// Number of attempts at that interval.
 const EAGER: u32 = 10;
 
-/// How often after that: whoever mends guards watches whether it helped.
+/// Interval after that. The person who repairs the guards waits for the result.
 const LATER: Duration = Duration::from_secs(5);
 
-/// Pause between two namespaces: 5 a second at most, so that the self-test costs a bounded share of a core however many
-/// namespaces there are. Of more than 300, some are tried less often than once a minute, or when they are needed.
+/// Pause between the trials of two namespaces: at most 5 a second, which bounds the processor time of the self-test. With
+/// more than 300 namespaces, some are tried less often than once a minute, or when a grant needs them.
 const GAP: Duration = Duration::from_millis(200);
 
-/// How long a pass waits for an answer; then its grant is held, and looked at again when there is one.
+/// How long a reconcile waits for a result. After that the grant is held, and reconciled when there is a result.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a pass that waits looks whether there is an answer.
+/// How often a waiting reconcile checks for a result.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// The key under which the guards themselves are compared; no namespace has an empty name.
+/// Lock key of the comparison. No namespace has an empty name.
 const SPECS: &str = "";
 
-/// What is known of the guards.
+/// Self-test of the admission guards, and its results.
 pub struct SelfTest {
     probe: Box<dyn Probe>,
     triggers: Triggers,
     readiness: Readiness,
     metrics: Metrics,
     findings: Mutex<Findings>,
-    /// Who asks for the same thing at once asks once.
+    /// Concurrent callers share one comparison, and one trial of each namespace.
     asking: KeyLocks<String>,
     hurried: Notify,
 }
 
-/// What was found in one place.
+/// Result of the comparison, or of the trial in one namespace.
 #[derive(Debug)]
 struct Finding {
     last: Option<(Standing, Instant)>,
-    /// Why there is no answer, since then.
+    /// Why the last attempt had no answer.
     silence: Option<String>,
     failures: u32,
     due: Instant,
@@ -74,9 +76,9 @@ struct Finding {
 struct Findings {
     specs: Finding,
     namespaces: HashMap<String, Finding>,
-    /// Namespaces in which grants wait for the guards.
+    /// Namespaces with grants that are held for the guards.
     held: BTreeSet<String>,
-    /// What was last told of all of it.
+    /// The overall state that was logged last.
     told: Option<Standing>,
 }
 
@@ -101,7 +103,7 @@ impl Finding {
         matches!(&self.last, Some((Standing::Breached(_), _)))
     }
 
-    /// Takes in an answer; without one, what was found before counts on. Says whether it is another one.
+    /// Notes an answer. Without an answer the last result stays. Returns whether the result changed.
     fn note(&mut self, answer: Result<Standing, String>) -> bool {
         let now = Instant::now();
         let proven = answer == Ok(Standing::InForce);
@@ -133,7 +135,7 @@ impl Finding {
 }
 
 impl SelfTest {
-    /// Nothing is known yet.
+    /// No result is known yet.
     pub fn new(probe: Box<dyn Probe>, triggers: Triggers, readiness: Readiness, metrics: Metrics) -> Self {
         let test = Self {
             probe,
@@ -154,15 +156,15 @@ impl SelfTest {
     }
 
     fn findings(&self) -> MutexGuard<'_, Findings> {
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.findings.lock()
     }
 
-    /// Whether access may be given in the namespace of this grant. What is known answers at once; otherwise it is
-    /// tried, for 5 s at most. Whoever is told no is triggered when that changes.
+    /// State of the guards for the namespace of a grant. A known result returns at once; otherwise the forgeries are
+    /// tried, for 5 s at most. If the state is not `InForce`, the grant is reconciled when the state changes.
     pub async fn standing(&self, grant: &GrantKey) -> Standing {
         let namespace = &grant.namespace;
         if self.findings().known(namespace).is_none() {
-            // What was found out counts, not whether all of it was.
+            // Any result counts, also after a timeout.
             timeout(PATIENCE, self.find_out(grant)).await.unwrap_or_default();
         }
         let mut findings = self.findings();
@@ -191,7 +193,7 @@ impl SelfTest {
         }
     }
 
-    /// Tries what is due, until it is dropped.
+    /// Runs the due comparisons and trials until the future is dropped.
     pub async fn run(self: Arc<Self>, mut synced: watch::Receiver<bool>, leadership: Leadership) {
         // Its sender lives as long as the process.
         if synced.wait_for(|synced| *synced).await.is_err() {
@@ -201,14 +203,14 @@ impl SelfTest {
             self.compare_if(|specs| specs.due <= Instant::now()).await;
             let leads = leadership.leads();
             if !leads {
-                // Nobody tries them again, and what was broken may be mended. What was proven gets too old by itself.
+                // A follower tries no forgeries, so a breach could stay although it was repaired. A proof expires by itself.
                 self.findings()
                     .namespaces
                     .retain(|_, finding| !finding.is_breached());
             }
             if let Some(grant) = self.due_namespace().filter(|_| leads) {
                 let alone = self.asking.lock(grant.namespace.clone()).await;
-                // A pass may have done it meanwhile.
+                // A reconcile may have tried the forgeries meanwhile.
                 if self.findings().is_due(&grant.namespace) {
                     self.forge(&grant).await;
                 }
@@ -231,7 +233,7 @@ impl SelfTest {
             return;
         }
         let _alone = self.asking.lock(SPECS.to_owned()).await;
-        // Somebody else may have done it meanwhile.
+        // Another caller may have compared the guards meanwhile.
         if !wanted(&self.findings().specs) {
             return;
         }
@@ -239,7 +241,7 @@ impl SelfTest {
         let mut findings = self.findings();
         let changed = findings.specs.note(answer);
         if findings.specs.is_breached() {
-            // Guards that come back have to prove themselves anew: the API server may not have loaded them.
+            // Restored guards need a new trial: the API server may not have loaded them.
             findings.namespaces.clear();
         }
         let concerned = if changed && findings.specs.is_breached() {
@@ -257,7 +259,7 @@ impl SelfTest {
         let namespace = &grant.namespace;
         let answer = self.probe.forge(grant).await;
         let mut findings = self.findings();
-        // Meanwhile the guards themselves may have been found wanting, and then this proves nothing.
+        // If the comparison has found a breach meanwhile, the trial proves nothing.
         if findings.specs.is_breached() {
             return;
         }
@@ -269,8 +271,8 @@ impl SelfTest {
         let changed = finding.note(answer);
         let breached = finding.is_breached();
         if changed && breached {
-            // What is wrong here may be wrong everywhere, and the guards themselves may say what it is: until they have
-            // been compared nobody is given anything.
+            // The breach may exist in all namespaces, and a comparison may show its cause. Until the guards are compared,
+            // no access is granted anywhere.
             findings.specs.last = None;
             findings.specs.due = now;
         }
@@ -286,7 +288,7 @@ impl SelfTest {
         self.tell();
     }
 
-    /// The namespace whose turn it is, by one of its grants.
+    /// The namespace whose trial is due, as the key of one of its grants.
     fn due_namespace(&self) -> Option<GrantKey> {
         let open = self.probe.open_namespaces();
         let now = Instant::now();
@@ -294,7 +296,7 @@ impl SelfTest {
         findings.namespaces.retain(|name, finding| {
             let is_open = open.contains_key(name);
             if !is_open && finding.due <= now {
-                // Nobody needs it any more; until it is too old it spares the next grant a trial.
+                // No grant needs the result now. Until it expires, it spares the next grant a trial.
                 finding.due = now + EVERY;
             }
             is_open || finding.is_proof()
@@ -316,7 +318,7 @@ impl SelfTest {
         }
     }
 
-    /// Says what is wrong, if that has changed.
+    /// Updates metric and readiness, and logs a new state.
     fn tell(&self) {
         let mut findings = self.findings();
         let all = match findings.wrong() {
@@ -338,7 +340,10 @@ impl SelfTest {
             Standing::Breached(why) | Standing::Unproven(why) => {
                 self.readiness.undone(GUARDS, &why);
                 if !first {
-                    tracing::error!(why, "the admission guards are not in force: no access is given");
+                    tracing::error!(
+                        why,
+                        "the admission guards are not in force: no access is granted; apply the output of `curfew guards`"
+                    );
                 }
             }
         }
@@ -358,7 +363,7 @@ impl Finding {
 }
 
 impl Findings {
-    /// What is known, if what was found still counts.
+    /// The state, if the results have not expired.
     fn known(&self, namespace: &str) -> Option<Standing> {
         let here = self.namespaces.get(namespace).and_then(Finding::evidence);
         standing(self.specs.evidence().as_ref(), here.as_ref())
@@ -369,25 +374,22 @@ impl Findings {
         here.is_none_or(|here| here.due <= Instant::now())
     }
 
-    /// Whether forgeries are to be tried in a namespace before anything can be given there. After a trial without an
-    /// answer the next one comes when it is due: a hundred passes must not make a hundred.
+    /// Whether a namespace needs a trial before access can be granted there. After a trial without an answer, the next
+    /// trial runs when it is due: a hundred reconciles must not cause a hundred trials.
     fn wants_trial(&self, namespace: &str) -> bool {
         self.is_due(namespace) && self.specs.is_proof() && self.known(namespace).is_none()
     }
 
-    /// Why nothing is known.
+    /// Why no state is known.
     fn silence(&self, namespace: &str) -> String {
         let here = self.namespaces.get(namespace);
         let why = here
             .and_then(|here| here.silence.as_deref())
             .or(self.specs.silence.as_deref());
-        format!(
-            "nobody knows yet whether they do: {}",
-            why.unwrap_or("no answer yet")
-        )
+        format!("not tested yet: {}", why.unwrap_or("no answer yet"))
     }
 
-    /// What keeps access from being given anywhere.
+    /// Why no access can be granted; `None`: the guards are in force.
     fn wrong(&self) -> Option<String> {
         if self.specs.is_proof() {
             return self.breached_somewhere();
@@ -421,7 +423,7 @@ impl Findings {
         Some(format!("in namespace {name}{more}: {why}"))
     }
 
-    /// When something is due next; forgeries are only for a leader.
+    /// Time of the next comparison or trial. Only a leader makes trials.
     fn next(&self, leads: bool) -> Instant {
         let specs = self.specs.due;
         if !leads || !self.specs.is_proof() {

@@ -1,16 +1,16 @@
-//! What the operator tells the kubelet and whoever scrapes it.
+//! HTTP server for kubelet and Prometheus.
 //!
 //! ```text
-//! /livez     200 while the process can answer at all
-//! /readyz    200, or 503 with one line for each thing it waits for
+//! /livez     200 while the process runs
+//! /readyz    200, or 503 with one line for each missing condition
 //! /metrics   OpenMetrics text
 //! ```
 //!
-//! Nothing here names a grant, a person or a policy, so the port needs no authentication.
+//! No answer names a grant, a person or a policy, so the port needs no authentication.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -19,25 +19,26 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::metrics::{Metrics, OPEN_METRICS};
 
-/// How long open requests may take to finish once the process is told to end. Every answer takes milliseconds, so
-/// what is left then is a peer that does not read; Kubernetes kills the process 30 s after telling it.
+/// How long open requests may take after the request to stop. An answer takes milliseconds, so after this time only a
+/// peer that does not read is left. Kubernetes kills the process 30 s after SIGTERM.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// What must be so before the operator is ready. Clones share it.
+/// Conditions of readiness. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    /// By name; what is done has no reason for being waited for.
+    /// Reason by name; a condition that is met has no reason.
     conditions: Arc<Mutex<BTreeMap<&'static str, Option<String>>>>,
 }
 
 impl Readiness {
-    /// Waits for each of `names`.
+    /// Conditions of these names, none of them met.
     pub fn waiting_for(names: &[&'static str]) -> Self {
         let readiness = Self::default();
         for name in names {
@@ -46,19 +47,19 @@ impl Readiness {
         readiness
     }
 
-    /// `name` is so; it is waited for no longer.
+    /// Marks a condition as met.
     pub fn done(&self, name: &'static str) {
         self.conditions().insert(name, None);
     }
 
-    /// `name` is not so (any more). `why` is shown to anybody who can reach the port.
+    /// Marks a condition as not met. Everyone who can reach the port can read `why`.
     pub fn undone(&self, name: &'static str, why: &str) {
-        // One line each, whatever an error message holds.
+        // An error message may have line breaks; each condition has one line.
         let why = why.replace(char::is_control, " ");
         self.conditions().insert(name, Some(why));
     }
 
-    /// What is waited for, by name, each as `name: why`. None: ready.
+    /// The conditions that are not met, sorted by name, each as `name: why`. Empty: ready.
     pub fn missing(&self) -> Vec<String> {
         self.conditions()
             .iter()
@@ -66,14 +67,13 @@ impl Readiness {
             .collect()
     }
 
-    /// A panic cannot leave the map half changed, so a poisoned lock is as good as any.
     fn conditions(&self) -> MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
-        self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.conditions.lock()
     }
 }
 
-/// Answers on `listener` until `shutdown` is over and open requests are answered, at most 5 s later.
-/// From `shutdown` on the operator is not ready, and no connection is accepted.
+/// Answers requests until `shutdown` and the end of open requests, at most 5 s later. From `shutdown` on, the operator is
+/// not ready and accepts no connection.
 pub async fn serve(
     listener: TcpListener,
     readiness: Readiness,
@@ -86,7 +86,7 @@ pub async fn serve(
         async move {
             shutdown.await;
             readiness.undone("process", "shutting down");
-            // Nobody listens any more only if this future is being dropped as well.
+            // The receiver is gone only if this future is dropped too.
             ending.send(()).ok();
         }
     };
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_lives_before_it_is_ready() {
+    async fn livez_answers_before_the_operator_is_ready() {
         let server = start(Readiness::waiting_for(&["grants"])).await;
         let (head, body) = ask(server.address, "/livez").await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_says_what_it_waits_for_until_nothing_is_missing() {
+    async fn readyz_lists_the_missing_conditions() {
         let server = start(Readiness::waiting_for(&["policies", "grants"])).await;
         let (head, body) = ask(server.address, "/readyz").await;
         assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
@@ -215,16 +215,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn anything_else_is_not_found() {
+    async fn other_paths_are_not_found() {
         let server = start(Readiness::default()).await;
         let (head, _) = ask(server.address, "/debug/pprof").await;
         assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
     }
 
     #[tokio::test]
-    async fn told_to_end_it_is_not_ready_and_answers_nobody_new() {
+    async fn at_shutdown_readyz_fails_and_new_connections_are_refused() {
         let server = start(Readiness::waiting_for(&[])).await;
-        // Open and idle, as a scraper keeps it: no reason to wait.
+        // Open and idle, as a scraper keeps it: the server does not wait for it.
         let _idle = TcpStream::connect(server.address).await.unwrap();
         assert_eq!(ask(server.address, "/readyz").await.1, "ok");
         server.stop.send(()).unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_never_ends_does_not_hold_the_process() {
+    async fn a_request_that_never_ends_delays_the_stop_by_5s_at_most() {
         let server = start(Readiness::default()).await;
         let mut stuck = TcpStream::connect(server.address).await.unwrap();
         stuck

@@ -1,10 +1,11 @@
-//! Watches how far this machine's clock is from the API server's: tells, and keeps access from being given by clocks
-//! that nobody can believe. Access is ended all the same.
+//! Monitor of clock skew. It logs a difference between this machine's clock and the API server's, and stops new access
+//! while the difference is too large. Access still ends, by the clock of the API server.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -14,32 +15,32 @@ use super::triggers::Triggers;
 use crate::cluster::Edges;
 use crate::core::clock::Verdict;
 
-/// What `/readyz` calls it.
+/// Name of the condition in `/readyz`.
 pub const CLOCK: &str = "clock";
 
-/// How often this machine's clocks are read, and compared with what is known: what a machine that was suspended owes
-/// is ended 2 s after it wakes up. It costs no request, unless a clock has leapt.
+/// Interval between two comparisons of the clocks. Overdue access ends within 2 s after a suspended machine wakes up. A
+/// comparison costs no request, unless a clock has leapt.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long the clocks differ too much before another replica had better lead: no answer of a moment is worth a
-/// hand-over.
+/// How long the clocks differ too much before another replica should lead. A single wrong answer is no reason to hand
+/// over.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Keeps an eye on the clocks.
+/// Monitor of clock skew.
 pub struct SkewWatch {
     edges: Edges,
     triggers: Triggers,
     readiness: Readiness,
     metrics: Metrics,
-    /// Whether grants wait for the clocks.
+    /// Whether grants are held until the clocks agree.
     held: AtomicBool,
-    /// What was last told.
+    /// The verdict that was logged last.
     told: Mutex<Option<Verdict>>,
     unfit: watch::Sender<bool>,
 }
 
 impl SkewWatch {
-    /// Not ready until the API server has said what time it is.
+    /// Not ready until the first answer of the API server.
     pub fn new(edges: Edges, triggers: Triggers, readiness: Readiness, metrics: Metrics) -> Self {
         readiness.undone(CLOCK, "not yet");
         Self {
@@ -53,12 +54,12 @@ impl SkewWatch {
         }
     }
 
-    /// Whether another replica had better lead, since this one can give nothing.
+    /// Whether another replica should lead, because this one cannot grant.
     pub fn unfit(&self) -> watch::Receiver<bool> {
         self.unfit.subscribe()
     }
 
-    /// Why nothing may be given now; `None`: it may. Whoever is told no is triggered when that changes.
+    /// Why no access may be granted now; `None`: it may. Held grants are reconciled when that changes.
     pub fn objection(&self) -> Option<String> {
         let objection = self.edges.clock.objection();
         if objection.is_some() {
@@ -67,7 +68,7 @@ impl SkewWatch {
         objection
     }
 
-    /// Watches until it is dropped.
+    /// Compares the clocks until the future is dropped.
     pub async fn run(self: Arc<Self>) {
         let clock = &self.edges.clock;
         let mut ticks = interval(EVERY);
@@ -78,7 +79,7 @@ impl SkewWatch {
             if clock.is_doubtful()
                 && let Err(error) = clock.ask(&self.edges.client).await
             {
-                tracing::debug!(%error, reason = error.reason(), "what time it is there is not known");
+                tracing::debug!(%error, reason = error.reason(), "API server time unknown, will retry in 1 s");
             }
             self.tell();
             self.release();
@@ -94,7 +95,7 @@ impl SkewWatch {
         skew.is_some_and(|skew| skew.verdict() == Verdict::Refuse)
     }
 
-    /// Says what the clocks are like, if that has changed.
+    /// Updates metric and readiness, and logs a new verdict.
     fn tell(&self) {
         let clock = &self.edges.clock;
         let skew = clock.skew();
@@ -105,10 +106,10 @@ impl SkewWatch {
             None => self.readiness.done(CLOCK),
             Some(objection) => self.readiness.undone(CLOCK, &objection),
         }
-        // A doubt is cleared by the next answer; while there is none, that is what is told.
+        // Without a known skew there is no verdict; the next answer brings one.
         let Some(skew) = skew else { return };
         let verdict = skew.verdict();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         let before = told.replace(verdict);
         drop(told);
         if before == Some(verdict) {
@@ -120,17 +121,17 @@ impl SkewWatch {
             Verdict::Fine => tracing::info!(ahead_seconds, "the clocks agree again"),
             Verdict::Warn => tracing::warn!(
                 ahead_seconds,
-                "this machine's clock is {skew} the API server's, which is the one that counts; set the one that is wrong"
+                "this machine's clock is {skew} the API server's, which counts; correct the wrong clock"
             ),
             Verdict::Refuse => tracing::error!(
                 ahead_seconds,
-                "this machine's clock is {skew} the API server's: no access is given until the one that is wrong is set; \
-                 access ends by the API server's"
+                "this machine's clock is {skew} the API server's: no access is granted; access still ends, by the clock of \
+                 the API server. Correct the wrong clock"
             ),
         }
     }
 
-    /// Has looked at what waits for the clocks, once they agree.
+    /// Triggers the held grants once the clocks agree.
     fn release(&self) {
         if self.edges.clock.objection().is_some() || !self.held.swap(false, Ordering::Relaxed) {
             return;

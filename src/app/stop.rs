@@ -1,50 +1,55 @@
-//! The request to stop: SIGTERM or SIGINT.
+//! Request to stop: SIGTERM or SIGINT.
 
 use std::time::Duration;
 
-/// How long passes under way may take to finish when the process is told to stop. One alone takes about 13 ms; what is
-/// left unfinished is taken up by whoever leads next, who has to wait for this: within a second of a leader being told
-/// to stop, another one grants.
-const LAST_PASSES: Duration = Duration::from_millis(500);
+use tokio::sync::watch;
 
-/// Told once that the process is to stop.
+/// How long running reconciles may take after the request to stop. One alone takes about 13 ms. The next leader
+/// continues the others, and has to wait for this time: within a second of a request to stop, another replica grants.
+const LAST_RECONCILES: Duration = Duration::from_millis(500);
+
+/// The request to stop this process, given once. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Stop(tokio::sync::watch::Receiver<bool>);
+pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// On SIGTERM or SIGINT.
+    /// Given by SIGTERM or SIGINT.
     pub(super) fn on_signals() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let (told, stop) = tokio::sync::watch::channel(false);
+        let (sender, stop) = watch::channel(false);
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            told.send_replace(true);
-            // Keeps the sender, so that nobody takes its end for the word.
+            sender.send_replace(true);
+            // Keeps the sender: a closed channel is no request.
             std::future::pending::<()>().await;
         });
         Ok(Self(stop))
     }
 
-    /// Until then.
+    /// Never given.
+    #[cfg(test)]
+    pub(super) fn never() -> Self {
+        Self(watch::channel(false).1)
+    }
+
+    /// Waits for the request.
     pub async fn wait(mut self) {
         if self.0.wait_for(|stop| *stop).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
-}
 
-impl Stop {
-    /// Until then, and as long after as passes may take to finish. Before the watches have delivered, nothing is
-    /// under way.
-    pub(super) async fn patience(self, synced: tokio::sync::watch::Receiver<bool>) {
+    /// Waits for the request, and then as long as running reconciles may take. Before the watches have delivered their
+    /// first lists, no reconcile runs.
+    pub(super) async fn patience(self, synced: watch::Receiver<bool>) {
         self.wait().await;
         if *synced.borrow() {
-            tokio::time::sleep(LAST_PASSES).await;
+            tokio::time::sleep(LAST_RECONCILES).await;
         }
     }
 }

@@ -1,7 +1,6 @@
-//! The watches: each delivers into the index and says what it touches.
+//! Watch streams, each with a backoff of its own.
 //!
-//! Each has its own backoff, and an error of one never reaches another: merged streams share one backoff, by which
-//! a single broken watch delays every trigger by up to 25 s (kube#763).
+//! Merged streams would share one backoff: a single broken watch would delay every trigger by up to 25 s (kube#763).
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -19,22 +18,21 @@ mod unreadable;
 pub use sync::Sync;
 pub use unreadable::events_of_ours;
 
-/// How long a watch goes on before it is asked for anew, in seconds. A connection that is dead without an error says
-/// nothing: after this time and 5 s without a word (kube) it is given up. Left out, it is 290 s, for which a request
-/// would not be seen. Nine watches asked for once a minute cost nothing, and the API server sends where each has got to
-/// before it ends it, so none has to list anew.
+/// Longest time of one watch request, in seconds. A dead connection may give no error; kube gives a watch up 5 s after
+/// this time. kube's default is 290 s, and a new grant would not be noticed for that long. Nine new watches a minute cost
+/// nothing. The API server sends a bookmark before it ends a watch, so no new list is needed.
 const WATCH_SECONDS: u32 = 60;
 
-/// How everything is watched.
+/// Watch configuration of all kinds.
 pub fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-/// Longest pause of a broken watch. kube's default grows to 30 s: after an API server had restarted, requests were
-/// not seen for as long. Nine watches that try every 2 s are five requests a second against a server that is away.
+/// Longest pause between two attempts of a broken watch. kube's default grows to 30 s, and after a restart of the API
+/// server new grants were not noticed for that long. Nine watches with a pause of 2 s make five requests a second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Pauses of a broken watch: doubling from 100 ms, from the start again after a success.
+/// Backoff of a broken watch: 100 ms, then twice the last pause, at most 2 s. A success resets the backoff.
 #[derive(Debug, Default)]
 pub struct Patience {
     failures: u32,
@@ -56,7 +54,7 @@ impl Backoff for Patience {
     }
 }
 
-/// The events of one kind of objects: endless, restarted with backoff, errors told and dropped.
+/// Endless stream of the events of one kind. An error is logged, and the watch starts again after a backoff.
 pub fn events<K>(
     name: &'static str,
     api: Api<K>,
@@ -69,7 +67,7 @@ where
     told(name, watch_objects(api, config), sync)
 }
 
-/// With backoff, errors told and dropped.
+/// Adds backoff, log and readiness to a watch.
 fn told<K: Send>(
     name: &'static str,
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
@@ -81,8 +79,8 @@ fn told<K: Send>(
         .filter_map(|event| std::future::ready(event.ok()))
 }
 
-/// Holds back that a list begins until there is something of it. Each attempt at a list begins so, and would count as a
-/// success: one that is refused was tried ten times a second.
+/// Delays the event `Init` until the list delivers something. Each attempt to list starts with `Init`, which would reset
+/// the backoff: a denied list would be tried ten times a second.
 fn listed<K: Send>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
@@ -102,7 +100,7 @@ mod tests {
     use crate::app::server::Readiness;
 
     #[test]
-    fn a_broken_watch_is_tried_again_at_once_and_then_every_two_seconds() {
+    fn the_backoff_of_a_watch_grows_from_100ms_to_2s() {
         let mut patience = Patience::default();
         let pauses: Vec<_> = patience.by_ref().take(7).map(|pause| pause.as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
@@ -113,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_list_that_fails_again_and_again_is_tried_less_and_less_often() {
+    async fn failed_lists_do_not_reset_the_backoff() {
         let refused = || Err(watcher::Error::NoResourceVersion);
         let attempts = (0..6).flat_map(move |_| [Ok(Event::Init), refused()]);
         let events: Vec<Result<Event<AccessGrant>, _>> =

@@ -1,4 +1,4 @@
-//! `curfew sweep`: rounds of looking and removing, once or until it is told to stop.
+//! `curfew sweep`: finds and removes overdue access in rounds, once or until the request to stop.
 
 mod item;
 mod report;
@@ -25,51 +25,54 @@ use item::{Action, Item};
 pub use report::Output;
 use report::Report;
 
-/// How many removals are under way at once: as many as the operator's own.
+/// Number of removals that run at once, as in the operator.
 pub(super) const AT_ONCE: usize = 16;
 
-/// How often a round looks when what it was about to remove has changed meanwhile: the Job controller and the garbage
-/// collector are at the same objects, and have done by then.
+/// Attempts of a round if objects changed between read and removal. The Job controller and the garbage collector work on
+/// the same objects, and are done by then.
 const LOOKS: usize = 3;
 
-/// The order in which is looked: what gives access first.
+/// Kinds in the order in which they are listed: bindings first, because they give access.
 pub(super) const KINDS: [ArtifactKind; 3] =
     [ArtifactKind::RoleBinding, ArtifactKind::Role, ArtifactKind::Job];
 
-/// What the sweep is told.
+/// Settings of the sweep.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether to make one round only.
+    /// Whether to make a single round.
     pub once: bool,
-    /// Whether to change nothing and tell what would be done.
+    /// Whether to change nothing and only report.
     pub dry_run: bool,
-    /// How long to wait between rounds.
+    /// Time between two rounds.
     pub every: Span,
-    /// How long after its end something is left to the operator and its fuse.
+    /// Time after the expiry during which access is left to operator and fuse.
     pub grace: Span,
-    /// Where the heartbeats are.
+    /// Namespace of the heartbeat Leases.
     pub namespace: String,
-    /// This process, as its heartbeat names it.
+    /// Name of this process in its heartbeat Lease.
     pub instance: String,
-    /// How to print a round.
+    /// Format of the report of a round.
     pub output: Output,
 }
 
-/// Why a sweep did not come to its end.
+/// Error of a sweep.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    /// It could not begin.
+    /// The sweep could not start.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// Its round left something over.
-    #[error("the sweep has failed: {0}")]
+    /// The round left overdue access, or could not read everything.
+    #[error("the sweep failed: {0}")]
     Failed(String),
-    /// Its report could not be printed.
+    /// The report could not be printed.
     #[error("cannot print the report: {0}")]
     Print(#[from] std::io::Error),
 }
 
-/// Sweeps once, or until it is told to stop (SIGTERM, SIGINT).
+/// Makes one round, or rounds until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The sweep cannot start or print. With `once`, also a failed round; otherwise the next round tries again.
 pub async fn run(options: Options) -> Result<(), SweepError> {
     let config = Config::infer().await.map_err(RunError::from)?;
     let client = client(config).map_err(RunError::from)?;
@@ -87,14 +90,14 @@ pub async fn run(options: Options) -> Result<(), SweepError> {
             tokio::time::sleep(Duration::from_secs(options.every.seconds().into())).await;
         }
     };
-    // What a round has not come to is taken up by the next process.
+    // The next process continues an unfinished round.
     tokio::select! {
         outcome = rounds => outcome,
         () = stop.wait() => Ok(()),
     }
 }
 
-/// One round: looks, removes, beats, and prints what it has done.
+/// Makes one round: finds, removes, renews the heartbeat Lease, and prints the report.
 async fn make_round(client: &Client, options: &Options) -> Result<(), SweepError> {
     let mut report = round(client, options).await;
     keep_in_touch(client, options, &mut report).await;
@@ -110,7 +113,7 @@ async fn round(client: &Client, options: &Options) -> Report {
     let mut report = Report::new(options.dry_run, Timestamp::now());
     let clocks = match clocks(client).await {
         Ok(clocks) => clocks,
-        // A fast clock of this machine's would end access early, and nobody could tell.
+        // If this machine's clock is ahead, access would end early without notice.
         Err(error) => {
             report.unread(&error);
             return report;
@@ -134,7 +137,7 @@ async fn round(client: &Client, options: &Options) -> Report {
     report
 }
 
-/// Lists, and decides. What cannot be listed is told, and the rest goes on.
+/// Lists the artifacts and decides. A kind that cannot be listed is reported, and the others are handled.
 async fn look_around(
     client: &Client,
     clocks: Clocks,
@@ -149,10 +152,12 @@ async fn look_around(
             Err(error) => report.unread(&error),
         }
     }
-    // After what was made for them: what is made meanwhile has its grant before it.
+    // After the artifacts: an artifact that is created meanwhile has its grant before it.
     let grants = match grants(client).await {
         Ok(uids) => Grants::Listed(uids),
-        Err(error) if error.is_absent() => Grants::Unknown("there is no CRD of grants".to_owned()),
+        Err(error) if error.is_absent() => {
+            Grants::Unknown("the CRD accessgrants.access.curfew.dev is not installed".to_owned())
+        }
         Err(error) if error.class() == Class::Denied => Grants::Unknown(error.to_string()),
         Err(error) => {
             report.unread(&error);
@@ -163,7 +168,7 @@ async fn look_around(
     sweep(found, &grants, clocks.now(), grace)
 }
 
-/// Removes stage by stage. Says whether something has changed since it was read, so that it is worth another look.
+/// Removes stage by stage. Returns whether an object changed since it was read, so that another attempt makes sense.
 async fn apply(client: &Client, sweeping: &Sweeping, last: bool, report: &mut Report) -> bool {
     let mut changed = false;
     let mut standing: BTreeSet<ArtifactKey> = BTreeSet::new();
@@ -175,7 +180,7 @@ async fn apply(client: &Client, sweeping: &Sweeping, last: bool, report: &mut Re
             report.add(Item::of(
                 removal,
                 Action::Waiting,
-                "access that it goes with still stands",
+                "access of the same grant is not removed yet",
             ));
         }
         let outcomes = stream::iter(due)
@@ -199,7 +204,7 @@ async fn apply(client: &Client, sweeping: &Sweeping, last: bool, report: &mut Re
     changed
 }
 
-/// Beats after a round that succeeded, and listens for the operator.
+/// Renews the heartbeat Lease after a round that succeeded, and reads the heartbeat of the operator.
 async fn keep_in_touch(client: &Client, options: &Options, report: &mut Report) {
     match last_beat(client, &options.namespace, OPERATOR).await {
         Ok(last) => report.heard_the_operator(last),

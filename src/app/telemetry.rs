@@ -9,13 +9,13 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people; in colour on a terminal.
+    /// For people, in colour on a terminal.
     Text,
-    /// One JSON object on each line: `timestamp`, `level`, `target`, `fields` (with `message`) and `span`, which
-    /// names the grant.
+    /// One JSON object on each line: `timestamp`, `level`, `target`, `fields` (with `message`) and `span`. The span
+    /// names the object that the line is about: namespace, grant and uid, or the policy.
     Json,
 }
 
@@ -33,24 +33,26 @@ pub enum TelemetryError {
         /// What is wrong with it.
         problem: String,
     },
-    /// Something else in this process has set up logging already.
+    /// Logging was set up before in this process.
     #[error("logging is set up already")]
     AlreadySetUp,
 }
 
-/// Sends what `filter` admits to standard error. Timestamps are RFC 3339 in UTC with microseconds.
+/// Starts to log to standard error. Timestamps are RFC 3339 in UTC with microseconds.
 ///
-/// Once per process.
+/// # Errors
+/// The filter cannot be read, or the function was called before in this process.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     let colour = std::io::stderr().is_terminal();
-    subscriber(format, admitted_by(filter)?, colour, std::io::stderr)
+    subscriber(format, parse_filter(filter)?, colour, std::io::stderr)
         .try_init()
         .map_err(|_| TelemetryError::AlreadySetUp)
 }
 
-/// [`EnvFilter`] takes a word that is no level for a target: `inof` would switch all of our logs off and say
-/// nothing. Here a target needs its level, except within span directives (`[span]`), which are read as they are.
-fn admitted_by(filter: &str) -> Result<EnvFilter, TelemetryError> {
+/// Parses a filter, more strictly than [`EnvFilter`], which reads a word that is no level as a target. The filter `inof`
+/// would switch all logs of this program off without a word. Here a target needs a level. Only span directives
+/// (`[span]`) are parsed by [`EnvFilter`] alone.
+fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
     let refused = |problem: String| TelemetryError::Filter {
         filter: filter.to_owned(),
         problem,
@@ -95,40 +97,77 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
-    use super::*;
+    use parking_lot::Mutex;
+    use tokio::sync::Notify;
 
-    #[derive(Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<u8>>>);
+    use super::{LogFormat, parse_filter, subscriber};
 
-    impl io::Write for Paper {
+    /// A log in memory. It notifies at each write.
+    #[derive(Clone)]
+    pub struct Log {
+        text: Arc<Mutex<Vec<u8>>>,
+        written: Arc<Notify>,
+    }
+
+    impl Log {
+        pub fn new(written: Arc<Notify>) -> Self {
+            Self {
+                text: Arc::default(),
+                written,
+            }
+        }
+
+        /// Writes JSON to this log.
+        pub fn subscriber(&self, filter: &str) -> impl tracing::Subscriber + Send + Sync + use<> {
+            let writer = self.clone();
+            subscriber(LogFormat::Json, parse_filter(filter).unwrap(), false, move || {
+                writer.clone()
+            })
+        }
+
+        pub fn text(&self) -> String {
+            String::from_utf8(self.text.lock().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Log {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(text)
+            let length = self.text.lock().write(text)?;
+            self.written.notify_one();
+            Ok(length)
         }
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::testing::Log;
+    use super::*;
 
     fn written(format: LogFormat, filter: &str, talk: impl FnOnce()) -> String {
-        let paper = Paper::default();
-        let writer = paper.clone();
-        let subscriber = subscriber(format, admitted_by(filter).unwrap(), false, move || {
+        let log = Log::new(Arc::default());
+        let writer = log.clone();
+        let subscriber = subscriber(format, parse_filter(filter).unwrap(), false, move || {
             writer.clone()
         });
         tracing::subscriber::with_default(subscriber, talk);
-        let text = paper.0.lock().unwrap().clone();
-        String::from_utf8(text).unwrap()
+        log.text()
     }
 
     #[test]
-    fn a_json_line_names_the_grant_and_keeps_fields_apart() {
+    fn a_json_line_keeps_fields_and_span_apart() {
         let text = written(LogFormat::Json, "info", || {
-            let _pass = tracing::info_span!("grant", key = "prod/pay-123").entered();
+            let _span = tracing::info_span!("reconcile", grant = "pay-123").entered();
             tracing::info!(lag_ms = 3, "ended\non time");
         });
         assert_eq!(text.lines().count(), 1, "{text}");
@@ -137,8 +176,8 @@ mod tests {
         assert_eq!(line["target"], "curfew::app::telemetry::tests");
         assert_eq!(line["fields"]["message"], "ended\non time");
         assert_eq!(line["fields"]["lag_ms"], 3);
-        assert_eq!(line["span"]["name"], "grant");
-        assert_eq!(line["span"]["key"], "prod/pay-123");
+        assert_eq!(line["span"]["name"], "reconcile");
+        assert_eq!(line["span"]["grant"], "pay-123");
         assert!(line.get("spans").is_none(), "{line}");
     }
 
@@ -155,17 +194,17 @@ mod tests {
     }
 
     #[test]
-    fn text_is_without_colour_where_nobody_sees_it() {
+    fn text_has_no_colour_outside_a_terminal() {
         let text = written(LogFormat::Text, "info", || {
-            let _pass = tracing::info_span!("grant", key = "prod/pay-123").entered();
+            let _span = tracing::info_span!("reconcile", grant = "pay-123").entered();
             tracing::warn!("late");
         });
-        assert!(text.contains(r#" WARN grant{key="prod/pay-123"}: "#), "{text}");
+        assert!(text.contains(r#" WARN reconcile{grant="pay-123"}: "#), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
     }
 
     #[test]
-    fn only_what_the_filter_admits_is_written() {
+    fn the_filter_selects_the_lines() {
         let talk = || {
             tracing::debug!("ours");
             tracing::debug!(target: "kube", "theirs");
@@ -178,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_filter_is_named_with_an_example() {
+    fn the_error_of_a_bad_filter_quotes_it_and_gives_an_example() {
         for filter in [
             "inof",
             "info,kube",
@@ -188,16 +227,16 @@ mod tests {
             "[grant",
             " [é]x=y",
         ] {
-            let error = admitted_by(filter).unwrap_err().to_string();
+            let error = parse_filter(filter).unwrap_err().to_string();
             assert!(error.contains(&format!("{filter:?}")), "{error}");
             assert!(error.contains("\"warn,curfew=debug\""), "{error}");
         }
     }
 
     #[test]
-    fn span_directives_are_admitted() {
+    fn span_directives_are_accepted() {
         for filter in ["[grant]=debug", "info,curfew[grant{key=\"prod/pay-123\"}]=trace"] {
-            admitted_by(filter).unwrap();
+            parse_filter(filter).unwrap();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What watches say they touch, and the queues that lead to whoever looks at it.
+//! Channels from the watches to the tasks.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::cluster::{DecisionKey, GrantKey, Orphan, Touched};
 
-/// Where watches say what they touch.
+/// Senders of work to the tasks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Triggers {
     grants: mpsc::UnboundedSender<GrantKey>,
@@ -15,20 +15,20 @@ pub struct Triggers {
     decisions: mpsc::UnboundedSender<DecisionKey>,
 }
 
-/// What is triggered.
+/// Receivers of the tasks.
 #[derive(Debug)]
 pub struct Triggered {
-    /// Grants to look at.
+    /// Grants to reconcile, for the controller.
     pub grants: mpsc::UnboundedReceiver<GrantKey>,
-    /// Policies to judge.
+    /// Policies to check, for the policy task.
     pub policies: mpsc::UnboundedReceiver<String>,
-    /// Grants that are gone.
+    /// Deleted grants with artifacts, for the orphan task.
     pub orphans: mpsc::UnboundedReceiver<Orphan>,
-    /// Decisions about grants that nobody knows.
+    /// Decisions about unknown grants, for the decision task.
     pub decisions: mpsc::UnboundedReceiver<DecisionKey>,
 }
 
-/// Triggers and what they trigger.
+/// Senders and receivers.
 pub fn triggers() -> (Triggers, Triggered) {
     let (grants, triggered_grants) = mpsc::unbounded_channel();
     let (policies, triggered_policies) = mpsc::unbounded_channel();
@@ -52,8 +52,8 @@ pub fn triggers() -> (Triggers, Triggered) {
 }
 
 impl Triggers {
-    /// Passes on what an event touched. At shutdown nobody listens any more, and nothing is lost: what is to be
-    /// done is read from the cluster at the next start.
+    /// Sends everything that an event affects. At shutdown the receivers are gone and the work is dropped. The next start
+    /// finds the same work in the cluster.
     pub fn fire(&self, touched: Touched) {
         self.fire_grants(touched.grants);
         for policy in touched.policies {
@@ -67,7 +67,7 @@ impl Triggers {
         }
     }
 
-    /// Grants to look at.
+    /// Sends grants to reconcile.
     pub fn fire_grants(&self, grants: BTreeSet<GrantKey>) {
         for grant in grants {
             self.grants.send(grant).unwrap_or_default();

@@ -9,21 +9,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use kube::runtime::{Predicate as _, PredicateConfig, WatchStreamExt as _, predicates};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use tokio::task::JoinSet;
 
-use super::deadlines::Deadlines;
-use super::metrics::{GrantState, Metrics};
+use super::context::Operator;
+use super::metrics::GrantState;
 use super::streams::{self, Sync};
-use super::triggers::Triggers;
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
-use crate::cluster::{Edges, GrantKey, Index, fuses};
+use crate::cluster::{GrantKey, fuses};
 use crate::core::slim;
 
-/// How often the gauges are brought up to date.
+/// Interval between two updates of the gauges.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
-/// The watches that must have delivered their first list before anything is decided.
+/// Names of the watches, as `/readyz` and log lines have them. Nothing is decided before each watch has delivered its
+/// first list.
 pub(super) const WATCHES: [&str; 9] = [
     "grants",
     "decisions",
@@ -36,78 +36,73 @@ pub(super) const WATCHES: [&str; 9] = [
     "fuses",
 ];
 
-/// The watches that only deliver facts and triggers.
+/// Starts the watches that only feed the cache and trigger.
 pub(super) fn watch_the_rest(
     tasks: &mut JoinSet<()>,
-    client: &Client,
-    identities: Api<PartialObjectMeta<ServiceAccount>>,
-    index: &Arc<Index>,
+    operator: &Arc<Operator>,
+    act_as_accounts: Api<PartialObjectMeta<ServiceAccount>>,
     sync: &Sync,
-    triggers: &Triggers,
 ) {
     let ours = || streams::config().labels(GRANT_UID_LABEL);
     let all = streams::config;
     macro_rules! watch {
         ($name:literal, $api:expr, $config:expr, $take:ident) => {{
             let api: Api<_> = $api;
-            let (index, triggers) = (Arc::clone(index), triggers.clone());
+            let operator = Arc::clone(operator);
             let events = streams::events($name, api, $config, sync.clone());
             tasks.spawn(events.for_each(move |event| {
-                triggers.fire(index.$take(&event));
+                operator.triggers.fire(operator.cluster.index.$take(&event));
                 std::future::ready(())
             }));
         }};
     }
-    let client = || client.clone();
+    let client = || operator.cluster.client.clone();
     let decisions = streams::events_of_ours("decisions", client(), sync.clone(), |_| None);
-    let (held, fires) = (Arc::clone(index), triggers.clone());
+    let shared = Arc::clone(operator);
     tasks.spawn(decisions.for_each(move |event| {
-        fires.fire(held.decision(&event));
+        shared.triggers.fire(shared.cluster.index.decision(&event));
         std::future::ready(())
     }));
     watch!("namespaces", Api::all(client()), all(), namespace);
-    watch!("identities", identities, all(), identity);
+    watch!("identities", act_as_accounts, all(), identity);
     watch!("clusterroles", Api::all(client()), all(), cluster_role);
     watch!("roles", Api::all(client()), all(), role);
     watch!("rolebindings", Api::all(client()), ours(), binding);
     watch!("fuses", Api::all_with(client(), &fuses()), ours(), fuse);
 }
 
-pub(super) async fn watch_policies(
-    Edges {
-        client, clock, index, ..
-    }: Edges,
-    sync: Sync,
-    triggers: Triggers,
-) {
-    let events = streams::events_of_ours::<AccessPolicy>("policies", client, sync, |_| None);
+/// The watch of policies.
+pub(super) async fn watch_policies(operator: Arc<Operator>, sync: Sync) {
+    let cluster = &operator.cluster;
+    let events = streams::events_of_ours::<AccessPolicy>("policies", cluster.client.clone(), sync, |_| None);
     let mut events = std::pin::pin!(events);
     while let Some(mut event) = events.next().await {
         if let Event::Apply(policy) | Event::InitApply(policy) = &mut event {
             policy.managed_fields_mut().clear();
         }
-        triggers.fire(index.policy(&event, clock.now()));
+        operator
+            .triggers
+            .fire(cluster.index.policy(&event, cluster.clock.now()));
     }
 }
 
-/// The watch of grants: feeds the index and the expiry task, and triggers a reconcile of each grant whose spec,
-/// finalizers or deletion changed. Status writes are this process's own.
-pub(super) async fn watch_grants(edges: Edges, sync: Sync, triggers: Triggers, deadlines: Arc<Deadlines>) {
-    let known = Arc::clone(&edges.index);
-    // Access that is in force ends as it was last read to end.
+/// The watch of grants. It feeds the cache and the expiry times, and triggers a reconcile of each grant whose spec,
+/// finalizers or deletion changed. A change of the status triggers nothing: only this process writes the status.
+pub(super) async fn watch_grants(operator: Arc<Operator>, sync: Sync) {
+    let cache = Arc::clone(&operator.cluster.index);
+    // The access of a grant that cannot be read any more ends at the time that was read last.
     let last = move |metadata: &ObjectMeta| {
         let key = GrantKey {
             namespace: metadata.namespace.clone()?,
             name: metadata.name.clone()?,
         };
-        let grant = known.get_grant(&key)?;
+        let grant = cache.get_grant(&key)?;
         (grant.metadata.uid == metadata.uid).then(|| Arc::unwrap_or_clone(grant))
     };
-    let events = streams::events_of_ours("grants", edges.client.clone(), sync, last);
-    let fired = triggers.clone();
+    let events = streams::events_of_ours("grants", operator.cluster.client.clone(), sync, last);
     events
-        .map(move |mut event| {
-            take_grant(&edges, &deadlines, &fired, &mut event);
+        .map(|mut event| {
+            take_grant(&operator, &mut event);
             Ok(event)
         })
         .applied_objects()
@@ -117,32 +112,37 @@ pub(super) async fn watch_grants(edges: Edges, sync: Sync, triggers: Triggers, d
         )
         .for_each(|grant| {
             if let Ok(grant) = grant {
-                triggers.fire_grants([GrantKey::of(&grant)].into());
+                operator.triggers.fire_grants([GrantKey::of(&grant)].into());
             }
             std::future::ready(())
         })
         .await;
 }
 
-/// Takes one event into the index and the expiry times, and triggers what the event affects.
-fn take_grant(edges: &Edges, deadlines: &Deadlines, triggers: &Triggers, event: &mut Event<AccessGrant>) {
+/// Takes one event into the cache and the expiry times, and triggers work on everything affected.
+fn take_grant(operator: &Operator, event: &mut Event<AccessGrant>) {
+    let Operator {
+        cluster, expirations, ..
+    } = operator;
     if let Event::Apply(grant) | Event::InitApply(grant) = event {
         slim(grant);
     }
-    let touched = edges.index.grant(event, edges.clock.now());
-    for orphan in &touched.orphans {
-        deadlines.forget(&orphan.key);
+    let affected = cluster.index.grant(event, cluster.clock.now());
+    for orphan in &affected.orphans {
+        expirations.forget(&orphan.key);
     }
-    // After that, since a new grant may have the name of the orphan.
+    // After the orphans: a new grant may have the name of a deleted one.
     if let Event::Apply(grant) | Event::InitApply(grant) = event
-        && let Some(newest) = edges.index.get_grant(&GrantKey::of(grant))
+        && let Some(newest) = cluster.index.get_grant(&GrantKey::of(grant))
     {
-        deadlines.follow(&newest);
+        expirations.follow(&newest);
     }
-    triggers.fire(touched);
+    operator.triggers.fire(affected);
 }
 
-pub(super) async fn keep_gauges(Edges { clock, index, .. }: Edges, metrics: Metrics) {
+/// Updates the gauges until the future is dropped.
+pub(super) async fn keep_gauges(operator: Arc<Operator>) {
+    let (index, metrics) = (&operator.cluster.index, &operator.metrics);
     let mut tick = tokio::time::interval(GAUGES_EVERY);
     loop {
         tick.tick().await;
@@ -150,7 +150,7 @@ pub(super) async fn keep_gauges(Edges { clock, index, .. }: Edges, metrics: Metr
         for state in GrantState::ALL {
             metrics.set_grants(state, states.get(state.reason()).copied().unwrap_or_default());
         }
-        metrics.set_overdue_grants(index.overdue(clock.now()));
+        metrics.set_overdue_grants(index.overdue(operator.cluster.clock.now()));
         metrics.set_unfused_grants(index.unfused());
         let (ready, unready) = index.policy_readiness();
         metrics.set_policies(true, ready);

@@ -1,43 +1,51 @@
-//! Queue of the grants to reconcile.
+//! Queue of the grants to reconcile, with the operations of client-go's work queue.
+//!
+//! # Guarantees
+//! - A grant is never given to two reconciles at once.
+//! - A grant that changes during its reconcile is reconciled once more.
+//! - Each grant has at most one delay; an `add` replaces it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::Id;
 
 use crate::cluster::GrantKey;
 use crate::core::{Agenda, Class, Lane, delay};
 
-/// Passes under way at once. More than the 16 effects that may go on at once of each kind, so that the access of a
-/// burst is made before its bookkeeping; a pass under way holds about 10 KiB.
+/// Reconciles that run at once. The cluster layer runs 16 effects of each kind at once. With more reconciles than
+/// that, the access of a burst is created before its bookkeeping. A running reconcile takes about 10 KiB.
 const CONCURRENCY: usize = 512;
 
-/// Longest time without a look at a live grant, so that a clock that was stepped is noticed.
+/// Longest time between two reconciles of a live grant. It bounds how long a stepped clock goes unnoticed.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
-/// How often whatever failed is tried at once because the API server is back. One that comes and goes is spared: a
-/// thousand requests that wait for it are a thousand passes.
+/// Shortest time between two immediate retries of everything after the API server came back. A thousand waiting
+/// requests are a thousand reconciles, and the API server may come and go.
 const RECALL_EVERY: Duration = Duration::from_secs(10);
 
-/// How often the passes over a grant have failed one after the other.
+/// Failed reconciles of a grant, without a success between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failures {
-    /// How many times it was tried again in vain.
+struct Failures {
+    /// Number of retries that failed.
     attempt: u32,
-    /// When it is tried again.
+    /// Time of the next retry.
     until: Timestamp,
 }
 
-/// Which grants are due for a pass, waiting for one, and under way.
+/// Queue of the grants to reconcile.
 pub(super) struct Queue {
-    pub(super) later: Agenda<GrantKey>,
+    /// Grants with a delay.
+    later: Agenda<GrantKey>,
+    /// Grants to reconcile now, first come first served.
     waiting: VecDeque<GrantKey>,
+    /// The same grants as in `waiting`.
     queued: HashSet<GrantKey>,
-    pub(super) under_way: HashMap<Id, GrantKey>,
-    busy: HashSet<GrantKey>,
+    /// Grants whose reconcile runs.
+    running: HashSet<GrantKey>,
+    /// Grants that were added while their reconcile runs.
     again: HashSet<GrantKey>,
-    pub(super) failures: HashMap<GrantKey, Failures>,
+    failures: HashMap<GrantKey, Failures>,
     recalled: Option<Timestamp>,
 }
 
@@ -47,49 +55,65 @@ impl Queue {
             later: Agenda::new(),
             waiting: VecDeque::new(),
             queued: HashSet::new(),
-            under_way: HashMap::new(),
-            busy: HashSet::new(),
+            running: HashSet::new(),
             again: HashSet::new(),
             failures: HashMap::new(),
             recalled: None,
         }
     }
 
-    /// A grant was touched: whatever was planned for later is planned anew by the pass.
-    pub(super) fn touch(&mut self, key: GrantKey) {
+    /// Adds a grant, and removes its delay. If its reconcile runs, the grant is added when the reconcile is done.
+    pub(super) fn add(&mut self, key: GrantKey) {
         self.later.cancel(&key);
-        if self.busy.contains(&key) {
+        if self.running.contains(&key) {
             self.again.insert(key);
         } else if self.queued.insert(key.clone()) {
             self.waiting.push_back(key);
         }
     }
 
-    /// The next grant to look at, if there is room.
-    pub(super) fn next(&mut self) -> Option<GrantKey> {
-        if self.busy.len() >= CONCURRENCY {
+    /// Adds the grants whose delay is over.
+    pub(super) fn add_due(&mut self, now: Timestamp) {
+        for key in self.later.take_due(now) {
+            self.add(key);
+        }
+    }
+
+    /// Takes the next grant; `None`: the queue is empty, or 512 reconciles run.
+    pub(super) fn get(&mut self) -> Option<GrantKey> {
+        if self.running.len() >= CONCURRENCY {
             return None;
         }
         let key = self.waiting.pop_front()?;
         self.queued.remove(&key);
-        self.busy.insert(key.clone());
+        self.running.insert(key.clone());
         Some(key)
     }
 
-    /// A pass is over; `pause` says how soon to look again.
-    pub(super) fn done(&mut self, key: GrantKey, pause: Option<Duration>, now: Timestamp) {
-        self.busy.remove(&key);
-        if self.again.remove(&key) {
-            self.touch(key);
-        } else if let Some(pause) = pause {
-            self.later
-                .put(key, now.saturating_add(pause).unwrap_or(Timestamp::MAX));
+    /// Ends the reconcile of a grant.
+    pub(super) fn done(&mut self, key: &GrantKey) {
+        self.running.remove(key);
+        if let Some(key) = self.again.take(key) {
+            self.add(key);
         }
     }
 
-    /// A pass has failed. Answers which attempt that was, and how soon to try again. Passes that were made because
-    /// something touched the grant while it waited for that are no attempts: three touches within a moment would make it
-    /// wait eight times as long.
+    /// Adds a grant after a delay, unless it is queued already.
+    pub(super) fn add_after(&mut self, key: GrantKey, pause: Duration, now: Timestamp) {
+        if !self.queued.contains(&key) {
+            let due = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
+            self.later.put(key, due);
+        }
+    }
+
+    /// Forgets the failures of a grant: its reconcile succeeded.
+    pub(super) fn forget(&mut self, key: &GrantKey) {
+        self.failures.remove(key);
+    }
+
+    /// Ends a reconcile that failed, and adds its grant after a backoff. Returns the number of the attempt and the
+    /// backoff. An event during the backoff causes a reconcile but is no attempt: three events within a moment would
+    /// make the grant wait eight times as long.
     pub(super) fn failed(
         &mut self,
         key: GrantKey,
@@ -105,11 +129,12 @@ impl Queue {
         let pause = delay(class, lane, attempt);
         let until = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
         self.failures.insert(key.clone(), Failures { attempt, until });
-        self.done(key, Some(pause), now);
+        self.done(&key);
+        self.add_after(key, pause, now);
         (attempt, pause)
     }
 
-    /// What failed is tried again at once, as the API server is back: at most once in [`RECALL_EVERY`].
+    /// Adds all failed grants, because the API server is back: at most once in 10 s.
     pub(super) fn recall(&mut self, now: Timestamp) {
         let lately = |last: Timestamp| now < last.saturating_add(RECALL_EVERY).unwrap_or(Timestamp::MAX);
         if self.recalled.is_some_and(lately) {
@@ -118,12 +143,13 @@ impl Queue {
         self.recalled = Some(now);
         let failed: Vec<_> = self.failures.keys().cloned().collect();
         for key in failed {
-            if !self.busy.contains(&key) {
-                self.touch(key);
+            if !self.running.contains(&key) {
+                self.add(key);
             }
         }
     }
 
+    /// Time until the next delay is over, at most 10 minutes.
     pub(super) fn sleep(&self, now: Timestamp) -> Duration {
         self.later.next().map_or(LONGEST_PAUSE, |next| {
             Duration::try_from(next.duration_since(now))
@@ -145,43 +171,44 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_touched_while_it_is_looked_at_is_looked_at_once_more_and_never_twice_at_once() {
+    fn a_grant_added_during_its_reconcile_is_reconciled_once_more() {
         let mut queue = Queue::new();
         for _ in 0..3 {
-            queue.touch(key("a"));
+            queue.add(key("a"));
         }
-        assert_eq!(queue.next(), Some(key("a")));
-        assert_eq!(queue.next(), None);
+        assert_eq!(queue.get(), Some(key("a")));
+        assert_eq!(queue.get(), None);
         for _ in 0..3 {
-            queue.touch(key("a"));
+            queue.add(key("a"));
         }
-        assert_eq!(queue.next(), None, "two passes over one grant");
-        queue.done(key("a"), None, Timestamp::UNIX_EPOCH);
-        assert_eq!(queue.next(), Some(key("a")));
-        queue.done(key("a"), None, Timestamp::UNIX_EPOCH);
-        assert_eq!(queue.next(), None);
+        assert_eq!(queue.get(), None, "two reconciles of one grant");
+        queue.done(&key("a"));
+        assert_eq!(queue.get(), Some(key("a")));
+        queue.done(&key("a"));
+        assert_eq!(queue.get(), None);
     }
 
     #[test]
-    fn what_is_planned_for_later_is_replaced_by_what_happens_sooner() {
+    fn an_add_replaces_the_delay_of_a_grant() {
         let mut queue = Queue::new();
         let now = Timestamp::UNIX_EPOCH;
-        queue.touch(key("a"));
-        assert_eq!(queue.next(), Some(key("a")));
-        queue.done(key("a"), Some(Duration::from_secs(5)), now);
+        queue.add(key("a"));
+        assert_eq!(queue.get(), Some(key("a")));
+        queue.done(&key("a"));
+        queue.add_after(key("a"), Duration::from_secs(5), now);
         assert_eq!(queue.sleep(now), Duration::from_secs(5));
-        queue.touch(key("a"));
+        queue.add(key("a"));
         assert_eq!(queue.sleep(now), LONGEST_PAUSE);
-        assert_eq!(queue.next(), Some(key("a")));
+        assert_eq!(queue.get(), Some(key("a")));
     }
 
     #[test]
-    fn attempts_are_counted_by_what_was_waited_and_not_by_what_touched_the_grant_meanwhile() {
+    fn an_event_during_backoff_is_no_attempt() {
         let mut queue = Queue::new();
         let second = |second: i64| Timestamp::from_second(second).unwrap();
         let mut fails = |now| {
-            queue.touch(key("a"));
-            assert_eq!(queue.next(), Some(key("a")));
+            queue.add(key("a"));
+            assert_eq!(queue.get(), Some(key("a")));
             let (attempt, pause) = queue.failed(key("a"), Class::Denied, Lane::Controller, now);
             (attempt, pause.as_secs())
         };
@@ -193,45 +220,45 @@ mod tests {
         assert_eq!(fails(second(4)), (1, 4));
         assert_eq!(fails(second(7)), (1, 4));
         assert_eq!(fails(second(11)), (2, 8));
-        queue.failures.remove(&key("a"));
-        queue.touch(key("a"));
-        assert_eq!(queue.next(), Some(key("a")));
+        queue.forget(&key("a"));
+        queue.add(key("a"));
+        assert_eq!(queue.get(), Some(key("a")));
         let again = queue.failed(key("a"), Class::Denied, Lane::Controller, second(12));
         assert_eq!(again.0, 0, "it had succeeded");
     }
 
     #[test]
-    fn what_failed_is_tried_at_once_when_the_api_server_is_back_but_not_each_time_it_comes_and_goes() {
+    fn failed_grants_are_retried_when_the_api_server_is_back_once_in_10s() {
         let mut queue = Queue::new();
         let mut now = Timestamp::UNIX_EPOCH;
         let fails = |queue: &mut Queue, now| {
-            assert_eq!(queue.next(), Some(key("a")));
+            assert_eq!(queue.get(), Some(key("a")));
             queue.failed(key("a"), Class::Denied, Lane::Controller, now);
         };
-        queue.touch(key("a"));
+        queue.add(key("a"));
         fails(&mut queue, now);
         queue.recall(now);
         fails(&mut queue, now);
         queue.recall(now);
-        assert_eq!(queue.next(), None);
+        assert_eq!(queue.get(), None);
         now = now.saturating_add(RECALL_EVERY).unwrap();
         queue.recall(now);
-        assert_eq!(queue.next(), Some(key("a")));
+        assert_eq!(queue.get(), Some(key("a")));
         queue.recall(now.saturating_add(RECALL_EVERY).unwrap());
-        queue.done(key("a"), None, now);
-        assert_eq!(queue.next(), None, "it was under way");
+        queue.done(&key("a"));
+        assert_eq!(queue.get(), None, "its reconcile was running");
     }
 
     #[test]
-    fn no_more_passes_go_on_at_once_than_there_is_room_for_and_the_rest_keep_their_order() {
+    fn at_most_512_reconciles_run_and_the_rest_keep_their_order() {
         let mut queue = Queue::new();
         for number in 0..CONCURRENCY + 2 {
-            queue.touch(key(&number.to_string()));
+            queue.add(key(&number.to_string()));
         }
-        let first: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
+        let first: Vec<_> = std::iter::from_fn(|| queue.get()).collect();
         assert_eq!(first.len(), CONCURRENCY);
-        queue.done(key("7"), None, Timestamp::UNIX_EPOCH);
-        assert_eq!(queue.next(), Some(key(&CONCURRENCY.to_string())));
-        assert_eq!(queue.next(), None);
+        queue.done(&key("7"));
+        assert_eq!(queue.get(), Some(key(&CONCURRENCY.to_string())));
+        assert_eq!(queue.get(), None);
     }
 }

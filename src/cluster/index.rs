@@ -9,6 +9,7 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::keys::{GrantKey, Held};
 use crate::api::{AccessGrant, ArtifactKind, RoleKind, reasons};
 use crate::core::{ArtifactKey, Identities, NamespaceFacts, Roles, Settings};
+use crate::core::{Policy, Problem};
 use state::{Brief, State};
 
 mod counts;
@@ -17,6 +18,9 @@ mod events;
 mod fuses;
 mod policies;
 mod state;
+
+/// The result of parsing a policy.
+pub type ParsedPolicy = Result<Arc<Policy>, Vec<Problem>>;
 
 /// The index. Cheap to share. Locks are held during lookups only, never during a request.
 #[derive(Debug)]

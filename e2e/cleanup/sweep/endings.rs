@@ -148,7 +148,7 @@ async fn a_binding_held_back_by_a_finalizer_is_freed(suite: &Suite) -> anyhow::R
             .about("RoleBinding", &access.name)
             .with_context(|| said.to_string())?;
         ensure!(said.code == Some(0) && action == "Freed", "{said}");
-        ensure!(reason.contains("a finalizer of somebody else"), "{reason}");
+        ensure!(reason.contains("a finalizer of someone else"), "{reason}");
         ensure!(access.binding().await?.is_none(), "it is still there");
         alice_may(&access.place, false).await?;
         Ok(())
@@ -298,7 +298,10 @@ async fn without_crds_access_ends_all_the_same(suite: &Suite) -> anyhow::Result<
             "{said}"
         );
         let why = said.report["grantsNotListed"].as_str();
-        ensure!(why == Some("there is no CRD of grants"), "{said}");
+        ensure!(
+            why == Some("the CRD accessgrants.access.curfew.dev is not installed"),
+            "{said}"
+        );
         alice_may(&access.place, false).await
     })
     .await;

@@ -1,4 +1,4 @@
-//! What a drain has done and what it leaves, for people and for machines.
+//! Report of a drain, for people and for programs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Write as _};
@@ -14,26 +14,26 @@ use crate::core::drain::{Asked, Draining, HeldBy, Look};
 use crate::core::kind_name;
 use crate::core::sweep::Labelled;
 
-/// How many of what is left the sentence names in which a drain ends; the report has all.
+/// Number of left objects in the error of a drain. The report has all of them.
 const LEFT_NAMED: usize = 10;
 
-/// How often progress is told at most.
+/// Shortest time between two progress lines.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
-/// What was done with something.
+/// What the drain did with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Deleted it.
+    /// Deleted the object.
     Deleted,
-    /// Took off a finalizer that held back access while it was being deleted; with that it went.
+    /// Removed a finalizer of someone else that blocked the deletion; with that the object was gone.
     Freed,
-    /// Found it gone when it came to it.
+    /// The object was gone before the deletion.
     AlreadyGone,
-    /// Took our finalizer off a record, in the operator's place; the record stays.
+    /// Removed Curfew's finalizer from a record, instead of the operator; the record stays.
     LetGo,
-    /// Would have deleted it, were it no dry run.
+    /// Dry run: the object would be deleted.
     WouldDelete,
-    /// It is still there: the reason says why.
+    /// The object is still there; see the reason.
     Left,
 }
 
@@ -57,10 +57,10 @@ impl Serialize for Action {
     }
 }
 
-/// What is not there any more.
+/// Actions after which the object is gone.
 const GONE: [Action; 3] = [Action::Deleted, Action::Freed, Action::AlreadyGone];
 
-/// Something that a drain tells of.
+/// One object in the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
@@ -71,13 +71,13 @@ pub struct Item {
     action: Action,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
-    /// Whether the operator alone can let it go.
+    /// Whether only the operator can release the object.
     #[serde(skip)]
     waits_for_operator: bool,
 }
 
 impl Item {
-    /// A grant.
+    /// Item of a grant.
     pub fn of_grant(grant: &Asked, action: Action, reason: &str) -> Self {
         Self {
             namespace: grant.namespace.clone(),
@@ -90,7 +90,7 @@ impl Item {
         }
     }
 
-    /// Something that was made for a grant.
+    /// Item of an artifact.
     pub fn of_made(what: &Labelled, action: Action, reason: &str) -> Self {
         Self {
             namespace: what.key.namespace.clone(),
@@ -104,7 +104,7 @@ impl Item {
     }
 }
 
-/// Somebody who asked while everything was being drained.
+/// Requester of new grants during the drain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Newcomer {
     by: String,
@@ -120,7 +120,7 @@ struct Summary {
     records_kept: usize,
 }
 
-/// What a drain has done and what it leaves.
+/// Report of a drain.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -128,19 +128,19 @@ pub struct Report {
     dry_run: bool,
     drained: bool,
     items: Vec<Item>,
-    /// What could not be read.
+    /// Failed reads of the last round.
     errors: Vec<String>,
-    /// Why it ended before nothing was left.
+    /// Why the drain stopped early.
     unfinished: Option<String>,
-    /// Who asked meanwhile.
+    /// Requesters of new grants during the drain.
     newcomers: Vec<Newcomer>,
-    /// Where something waits for the operator: when that last lived.
+    /// Last heartbeat of the operator, if an object waits for the operator.
     operator: Option<String>,
     summary: Summary,
-    /// Where the items are, by uid.
+    /// Position of each item, by uid.
     #[serde(skip)]
     places: HashMap<String, usize>,
-    /// The uids that the present look has found.
+    /// Uids that this round has found.
     #[serde(skip)]
     seen: HashSet<String>,
     #[serde(skip)]
@@ -148,7 +148,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of a drain that begins.
+    /// An empty report.
     pub fn new(dry_run: bool, at: Timestamp) -> Self {
         Self {
             at,
@@ -166,13 +166,13 @@ impl Report {
         }
     }
 
-    /// Another look begins.
+    /// Begins another round.
     pub fn looks_again(&mut self) {
         self.errors.clear();
         self.seen.clear();
     }
 
-    /// A look is over: what was left before and could not be found any more has gone by itself.
+    /// Ends a round. An object that was left before, and that this round has not found, counts as gone.
     pub fn looked(&mut self) {
         if !self.errors.is_empty() {
             return;
@@ -186,17 +186,17 @@ impl Report {
         }
     }
 
-    /// Something could not be read.
+    /// Adds an error of a read.
     pub fn unread(&mut self, error: &Error) {
         self.errors.push(error.to_string());
     }
 
-    /// How many grants stay as records.
+    /// Notes the number of grants that stay as records.
     pub fn records(&mut self, records: usize) {
         self.summary.records_kept = records;
     }
 
-    /// Something was done, or not; that counts and not what was told of the same thing before.
+    /// Adds an item. It replaces an earlier item of the same object.
     pub fn add(&mut self, item: Item) {
         self.seen.insert(item.uid.clone());
         let place = self.places.get(&item.uid).copied();
@@ -208,7 +208,7 @@ impl Report {
         }
     }
 
-    /// What a dry run leaves.
+    /// Adds the objects that a dry run would delete.
     pub fn would_delete(&mut self, draining: &Draining) {
         for grant in draining
             .grants
@@ -223,7 +223,7 @@ impl Report {
         }
     }
 
-    /// Who has asked meanwhile, and how often.
+    /// Notes the requesters of new grants, each with the number of grants.
     pub fn newcomers(&mut self, by: &BTreeMap<String, usize>) {
         let newcomers = by.iter().map(|(by, &grants)| Newcomer {
             by: by.clone(),
@@ -232,43 +232,43 @@ impl Report {
         self.newcomers = newcomers.collect();
     }
 
-    /// It ends before nothing is left, for this reason.
+    /// Notes why the drain stops early.
     pub fn unfinished(&mut self, why: String) {
         self.unfinished = Some(why);
     }
 
-    /// Whether something is left that waits for the operator.
+    /// Whether an object waits for the operator.
     pub fn waits_for_operator(&self) -> bool {
         self.items.iter().any(|item| item.waits_for_operator)
     }
 
-    /// When the operator last lived.
+    /// Notes the last heartbeat of the operator.
     pub fn heard_the_operator(&mut self, last: Result<Option<Timestamp>, Error>) {
         self.operator = Some(match last {
-            Ok(Some(last)) => format!("the operator was last heard at {last}"),
+            Ok(Some(last)) => format!("the last heartbeat of the operator was at {last}"),
             Ok(None) => "the operator has left no heartbeat".to_owned(),
-            Err(error) => format!("whether the operator lives is not known: {error}"),
+            Err(error) => format!("the heartbeat of the operator cannot be read: {error}"),
         });
     }
 
-    /// Tells how far it is in the middle of a look, when that takes long.
+    /// Prints progress within a long round.
     pub fn tick(&mut self, look: &Look) {
         if self.told.get_or_insert_with(Instant::now).elapsed() >= TOLD_EVERY {
             self.tell(&format!(
-                "{} to go of this look",
+                "{} to go in this round",
                 look.found.saturating_sub(look.gone)
             ));
         }
     }
 
-    /// Tells what a look has left.
+    /// Prints the result of a round.
     pub fn progress(&mut self, look: &Look) {
         let left: Vec<&Item> = self.left().collect();
         let text = match (left.first(), self.errors.first()) {
             (Some(first), _) => format!("{} left, such as {}", left.len(), sentence(first)),
-            (None, Some(error)) => format!("cannot see what is left: {error}"),
-            (None, None) if look.found == 0 => "nothing found; looking once more".to_owned(),
-            (None, None) => "0 left of what was found; looking again".to_owned(),
+            (None, Some(error)) => format!("cannot read the rest: {error}"),
+            (None, None) if look.found == 0 => "nothing found; checking once more".to_owned(),
+            (None, None) => "0 left; checking again".to_owned(),
         };
         self.tell(&text);
     }
@@ -276,8 +276,8 @@ impl Report {
     fn tell(&mut self, text: &str) {
         self.told = Some(Instant::now());
         let gone = self.count(&GONE);
-        // Nobody is served by a drain that ends because nobody reads how far it is.
-        writeln!(io::stderr().lock(), "{gone} gone; {text}{}", self.who_came()).ok();
+        // A drain must not fail because nobody reads its progress.
+        writeln!(io::stderr().lock(), "deleted {gone}, {text}{}", self.who_came()).ok();
     }
 
     fn left(&self) -> impl Iterator<Item = &Item> {
@@ -300,7 +300,7 @@ impl Report {
         format!("; asked for access meanwhile: {who}")
     }
 
-    /// Why it has failed; `None`: nothing is left, or a dry run could read everything.
+    /// Why the drain failed; `None`: nothing is left, or a dry run could read everything.
     pub fn failure(&self) -> Option<String> {
         let mut problems: Vec<String> = self.unfinished.iter().chain(&self.errors).cloned().collect();
         problems.extend(self.left().take(LEFT_NAMED).map(sentence));
@@ -315,7 +315,7 @@ impl Report {
         Some(problems.join("; ") + &self.who_came())
     }
 
-    /// Prints it.
+    /// Prints the report.
     pub fn print(&mut self, output: Output) -> io::Result<()> {
         self.sum_up();
         print(&match output {

@@ -1,10 +1,10 @@
 //! With the clock paused: two replicas before one Lease, of whom one fails in one way or another.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use futures::stream;
 use kube::core::Status;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -34,15 +34,15 @@ impl Store {
             terms,
             version: version.to_string(),
         };
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored.clone());
-        for watch in self.watches.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        *self.lease.lock() = Some(stored.clone());
+        for watch in self.watches.lock().iter() {
             watch.send(Ok(Some(stored.clone()))).ok();
         }
         stored
     }
 
     fn current(&self) -> Option<LeaseFacts> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lease.lock().clone()
     }
 
     fn holder(&self) -> Option<String> {
@@ -105,7 +105,7 @@ impl Replica {
             broken: AtomicBool::new(false),
         });
         let (told, mut changes) = mpsc::unbounded_channel();
-        store.watches.lock().unwrap().push(told);
+        store.watches.lock().push(told);
         let readiness = Readiness::default();
         let unfit = watch::Sender::new(false);
         let (campaign, leadership) = Campaign::new(
@@ -165,7 +165,7 @@ async fn two() -> (Arc<Store>, Replica, Replica) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_lives_goes_on_leading_in_one_term() {
+async fn a_live_leader_keeps_one_term() {
     let (store, first, second) = two().await;
     let term = first.leadership.term().unwrap();
     assert!(timeout(Duration::from_hours(1), term.ends()).await.is_err());
@@ -174,7 +174,7 @@ async fn a_leader_that_lives_goes_on_leading_in_one_term() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_given_back_is_taken_at_once() {
+async fn a_returned_lease_is_taken_at_once() {
     let (store, first, second) = two().await;
     sleep(Duration::from_secs(61)).await;
     let (_, took) = takes(async {
@@ -189,7 +189,7 @@ async fn a_lease_that_is_given_back_is_taken_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_died_is_succeeded_when_its_last_renewal_counts_no_more() {
+async fn a_dead_leader_is_replaced_when_its_lease_expires() {
     let (_store, first, second) = two().await;
     first.die();
     let (_, took) = takes(second.leadership.begins()).await;
@@ -200,7 +200,7 @@ async fn a_leader_that_died_is_succeeded_when_its_last_renewal_counts_no_more() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_is_cut_off_stops_well_before_another_begins() {
+async fn a_disconnected_leader_stops_before_another_begins() {
     let (_store, first, second) = two().await;
     let term = first.leadership.term().unwrap();
     first.cut_off();
@@ -212,7 +212,7 @@ async fn a_leader_that_is_cut_off_stops_well_before_another_begins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_a_leader_may_do_is_dropped_when_its_term_ends() {
+async fn the_end_of_a_term_drops_the_work_of_the_leader() {
     struct Dropped(Arc<AtomicBool>);
     impl Drop for Dropped {
         fn drop(&mut self) {
@@ -236,7 +236,7 @@ async fn what_only_a_leader_may_do_is_dropped_when_its_term_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_robbed_of_the_lease_stops_at_once_and_waits_like_everybody() {
+async fn a_leader_whose_lease_is_taken_stops_at_once() {
     let (store, first, second) = two().await;
     let term = first.leadership.term().unwrap();
     let thief = LeaseTerms {
@@ -258,7 +258,7 @@ async fn whoever_is_robbed_of_the_lease_stops_at_once_and_waits_like_everybody()
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_regains_the_lease_begins_another_term() {
+async fn a_regained_lease_begins_a_new_term() {
     let (store, first, second) = two().await;
     second.die();
     let before = first.leadership.term().unwrap();
@@ -275,7 +275,7 @@ async fn whoever_regains_the_lease_begins_another_term() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_is_unfit_lets_another_one_lead() {
+async fn an_unfit_leader_hands_over() {
     let (_store, first, second) = two().await;
     let term = first.leadership.term().unwrap();
     first.unfit.send_replace(true);
@@ -289,7 +289,7 @@ async fn a_leader_that_is_unfit_lets_another_one_lead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unfit_leader_that_nobody_replaces_leads_on_but_for_moments() {
+async fn an_unfit_leader_without_successor_leads_on_except_for_moments() {
     let (_store, first, second) = two().await;
     second.die();
     let term = first.leadership.term().unwrap();
@@ -305,7 +305,7 @@ async fn an_unfit_leader_that_nobody_replaces_leads_on_but_for_moments() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_all_are_unfit_the_lease_comes_to_rest() {
+async fn if_all_replicas_are_unfit_one_keeps_the_lease() {
     let (store, first, second) = two().await;
     for replica in [&first, &second] {
         replica.unfit.send_replace(true);
@@ -320,7 +320,7 @@ async fn where_all_are_unfit_the_lease_comes_to_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_is_started_again_does_not_wait_for_its_predecessor() {
+async fn a_restarted_process_does_not_wait_for_its_own_lease() {
     let (_store, first, second) = two().await;
     first.die();
     let again = Replica::start(&first.way.store, "curfew-a", 3);
@@ -329,7 +329,7 @@ async fn a_process_that_is_started_again_does_not_wait_for_its_predecessor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_resigns_while_a_renewal_is_under_way_gives_back_what_that_has_made_of_it() {
+async fn a_resign_during_a_renewal_returns_the_renewed_lease() {
     let (store, first, second) = two().await;
     // Right when it renews.
     let renewed = store.current().unwrap().version;
@@ -345,13 +345,13 @@ async fn whoever_resigns_while_a_renewal_is_under_way_gives_back_what_that_has_m
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_that_is_older_than_it_was_ends_the_candidacy_of_leader_and_follower() {
+async fn an_older_lease_ends_the_campaign_of_leader_and_follower() {
     let (store, mut first, mut second) = two().await;
     sleep(RENEW_EVERY * 10).await;
     // A backup of the beginning, of which no watch tells.
     let mut old = store.current().unwrap();
     old.version = "1".to_owned();
-    *store.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(old);
+    *store.lease.lock() = Some(old);
     let ((), took) = takes(first.candidacy.is_put_back()).await;
     assert!(took <= RENEW_EVERY + AT_ONCE * 2, "{took:?}");
     let ((), took) = takes(second.candidacy.is_put_back()).await;

@@ -28,7 +28,7 @@ impl Probe for Arc<World> {
         async {
             self.compared.fetch_add(1, Ordering::Relaxed);
             sleep(ANSWERS_IN).await;
-            self.specs.lock().unwrap().clone()
+            self.specs.lock().clone()
         }
         .boxed()
     }
@@ -37,13 +37,13 @@ impl Probe for Arc<World> {
         async {
             self.forged.fetch_add(1, Ordering::Relaxed);
             sleep(ANSWERS_IN).await;
-            self.here.lock().unwrap().clone()
+            self.here.lock().clone()
         }
         .boxed()
     }
 
     fn open_namespaces(&self) -> BTreeMap<String, String> {
-        let open = self.open.lock().unwrap();
+        let open = self.open.lock();
         open.iter().map(|name| (name.clone(), "a".to_owned())).collect()
     }
 
@@ -108,8 +108,8 @@ impl Bed {
     }
 
     fn says(&self, specs: Answer, here: Answer) {
-        *self.world.specs.lock().unwrap() = specs;
-        *self.world.here.lock().unwrap() = here;
+        *self.world.specs.lock() = specs;
+        *self.world.here.lock() = here;
     }
 
     fn in_force(&self) -> bool {
@@ -119,7 +119,7 @@ impl Bed {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_grants_at_once_in_a_new_namespace_cost_one_trial_and_later_ones_none() {
+async fn a_hundred_grants_in_a_new_namespace_cost_one_trial() {
     let bed = Bed::new(&[]);
     let here = grant("prod");
     let began = Instant::now();
@@ -137,7 +137,7 @@ async fn a_hundred_grants_at_once_in_a_new_namespace_cost_one_trial_and_later_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_open_namespace_is_tried_once_a_minute_and_closed_ones_never() {
+async fn open_namespaces_are_tried_once_a_minute_and_closed_ones_never() {
     let bed = Bed::new(&["a", "b", "c"]);
     let _synced = bed.run();
     sleep(Duration::from_secs(59)).await;
@@ -151,13 +151,13 @@ async fn each_open_namespace_is_tried_once_a_minute_and_closed_ones_never() {
         "compared {compared} times in 11 minutes"
     );
     assert!((30..=33).contains(&forged), "forged {forged} times in 11 minutes");
-    bed.world.open.lock().unwrap().clear();
+    bed.world.open.lock().clear();
     sleep(Duration::from_mins(10)).await;
     assert!(bed.asked().1 <= forged + 3, "closed namespaces were tried on");
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_does_not_lead_only_compares_the_guards_and_forgets_what_it_found_when_it_led() {
+async fn a_follower_only_compares_and_forgets_breaches() {
     let bed = Bed::new(&["prod"]);
     bed.says(Ok(Standing::InForce), Ok(breached("accepted")));
     let (_synced, tell) = bed.run();
@@ -176,7 +176,7 @@ async fn whoever_does_not_lead_only_compares_the_guards_and_forgets_what_it_foun
 }
 
 #[tokio::test(start_paused = true)]
-async fn however_many_namespaces_there_are_no_more_than_five_a_second_are_tried() {
+async fn at_most_five_namespaces_a_second_are_tried() {
     let names: Vec<String> = (0..2_000).map(|number| format!("ns-{number}")).collect();
     let bed = Bed::new(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let _synced = bed.run();
@@ -186,7 +186,7 @@ async fn however_many_namespaces_there_are_no_more_than_five_a_second_are_tried(
 }
 
 #[tokio::test(start_paused = true)]
-async fn guards_that_are_removed_are_noticed_within_a_minute_and_told() {
+async fn removed_guards_are_noticed_within_a_minute() {
     let bed = Bed::new(&["prod"]);
     let _synced = bed.run();
     assert_eq!(bed.test.standing(&grant("prod")).await, Standing::InForce);
@@ -199,7 +199,7 @@ async fn guards_that_are_removed_are_noticed_within_a_minute_and_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forgery_that_is_accepted_anywhere_stops_access_everywhere_until_the_guards_were_compared() {
+async fn an_accepted_forgery_stops_access_everywhere_until_a_comparison() {
     let bed = Bed::new(&["a", "b"]);
     let _synced = bed.run();
     for name in ["a", "b"] {
@@ -230,7 +230,7 @@ async fn a_forgery_that_is_accepted_anywhere_stops_access_everywhere_until_the_g
 }
 
 #[tokio::test(start_paused = true)]
-async fn grants_that_wait_are_looked_at_again_when_the_guards_are_back_and_have_proved_it() {
+async fn held_grants_are_reconciled_when_the_guards_are_proven_again() {
     let mut bed = Bed::new(&["prod"]);
     bed.says(Ok(breached("absent")), Ok(Standing::InForce));
     let _synced = bed.run();
@@ -253,7 +253,7 @@ async fn grants_that_wait_are_looked_at_again_when_the_guards_are_back_and_have_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_breach_is_looked_at_each_second_for_ten_seconds_and_then_every_five() {
+async fn a_breach_is_retried_each_second_ten_times_then_every_5s() {
     let bed = Bed::new(&["prod"]);
     bed.says(Ok(breached("absent")), Ok(Standing::InForce));
     let _synced = bed.run();
@@ -266,7 +266,7 @@ async fn a_breach_is_looked_at_each_second_for_ten_seconds_and_then_every_five()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_does_not_answer_changes_nothing_until_the_proof_is_too_old() {
+async fn without_answers_the_last_proof_counts_until_it_expires() {
     let mut bed = Bed::new(&["prod"]);
     let _synced = bed.run();
     assert_eq!(bed.test.standing(&grant("prod")).await, Standing::InForce);
@@ -277,7 +277,7 @@ async fn a_server_that_does_not_answer_changes_nothing_until_the_proof_is_too_ol
     sleep(Duration::from_secs(15)).await;
     let asked = Instant::now();
     let standing = bed.test.standing(&grant("prod")).await;
-    let unproven = Standing::Unproven("nobody knows yet whether they do: 503".to_owned());
+    let unproven = Standing::Unproven("not tested yet: 503".to_owned());
     assert_eq!(standing, unproven, "given without a proof, or taken for a breach");
     assert_eq!(asked.elapsed(), PATIENCE);
     assert!(!bed.in_force());
@@ -287,7 +287,7 @@ async fn a_server_that_does_not_answer_changes_nothing_until_the_proof_is_too_ol
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_forgery_accepted_in_one_namespace_has_the_guards_compared_at_once() {
+async fn an_accepted_forgery_causes_a_comparison_at_once() {
     let bed = Bed::new(&["prod"]);
     let _synced = bed.run();
     sleep(Duration::from_secs(5)).await;

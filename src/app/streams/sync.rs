@@ -1,14 +1,15 @@
 //! Whether each watch has delivered its first list.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kube::runtime::watcher::{self, Event};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::app::server::Readiness;
 
-/// Keeps account of which watches have delivered their first list.
+/// State of the first lists of all watches. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Sync {
     missing: Arc<Mutex<BTreeSet<&'static str>>>,
@@ -17,7 +18,7 @@ pub struct Sync {
 }
 
 impl Sync {
-    /// Waits for these watches.
+    /// No watch has delivered its first list yet.
     pub fn of(names: &[&'static str], readiness: Readiness) -> Self {
         let missing = Arc::new(Mutex::new(names.iter().copied().collect()));
         Self {
@@ -27,17 +28,17 @@ impl Sync {
         }
     }
 
-    /// Turns true when all have delivered, and stays so.
+    /// True from when each watch has delivered its first list.
     pub fn all(&self) -> watch::Receiver<bool> {
         self.all.subscribe()
     }
 
-    /// Takes note of an event.
+    /// Notes an event or an error of a watch.
     pub fn note<K>(&self, name: &'static str, event: &Result<Event<K>, watcher::Error>) {
         match event {
             Ok(Event::InitDone) => {
                 self.readiness.done(name);
-                let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut missing = self.missing.lock();
                 missing.remove(name);
                 if missing.is_empty() {
                     self.all.send_replace(true);
@@ -45,15 +46,9 @@ impl Sync {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(watch = name, %error, "a watch broke; it is tried again");
-                if self
-                    .missing
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .contains(name)
-                {
-                    self.readiness
-                        .undone(name, "cannot be listed yet; the log says why");
+                tracing::warn!(watch = name, %error, "watch failed, will retry in at most 2 s; if it is forbidden, apply manifests/rbac.yaml");
+                if self.missing.lock().contains(name) {
+                    self.readiness.undone(name, "cannot be listed yet; see the log");
                 }
             }
         }

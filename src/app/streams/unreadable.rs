@@ -15,11 +15,11 @@ use crate::api::{
     DecisionKind, GrantRef,
 };
 
-/// Objects of ours, whose definition somebody may replace by that of another version.
+/// A kind of this API group. Its CRD may be of another version than this program.
 pub trait Ours:
     Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + std::marker::Sync + 'static
 {
-    /// One of which nothing but its metadata is known, to tell that it is gone.
+    /// An object of which only the metadata is known, for the event of its deletion.
     fn bare(metadata: ObjectMeta) -> Self;
 }
 
@@ -54,8 +54,11 @@ impl Ours for AccessPolicy {
     }
 }
 
-/// Like [`events`], for objects of ours: one that this version cannot read, such as a record of a later one, keeps no
-/// other from being seen. It counts as gone, unless `last` knows a copy that could be read.
+/// Endless stream of the events of a kind of this API group.
+///
+/// # Guarantees
+/// An object that this version cannot read, such as one of a later version, hides no other object. It counts as deleted,
+/// unless `last` has a copy that was read before.
 pub fn events_of_ours<K: Ours>(
     name: &'static str,
     client: Client,
@@ -65,8 +68,8 @@ pub fn events_of_ours<K: Ours>(
 where
     K::Scope: 'static,
 {
-    // Whoever reads each by itself pays twice for it, which at a start with 50,000 grants is felt. So that begins
-    // with the first one that cannot be read.
+    // To read each object separately costs twice as much, which matters at a start with 50,000 grants. So the separate
+    // reads begin with the first object that cannot be read.
     let all = watch_objects(Api::<K>::all(client.clone()), config());
     let readable = all.take_while(|event| std::future::ready(!event.as_ref().is_err_and(is_unreadable)));
     let each = watch_objects(Api::<DeserializeGuard<K>>::all(client), config());
@@ -85,20 +88,20 @@ fn is_unreadable(error: &watcher::Error) -> bool {
     )
 }
 
-/// What an event says, as far as it can be read.
+/// The readable form of an event; `None`: there is none.
 fn readable_event<K: Ours>(
     name: &'static str,
     event: Event<DeserializeGuard<K>>,
     last: impl Fn(&ObjectMeta) -> Option<K>,
 ) -> Option<Event<K>> {
-    let told = |unreadable: &InvalidObject| {
+    let log = |unreadable: &InvalidObject| {
         let metadata = &unreadable.metadata;
         tracing::error!(
             watch = name,
             namespace = metadata.namespace,
             name = metadata.name,
             error = unreadable.error,
-            "an object that this version cannot read is left out"
+            "object cannot be read by this version and is ignored; upgrade curfew or fix the object"
         );
     };
     match event {
@@ -108,11 +111,11 @@ fn readable_event<K: Ours>(
         Event::Apply(DeserializeGuard(Ok(object))) => Some(Event::Apply(object)),
         Event::Delete(DeserializeGuard(Ok(object))) => Some(Event::Delete(object)),
         Event::InitApply(DeserializeGuard(Err(unreadable))) => {
-            told(&unreadable);
+            log(&unreadable);
             last(&unreadable.metadata).map(Event::InitApply)
         }
         Event::Apply(DeserializeGuard(Err(unreadable))) => {
-            told(&unreadable);
+            log(&unreadable);
             let known = last(&unreadable.metadata).map(Event::Apply);
             Some(known.unwrap_or_else(|| Event::Delete(K::bare(unreadable.metadata))))
         }
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_counts_as_gone_unless_a_copy_is_known_that_could_be_read() {
+    fn an_unreadable_object_counts_as_deleted_unless_a_copy_is_known() {
         let metadata = serde_json::json!({"name": "pay-123", "namespace": "prod", "uid": "u"});
         let object = serde_json::json!({"metadata": metadata, "spec": {"duration": 5}});
         let unreadable = || serde_json::from_value::<DeserializeGuard<AccessGrant>>(object.clone()).unwrap();

@@ -1,4 +1,4 @@
-//! One thing that a round tells of.
+//! One object in the report of a round.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -8,22 +8,22 @@ use crate::cluster::sweep::Gone;
 use crate::core::kind_name;
 use crate::core::sweep::{Finding, Labelled, Matter, Overdue, Removal};
 
-/// What a round did with something.
+/// What a round did with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Removed it.
+    /// Deleted the object.
     Removed,
-    /// Took off a finalizer that held it back while it was being deleted; with that it went.
+    /// Removed a finalizer of someone else that blocked the deletion; with that the object was gone.
     Freed,
-    /// Found it gone when it came to it.
+    /// The object was gone before the deletion.
     AlreadyGone,
-    /// Would have removed it, were it no dry run.
+    /// Dry run: the object would be deleted.
     WouldRemove,
-    /// Left it, because access that it goes with still stands.
+    /// The object stays until the access of the same grant is removed.
     Waiting,
-    /// Tried to remove it, in vain.
+    /// The deletion failed.
     Failed,
-    /// Left it where it is: the reason says why.
+    /// The object stays; see the reason.
     Kept,
 }
 
@@ -48,29 +48,29 @@ impl Serialize for Action {
     }
 }
 
-/// Something that a round tells of.
+/// One object in the report of a round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: String,
-    /// Its kind, as Kubernetes writes it.
+    /// Kind, as Kubernetes writes it, such as `RoleBinding`.
     pub kind: &'static str,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// Its uid.
+    /// Uid of the object.
     pub uid: String,
     grant_uid: String,
-    /// The end as it is written there.
+    /// Expiry as the annotation has it; may be no valid time.
     not_after: Option<String>,
-    /// What was done with it.
+    /// What the round did with the object.
     pub action: Action,
-    /// Why, for people.
+    /// Reason of the action, for people.
     pub reason: String,
-    /// The end, if that can be read.
+    /// Expiry, if the annotation is a valid time.
     #[serde(skip)]
     pub ended: Option<Timestamp>,
-    /// Whether the round has failed by it.
+    /// Whether the object makes the round fail.
     #[serde(skip)]
     pub fails: bool,
 }
@@ -91,11 +91,11 @@ impl Item {
         }
     }
 
-    /// Something to remove, and what was done about it.
+    /// An object to remove. `more` adds to the reason.
     pub fn of(removal: &Removal, action: Action, more: &str) -> Self {
         let mut reason = match removal.why {
-            Overdue::Since(_) => "its end has passed".to_owned(),
-            Overdue::NoEnd => "access that says no end that can be read".to_owned(),
+            Overdue::Since(_) => "expired".to_owned(),
+            Overdue::NoEnd => "access without a readable expiry".to_owned(),
         };
         if removal.orphan {
             reason.push_str(", its grant is gone");
@@ -107,7 +107,7 @@ impl Item {
         Self::new(&removal.what, action, reason)
     }
 
-    /// Something whose removal was tried.
+    /// An object and the outcome of its removal.
     pub fn outcome(removal: &Removal, outcome: Result<Gone, Error>) -> Self {
         match outcome {
             Ok(Gone::Deleted) => Self::of(removal, Action::Removed, ""),
@@ -115,27 +115,27 @@ impl Item {
             Ok(Gone::Freed) => Self::of(
                 removal,
                 Action::Freed,
-                "a finalizer of somebody else held it back and was taken off",
+                "a finalizer of someone else blocked the deletion and was removed",
             ),
             Err(error) => Self::of(removal, Action::Failed, &error.to_string()),
         }
     }
 
-    /// Something that is left where it is.
+    /// An object that stays.
     pub fn finding(finding: &Finding) -> Self {
         match finding.matter {
             Matter::Orphan { ends } => Self::new(
                 &finding.what,
                 Action::Kept,
-                format!("its grant is gone; it is removed at its end, {ends}"),
+                format!("its grant is gone; the object is removed at its expiry, {ends}"),
             ),
             Matter::NoEnd => Self {
                 fails: true,
                 ..Self::new(
                     &finding.what,
                     Action::Kept,
-                    "says no end that can be read, and is not known to give access: find out who made it, and delete \
-                     it"
+                    "has no readable expiry, and is not known to give access: find out who created the object, and \
+                     delete it"
                     .to_owned(),
                 )
             },

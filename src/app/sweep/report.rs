@@ -1,4 +1,4 @@
-//! What a round has seen and done, for people and for machines.
+//! Report of a round, for people and for programs.
 
 use std::collections::HashSet;
 use std::io;
@@ -14,15 +14,15 @@ use crate::core::Span;
 use crate::core::heartbeat::{OPERATOR_SILENCE, silence};
 use crate::core::sweep::{Clocks, Grants, Sweeping};
 
-/// How many problems the sentence names in which a round ends that has failed; the log has all of them.
+/// Number of problems in the error of a failed round. The log has all problems.
 const PROBLEMS_NAMED: usize = 10;
 
-/// How a round is printed, to standard output.
+/// Format of a report on standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people: a line for each thing, and one that sums up.
+    /// A table for people: a line for each object, and a summary.
     Table,
-    /// One JSON document on a line, times in UTC (RFC 3339).
+    /// One JSON document on one line, with times in UTC (RFC 3339).
     Json,
 }
 
@@ -31,7 +31,7 @@ pub enum Output {
 struct Times {
     server: Timestamp,
     local: Timestamp,
-    /// By how many seconds this machine's clock is ahead of the API server's; negative: behind.
+    /// Seconds by which this machine's clock is ahead of the API server's; negative: behind.
     ahead_seconds: f64,
     #[serde(skip)]
     read: Clocks,
@@ -41,7 +41,7 @@ struct Times {
 #[serde(rename_all = "camelCase")]
 struct OperatorLife {
     last_heartbeat: Option<Timestamp>,
-    /// Whether it has not been heard for more than 2 minutes.
+    /// Whether the last heartbeat is older than 2 minutes.
     silent: bool,
 }
 
@@ -55,7 +55,7 @@ struct Summary {
     within_time: usize,
 }
 
-/// What a round has seen and done.
+/// Report of a round.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -64,19 +64,19 @@ pub struct Report {
     succeeded: bool,
     clocks: Option<Times>,
     items: Vec<Item>,
-    /// What could not be read or written beside the items.
+    /// Failed reads and writes that belong to no item.
     errors: Vec<String>,
-    /// Why orphans could not be told; nothing else rests on it.
+    /// Why orphans could not be identified. Expired access is removed anyway.
     grants_not_listed: Option<String>,
     operator: Option<OperatorLife>,
     summary: Summary,
-    /// The uids of the items.
+    /// Uids of the items.
     #[serde(skip)]
     told: HashSet<String>,
 }
 
 impl Report {
-    /// Of a round that begins.
+    /// An empty report.
     pub fn new(dry_run: bool, at: Timestamp) -> Self {
         Self {
             at,
@@ -92,18 +92,18 @@ impl Report {
         }
     }
 
-    /// Something could not be read or written.
+    /// Adds an error of a read or write.
     pub fn unread(&mut self, error: &Error) {
         self.errors.push(error.to_string());
     }
 
-    /// Another look begins: what was left over counts only if it finds that again.
+    /// Begins another attempt. Failures of the last attempt count only if they happen again.
     pub fn looks_again(&mut self) {
         self.errors.clear();
         self.items.retain(|item| !item.fails);
     }
 
-    /// What time it is.
+    /// Notes the time.
     pub fn told_the_time(&mut self, clocks: Clocks) {
         self.at = clocks.now();
         self.clocks = Some(Times {
@@ -114,7 +114,7 @@ impl Report {
         });
     }
 
-    /// Whether orphans can be told.
+    /// Notes whether orphans can be identified.
     pub fn knows_grants(&mut self, grants: &Grants) {
         self.grants_not_listed = match grants {
             Grants::Listed(_) => None,
@@ -122,7 +122,7 @@ impl Report {
         };
     }
 
-    /// Something was done, or not; what was told of the same thing before counts no more.
+    /// Adds an item. It replaces an earlier item of the same object.
     pub fn add(&mut self, item: Item) {
         if !self.told.insert(item.uid.clone()) {
             self.items.retain(|other| other.uid != item.uid);
@@ -130,14 +130,14 @@ impl Report {
         self.items.push(item);
     }
 
-    /// What a dry run leaves.
+    /// Adds the objects that a dry run would remove.
     pub fn would_remove(&mut self, sweeping: &Sweeping) {
         for removal in std::iter::once(&sweeping.access).chain(&sweeping.rest).flatten() {
             self.add(Item::of(removal, Action::WouldRemove, ""));
         }
     }
 
-    /// What is left where it is.
+    /// Adds the objects that stay.
     pub fn found(&mut self, sweeping: &Sweeping) {
         self.summary.within_time = sweeping.within_time;
         for finding in &sweeping.findings {
@@ -145,7 +145,7 @@ impl Report {
         }
     }
 
-    /// When the operator last lived.
+    /// Notes the last heartbeat of the operator.
     pub fn heard_the_operator(&mut self, last: Option<Timestamp>) {
         let silent = last.is_none_or(|last| silence(Some(last), last, self.at) > OPERATOR_SILENCE);
         self.operator = Some(OperatorLife {
@@ -154,11 +154,11 @@ impl Report {
         });
     }
 
-    /// Why the round has failed; `None`: nothing is left over that should be gone.
+    /// Why the round failed; `None`: no overdue access is left.
     pub fn failure(&self) -> Option<String> {
         let clocks = self.clocks_are(Clocks::fail).then(|| {
             format!(
-                "{}: set the clock that is wrong; until then only what is over by both is ended",
+                "{}: correct the wrong clock; until then only access that has expired by both clocks is removed",
                 self.difference()
             )
         });
@@ -199,7 +199,7 @@ impl Report {
         })
     }
 
-    /// Says in the log what somebody should look after, and what was removed.
+    /// Logs failures, warnings and removals.
     pub fn log(&self) {
         for item in &self.items {
             let Item {
@@ -227,7 +227,7 @@ impl Report {
                         kind,
                         name,
                         reason,
-                        "removed access without an end: the guards were away when it was made"
+                        "removed access without an expiry: the guards were missing when it was created; check them"
                     );
                 }
                 Action::Removed | Action::Freed => {
@@ -237,7 +237,7 @@ impl Report {
                         name,
                         reason,
                         action = action.as_str(),
-                        "removed what had outlived its end"
+                        "removed expired access"
                     );
                 }
                 Action::Kept => tracing::warn!(namespace, kind, name, reason, "left"),
@@ -245,16 +245,13 @@ impl Report {
             }
         }
         for error in &self.errors {
-            tracing::error!(error, "not done");
+            tracing::error!(error, "failed");
         }
         if self.clocks_are(Clocks::differ) {
-            tracing::warn!("{}: the earlier one counts", self.difference());
+            tracing::warn!("{}: the earlier clock counts", self.difference());
         }
         if let Some(why) = &self.grants_not_listed {
-            tracing::info!(
-                why,
-                "what has lost its grant cannot be told; what is overdue is removed all the same"
-            );
+            tracing::info!(why, "orphans are not identified; expired access is still removed");
         }
         if let Some(silence) = self.operators_silence() {
             tracing::warn!("{silence}");
@@ -330,7 +327,7 @@ impl Report {
         parts.extend(
             self.grants_not_listed
                 .iter()
-                .map(|why| format!("orphans not told: {why}")),
+                .map(|why| format!("orphans not identified: {why}")),
         );
         parts.extend(self.operators_silence());
         parts.join("; ")

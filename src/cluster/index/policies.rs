@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Index;
 use super::state::{Judged, PolicyEntry};
+use super::{Index, ParsedPolicy};
 use crate::api::AccessPolicy;
 use crate::cluster::keys::GrantKey;
-use crate::core::{Policy, PolicyFacts, Problem};
+use crate::core::PolicyFacts;
 
 impl Index {
     /// Stores the readiness of a policy. Returns the grants that it affects, if it has changed.
@@ -39,7 +39,7 @@ impl Index {
     }
 
     /// A policy as the watch delivered it last, and the result of parsing that version.
-    pub fn get_policy(&self, name: &str) -> Option<(Arc<AccessPolicy>, Result<Arc<Policy>, Vec<Problem>>)> {
+    pub fn get_policy(&self, name: &str) -> Option<(Arc<AccessPolicy>, ParsedPolicy)> {
         let state = self.read();
         let entry = state.policies.get(&name.to_owned())?;
         Some((Arc::clone(&entry.object.0), entry.policy.0.clone()))

@@ -29,7 +29,7 @@ fn last_line(report: &mut Report) -> String {
 }
 
 #[test]
-fn what_is_left_fails_it_until_a_look_that_reads_everything_does_not_find_it() {
+fn a_left_object_fails_the_drain_until_a_full_round_misses_it() {
     let mut report = report();
     let held = grant("held", &["access.curfew.dev/revoke"]);
     report.looks_again();
@@ -57,7 +57,7 @@ fn what_is_left_fails_it_until_a_look_that_reads_everything_does_not_find_it() {
 }
 
 #[test]
-fn of_much_that_is_left_the_first_are_named_and_who_keeps_asking() {
+fn the_first_left_objects_and_the_new_requesters_are_named() {
     let mut report = report();
     for number in 0..LEFT_NAMED + 2 {
         report.add(Item::of_grant(
@@ -84,7 +84,7 @@ fn of_much_that_is_left_the_first_are_named_and_who_keeps_asking() {
 }
 
 #[test]
-fn a_dry_run_succeeds_when_it_could_read_everything() {
+fn a_dry_run_succeeds_if_everything_could_be_read() {
     let mut report = Report::new(true, "2026-01-01T12:00:00Z".parse().unwrap());
     let draining = Draining {
         grants: vec![grant("one", &[])],

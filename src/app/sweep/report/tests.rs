@@ -46,7 +46,7 @@ fn overdue() -> Labelled {
 }
 
 #[test]
-fn a_table_has_a_line_for_each_thing_and_one_that_sums_up() {
+fn a_table_has_a_line_for_each_object_and_a_summary() {
     let mut report = at_noon(0);
     let without_end = labelled(ArtifactKind::Role, "lookalike", None);
     let sweeping = found(&report, vec![overdue(), without_end]);
@@ -60,10 +60,12 @@ fn a_table_has_a_line_for_each_thing_and_one_that_sums_up() {
     );
     assert_eq!(
         lines[1],
-        "prod        RoleBinding   view        3m12s       Removed   its end has passed"
+        "prod        RoleBinding   view        3m12s       Removed   expired"
     );
     assert!(
-        lines[2].starts_with("prod        Role          lookalike   <unknown>   Kept      says no end"),
+        lines[2].starts_with(
+            "prod        Role          lookalike   <unknown>   Kept      has no readable expiry"
+        ),
         "{}",
         lines[2]
     );
@@ -72,7 +74,7 @@ fn a_table_has_a_line_for_each_thing_and_one_that_sums_up() {
 }
 
 #[test]
-fn where_there_is_nothing_to_tell_there_is_only_the_sum() {
+fn an_empty_report_has_only_the_summary() {
     let mut report = at_noon(0);
     report.sum_up();
     assert_eq!(
@@ -83,7 +85,7 @@ fn where_there_is_nothing_to_tell_there_is_only_the_sum() {
 }
 
 #[test]
-fn a_document_has_times_in_utc_and_says_whether_the_round_succeeded() {
+fn the_json_report_has_utc_times_and_the_result() {
     let mut report = at_noon(0);
     let sweeping = found(&report, vec![overdue()]);
     report.add(Item::outcome(&sweeping.access[0], Ok(Gone::Freed)));
@@ -100,7 +102,7 @@ fn a_document_has_times_in_utc_and_says_whether_the_round_succeeded() {
 }
 
 #[test]
-fn a_round_fails_by_what_is_left_over_and_by_nothing_that_was_removed_or_is_only_told() {
+fn only_a_failed_removal_fails_the_round() {
     let refused = || Error::TimedOut {
         what: "delete RoleBinding",
         seconds: 10,
@@ -120,7 +122,7 @@ fn a_round_fails_by_what_is_left_over_and_by_nothing_that_was_removed_or_is_only
 }
 
 #[test]
-fn of_many_problems_the_first_ten_are_named_and_the_rest_counted() {
+fn the_first_ten_problems_are_named_and_the_rest_counted() {
     let mut report = at_noon(0);
     for number in 0..12 {
         report.unread(&Error::TimedOut {
@@ -137,7 +139,7 @@ fn of_many_problems_the_first_ten_are_named_and_the_rest_counted() {
 }
 
 #[test]
-fn what_a_later_look_says_of_a_thing_counts() {
+fn a_later_attempt_replaces_the_result_of_an_earlier_one() {
     let mut report = at_noon(0);
     let sweeping = found(&report, vec![overdue()]);
     report.add(Item::of(&sweeping.access[0], Action::Waiting, ""));
@@ -147,7 +149,7 @@ fn what_a_later_look_says_of_a_thing_counts() {
 }
 
 #[test]
-fn what_a_later_look_does_not_find_any_more_is_no_failure() {
+fn an_object_missing_in_a_later_attempt_is_no_failure() {
     let mut report = at_noon(0);
     let sweeping = found(&report, vec![overdue()]);
     report.add(Item::of(&sweeping.access[0], Action::Waiting, ""));
@@ -159,7 +161,7 @@ fn what_a_later_look_does_not_find_any_more_is_no_failure() {
 }
 
 #[test]
-fn clocks_that_differ_fail_the_round_and_the_message_says_which_is_ahead() {
+fn clock_skew_fails_the_round_and_the_message_has_its_direction() {
     for (ahead, words) in [
         (100, Some("clock is 99 s ahead of the API server's")),
         (-100, Some("clock is 100 s behind the API server's")),
@@ -178,7 +180,7 @@ fn clocks_that_differ_fail_the_round_and_the_message_says_which_is_ahead() {
 }
 
 #[test]
-fn the_operator_is_silent_after_two_minutes_or_if_it_never_beat() {
+fn the_operator_is_silent_after_2m_or_without_any_heartbeat() {
     for (last, silent) in [
         (Some("2026-01-01T11:58:00Z"), None),
         (Some("2026-01-01T12:00:30Z"), None),
