@@ -74,11 +74,11 @@ async fn what_the_schema_can_see_is_refused_by_the_api_server(suite: &Suite) -> 
         ),
         (
             json!({"subject": {"kind": "User", "name": "a", "namespace": "b"}}),
-            "namespace goes with kind ServiceAccount",
+            "kind ServiceAccount requires namespace",
         ),
         (
             json!({"subject": {"kind": "ServiceAccount", "name": "a"}}),
-            "namespace goes with kind ServiceAccount",
+            "kind ServiceAccount requires namespace",
         ),
         (
             json!({"subject": {"kind": "User", "name": "a\u{200b}b"}}),

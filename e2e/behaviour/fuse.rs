@@ -353,7 +353,7 @@ async fn without_fuses_nobody_acts_as_somebody_else(suite: &Suite) -> anyhow::Re
     let refused = refused.map(|policy: AccessPolicy| policy.name_any());
     let words = format!("{refused:?}");
     ensure!(
-        words.contains("fuse None does not go with actAs"),
+        words.contains("fuse None cannot be used with actAs"),
         "the schema lets it through: {words}"
     );
     Ok(())

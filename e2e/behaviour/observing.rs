@@ -166,11 +166,11 @@ async fn the_api_server_keeps_the_state_machine_against_the_operator_too(
         (json!({"expiresAt": null}), "expiresAt only moves earlier"),
         (
             json!({"resolved": {"hash": "sha256:0"}}),
-            "the resolved access stays once it is being made",
+            "status.resolved cannot change after expiresAt is set",
         ),
         (
             json!({"resolved": null}),
-            "the resolved access stays once it is being made",
+            "status.resolved cannot change after expiresAt is set",
         ),
     ] {
         let error = status(edit.clone())

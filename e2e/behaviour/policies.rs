@@ -58,7 +58,7 @@ async fn a_policy_the_api_server_can_see_through_is_refused_by_it(suite: &Suite)
         (json!({"requesters": []}), "spec.requesters"),
         (
             json!({"requesters": [{"kind": "ServiceAccount", "name": "a"}]}),
-            "namespace goes with kind ServiceAccount",
+            "kind ServiceAccount requires namespace",
         ),
         (rules("*"), "cannot be granted"),
         (rules("escalate"), "cannot be granted"),
@@ -66,11 +66,11 @@ async fn a_policy_the_api_server_can_see_through_is_refused_by_it(suite: &Suite)
         (
             json!({"entitlements": [{"name": "a", "selection": "Default", "rules": {"narrowing": "Required",
                 "items": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}}]}),
-            "what must be narrowed cannot be given by default",
+            "selection Default cannot be used with narrowing Required",
         ),
         (
             json!({"entitlements": [{"name": "a"}]}),
-            "exactly one of role, rules and actAs",
+            "set exactly one of role, rules and actAs",
         ),
         (
             json!({"entitlements": [{"name": "a", "role": {"kind": "ClusterRole", "name": "system:node"}}]}),

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions, generated from the types.
+//! CustomResourceDefinitions, generated from the types.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{AccessDecision, AccessGrant, AccessPolicy, conditions, reasons};
 
-/// Every CustomResourceDefinition of Curfew, in the order in which to apply them.
+/// CustomResourceDefinitions of Curfew, in the order in which to apply them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut policy = AccessPolicy::crd();
     let mut grant = AccessGrant::crd();
@@ -20,7 +20,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             .as_mut()
             .and_then(|properties| properties.get_mut("status"))
         {
-            wait_for_the_first_pass(status);
+            set_pending_default(status);
         }
     });
     let mut decision = AccessDecision::crd();
@@ -37,13 +37,13 @@ fn roots(crd: &mut CustomResourceDefinition) -> impl Iterator<Item = &mut JSONSc
     })
 }
 
-/// Takes out what the generator says and Kubernetes does not want.
+/// Removes from a generated schema what Kubernetes does not accept or does not need.
 fn tidy(schema: &mut JSONSchemaProps) {
-    // An optional field is absent or has a value; null would give a transition rule a third state to miss.
+    // An optional field is absent or has a value. Null would be a third state that a transition rule can miss.
     schema.nullable = None;
-    // Kubernetes knows int32 and int64, and warns at every apply of a format it does not know.
+    // Kubernetes knows int32 and int64, and warns on every apply about any other integer format.
     schema.format = schema.format.take().filter(|format| !format.starts_with("uint"));
-    // Doc comments are broken where the code is wide; `kubectl explain` breaks lines itself.
+    // Doc comments have line breaks at the code's width; `kubectl explain` wraps lines itself.
     schema.description = schema.description.take().map(|text| {
         let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
         paragraphs.collect::<Vec<_>>().join("\n\n")
@@ -58,16 +58,16 @@ fn tidy(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// Gives a new grant a status that says "something is to come", so that tools which read kstatus (Helm 4, Flux)
-/// wait instead of taking an object without conditions for finished. Gateway API does the same.
-fn wait_for_the_first_pass(status: &mut JSONSchemaProps) {
-    let condition = |kind: &str, is: &str| {
+/// Default status of a new grant: `Reconciling`. Tools that read kstatus (Helm 4, Flux) then wait; they would treat an
+/// object without conditions as finished. The Gateway API does the same.
+fn set_pending_default(status: &mut JSONSchemaProps) {
+    let condition = |kind: &str, status: &str| {
         json!({
             "type": kind,
-            "status": is,
+            "status": status,
             "reason": reasons::PENDING,
             "message": "waiting for Curfew",
-            // A default cannot know the time; the Gateway API uses the epoch as well.
+            // A default cannot contain the current time; the Gateway API uses the epoch as well.
             "lastTransitionTime": "1970-01-01T00:00:00Z",
         })
     };
@@ -83,7 +83,7 @@ fn wait_for_the_first_pass(status: &mut JSONSchemaProps) {
 mod tests {
     use super::*;
 
-    fn printed(name: &str) -> String {
+    fn crd_yaml(name: &str) -> String {
         let crd = crds()
             .into_iter()
             .find(|crd| crd.metadata.name.as_deref() == Some(name))
@@ -91,9 +91,9 @@ mod tests {
         serde_yaml::to_string(&crd).unwrap()
     }
 
-    /// `make crds` writes them again.
+    /// On failure, run `make crds`.
     #[test]
-    fn the_crds_in_the_repository_are_those_of_the_types() {
+    fn the_committed_crds_match_the_types() {
         for (name, committed) in [
             (
                 "accesspolicies.access.curfew.dev",
@@ -109,7 +109,7 @@ mod tests {
             ),
         ] {
             assert!(
-                printed(name) == committed,
+                crd_yaml(name) == committed,
                 "crds/{name}.yaml is out of date: run make crds"
             );
         }
@@ -121,7 +121,7 @@ mod tests {
             let name = crd.metadata.name.clone().unwrap();
             let schema = serde_json::to_value(&crd.spec.versions[0].schema).unwrap();
             for part in ["spec", "status"] {
-                unbounded(
+                assert_bounded(
                     &schema["openAPIV3Schema"]["properties"][part],
                     &format!("{name} {part}"),
                 );
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    fn unbounded(schema: &serde_json::Value, path: &str) {
+    fn assert_bounded(schema: &serde_json::Value, path: &str) {
         let has = |key: &str| !schema[key].is_null();
         match schema["type"].as_str() {
             Some("string") => {
@@ -144,12 +144,12 @@ mod tests {
                     has("x-kubernetes-list-type") || path.contains("[]."),
                     "{path} has no list type"
                 );
-                unbounded(&schema["items"], &format!("{path}[]"));
+                assert_bounded(&schema["items"], &format!("{path}[]"));
             }
             Some("object") => {
                 assert!(has("properties") || has("maxProperties"), "{path} has no bound");
                 for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-                    unbounded(property, &format!("{path}.{name}"));
+                    assert_bounded(property, &format!("{path}.{name}"));
                 }
             }
             _ => {}

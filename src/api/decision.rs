@@ -1,4 +1,4 @@
-//! `AccessDecision`: one person's word on one grant.
+//! `AccessDecision`: one person's decision about one grant.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::{CustomResource, KubeSchema};
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{UserInfo, schema_of_conditions};
 
-/// One person's word on one grant. Never edited; deleting it changes nothing that was decided.
+/// One person's decision about one grant: Approve, Deny or Revoke. It is never edited. Deleting a decision does not
+/// undo it. Exception: after a Revoke of an automated request is deleted, the request can be made again.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -15,7 +16,7 @@ use super::{UserInfo, schema_of_conditions};
     version = "v1alpha1",
     kind = "AccessDecision",
     namespaced,
-    doc = "AccessDecision is one person's word on one grant: Approve, Deny or Revoke. It is never edited.",
+    doc = "AccessDecision is one person's decision about one grant: Approve, Deny or Revoke. It is never edited. Deleting a decision does not undo it. Exception: after a Revoke of an automated request is deleted, the request can be made again.",
     status = "AccessDecisionStatus",
     derive = "PartialEq",
     shortname = "adec",
@@ -43,89 +44,92 @@ use super::{UserInfo, schema_of_conditions};
 )]
 #[x_kube(
     validation = Rule::new("self == oldSelf")
-        .message("a decision is never edited: make another one, such as Revoke"),
+        .message("a decision cannot be changed: create another one, such as Revoke"),
     validation = Rule::new("has(self.accessHash) == (self.decision == 'Approve')")
-        .message("accessHash goes with Approve and only with it: what was looked at, the grant's status.resolved.hash"),
+        .message("Approve requires accessHash (copy the grant's status.resolved.hash); Deny and Revoke must not have it"),
     validation = Rule::new("has(self.reason) || self.decision == 'Approve'")
-        .message("to deny or revoke, say why in reason")
+        .message("Deny and Revoke require a reason: say why in spec.reason")
 )]
 pub struct AccessDecisionSpec {
-    /// The grant that is decided.
+    /// Grant to decide, in the decision's namespace.
     pub grant_ref: GrantRef,
-    /// `Approve`, `Deny` or `Revoke`.
+    /// Decision: `Approve`, `Deny` or `Revoke`. `Approve` and `Deny` decide a waiting request; `Revoke` also ends
+    /// active access.
     pub decision: DecisionKind,
-    /// Hash of the access that the decider saw, the grant's `status.resolved.hash`. Required to approve: an approval
-    /// of something else does not count.
+    /// Hash of the access that you approve: copy `status.resolved.hash` of the grant. Required with `Approve`; must be
+    /// unset with `Deny` and `Revoke`. If the access has changed since, the approval does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
     pub access_hash: Option<String>,
-    /// Who decides. Filled in by the API server where it can (1.36 and newer), checked by it always: it must be
-    /// exactly whoever creates the decision.
+    /// User or service account that makes the decision. Leave it out: Kubernetes 1.36 and newer fills it in. On older
+    /// versions, copy the output of `kubectl auth whoami`. The API server always checks that it is the account that
+    /// creates the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decider: Option<UserInfo>,
-    /// Why; recorded as evidence. Required to deny and to revoke.
+    /// Reason for the decision; kept as evidence. Required with `Deny` and `Revoke`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
     pub reason: Option<String>,
 }
 
-/// Names one [`super::AccessGrant`] of the decision's namespace.
+/// Reference to one [`super::AccessGrant`] in the decision's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantRef {
     /// Name of the grant.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Uid of the grant: a grant that was deleted and made again is another request.
+    /// Uid of the grant (`metadata.uid`). A grant that was deleted and recreated is another request.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }
 
-/// What is decided.
+/// Kind of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DecisionKind {
-    /// The access may be given. An approver of the policy says so.
+    /// The request may be granted. Only approvers of the policy may decide it.
     Approve,
-    /// It must not be given. One approver suffices.
+    /// The request is denied. Only approvers of the policy may decide it, and one Deny is enough.
     Deny,
-    /// It ends now, or is not given. The requester, the subject, an approver of the policy, or whoever holds the verb
-    /// `revoke` on the grant says so.
+    /// The access ends now, or is never granted. Requester, subject, approvers of the policy, and anyone with the verb
+    /// `revoke` on the grant may decide it.
     Revoke,
 }
 
 impl DecisionKind {
-    /// All of them.
+    /// Every kind.
     pub const ALL: [Self; 3] = [Self::Approve, Self::Deny, Self::Revoke];
 }
 
-/// What Curfew made of a decision.
+/// Result of a decision. Curfew writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessDecisionStatus {
-    /// Generation of the decision that was judged.
+    /// Generation of the decision that Curfew evaluated last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     #[serde(default)]
     #[schemars(schema_with = "schema_of_conditions")]
     #[allow(missing_docs, reason = "described by its schema")]
     pub conditions: Vec<Condition>,
-    /// The request that a Revoke stands against, where automation would only ask again.
+    /// Request that this Revoke blocks. Set only for the request of a service account, because a tool may recreate it.
+    /// Unset: the decision blocks nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub stands_against: Option<StandsAgainst>,
 }
 
-/// A request that is refused when the same automation makes it again under the same name. Deleting the decision lifts
-/// it.
+/// Request that is denied if the same service account makes it again under the same name. Deleting the decision ends
+/// the block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StandsAgainst {
-    /// User name of the automation.
+    /// User name of the service account that made the request.
     #[schemars(length(max = 253))]
     pub requester: String,
     /// SHA-256 over the spec of the request.
     #[schemars(length(max = 80))]
     pub spec_hash: String,
-    /// Until when: the request's `notAfter` (UTC).
+    /// End of the block: the request's `notAfter` (UTC).
     pub until: MicroTime,
 }

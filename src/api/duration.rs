@@ -1,4 +1,4 @@
-//! Durations as written in objects.
+//! Duration, as written in objects.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,13 +6,12 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// The form of a duration: up to three groups, of which each fits into what CEL and Go can convert.
+/// Form of a duration: up to three groups. CEL and Go can convert each group.
 const FORM: &str = "^([0-9]{1,5}(h|m|s)){1,3}$";
 
-/// A duration as text, in hours, minutes and seconds: `8h`, `1h30m`, `90s`. At least 1 s, at most 768 h
-/// (32 days).
+/// Duration as text, in hours, minutes and seconds: `8h`, `1h30m`, `90s`. At least 1 s, at most 768 h (32 days).
 ///
-/// Kept as text so that every stored object can be read; [`crate::core::Span`] is the parsed form.
+/// It stays text so that every stored object can be read. [`crate::core::Span`] is the parsed form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DurationText(pub String);
@@ -31,12 +30,12 @@ impl JsonSchema for DurationText {
             "type": "string",
             // Three groups of five digits and a unit.
             "maxLength": 18,
-            // Rules and no `pattern`, because a rule can say what would be accepted; the second looks only at what
-            // the first lets pass, because what CEL cannot convert is told as a programming error.
+            // Rules, not a `pattern`: the message of a rule can say which form is accepted. The second rule checks only
+            // a text that passes the first, because CEL reports a failed conversion as a programming error.
             "x-kubernetes-validations": [
                 {
                     "rule": format!("self.matches('{FORM}')"),
-                    "message": "a duration is written in hours, minutes and seconds, such as 8h, 1h30m or 90s",
+                    "message": "write a duration in hours, minutes and seconds, such as 8h, 1h30m or 90s",
                 },
                 {
                     "rule": format!(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DurationText, FuseDemand, Principal, RoleKind, Rule, Subject, UserInfo, schema_of_conditions};
 
-/// One request for access and its whole life: asked, approved, active, ended. Never edited, never reused.
+/// One request for access and its whole life: asked, approved, active, ended. It is never edited and never used twice.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -15,7 +15,7 @@ use super::{DurationText, FuseDemand, Principal, RoleKind, Rule, Subject, UserIn
     version = "v1alpha1",
     kind = "AccessGrant",
     namespaced,
-    doc = "AccessGrant is one request for access and its whole life: asked, approved, active, ended. It is never edited and never reused.",
+    doc = "AccessGrant is one request for access and its whole life: asked, approved, active, ended. It is never edited and never used twice.",
     status = "AccessGrantStatus",
     derive = "PartialEq",
     shortname = "agrant",
@@ -44,30 +44,35 @@ use super::{DurationText, FuseDemand, Principal, RoleKind, Rule, Subject, UserIn
     validation = Rule::new("size(self.metadata.name) <= 63").message("the name of a grant has at most 63 characters")
 )]
 #[x_kube(validation = Rule::new("self == oldSelf")
-    .message("a grant is never edited: make a new one; whoever may delete this one ends it by that"))]
+    .message("a grant cannot be changed: create a new one; to end this one, delete it"))]
 pub struct AccessGrantSpec {
-    /// The policy under which access is asked for.
+    /// Policy that decides this request.
     pub policy_ref: PolicyRef,
-    /// Why the access is needed; recorded as evidence, and checked against the policy's demands.
+    /// Reason for the request. Approvers read it, and it is kept as evidence. The policy can demand a length or a
+    /// pattern.
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
     pub reason: String,
-    /// Who asks. Filled in by the API server where it can (1.36 and newer), checked by it always: it must be
-    /// exactly whoever creates the grant.
+    /// User or service account that makes the request. Leave it out: Kubernetes 1.36 and newer fills it in. On older
+    /// versions, copy the output of `kubectl auth whoami`. The API server always checks that it is the account that
+    /// creates the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requester: Option<UserInfo>,
-    /// Who gets the access. Default: the requester. Anybody else must be listed in the policy.
+    /// User or service account that gets the access. Default: the requester. Another subject must be listed in the
+    /// policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Subject>,
-    /// What is asked for, by name. Default: the policy's entitlements with selection `Default`.
+    /// Entitlements of the policy to request, by name. Default: the policy's entitlements with `selection: Default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub entitlements: Option<Vec<EntitlementRequest>>,
-    /// How long the access lasts, from its activation. Default: the policy's.
+    /// Length of the access, counted from its start. Default: `duration.default` of the policy, or `duration.max` if
+    /// the policy has no default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<DurationText>,
-    /// Not before this moment (RFC 3339, such as `2026-12-01T08:00:00Z`), at most 30 days ahead. The access starts by
-    /// itself then, if it is approved; what policy and roles say is judged again first.
+    /// Earliest start of the access (RFC 3339, such as `2026-12-01T08:00:00Z`), at most 30 days ahead. At that time the
+    /// access starts by itself if it is approved; Curfew checks policy and roles again first. Default: access starts as
+    /// soon as it is approved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 35),
@@ -76,11 +81,11 @@ pub struct AccessGrantSpec {
         )
     )]
     pub not_before: Option<String>,
-    /// Hard end, whatever the duration says (RFC 3339, such as `2026-12-01T18:00:00Z`). Required when a service
-    /// account asks, so that a request that automation makes again is dead on arrival.
+    /// Latest end of the access (RFC 3339, such as `2026-12-01T18:00:00Z`), also if `duration` is longer. Required for
+    /// service accounts, so that an old request that a tool recreates is denied. Default: `duration` alone decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    // Without `format: date-time`, which accepts what CEL then cannot read (February 30th, +99:99): the rule that a
-    // spec never changes would fail on such a grant, and with it every write of its status.
+    // Not `format: date-time`: it accepts texts that CEL cannot read (February 30th, +99:99). The rule that a spec
+    // never changes would then fail, and with it every write of the grant's status.
     #[schemars(
         length(max = 35),
         regex(
@@ -88,14 +93,14 @@ pub struct AccessGrantSpec {
         )
     )]
     pub not_after: Option<String>,
-    /// Tickets, incidents or changes the request belongs to; recorded as evidence.
+    /// Tickets, incidents or changes that explain the request; kept as evidence. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type", "id"]))]
     pub references: Vec<Reference>,
 }
 
-/// Names an [`super::AccessPolicy`].
+/// Reference to an [`super::AccessPolicy`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRef {
@@ -104,35 +109,37 @@ pub struct PolicyRef {
     pub name: String,
 }
 
-/// One entitlement asked for.
+/// Entitlement that a request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EntitlementRequest {
     /// Name of the entitlement in the policy.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// The objects needed; narrows the entitlement to them.
+    /// Names of the objects to which to limit the entitlement. Default: no limit; the policy may require one
+    /// (`narrowing`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub resource_names: Option<Vec<String>>,
 }
 
-/// Something outside the cluster that a request belongs to.
+/// Ticket, incident or change outside the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reference {
-    /// What it is, such as `Ticket`, `Incident` or `Change`.
+    /// Type of the reference, such as `Ticket`, `Incident` or `Change`.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
     pub kind: String,
-    /// Its identifier there.
+    /// Identifier of the reference in its own system, such as `PAY-1234`.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
     pub id: String,
 }
 
-/// What Curfew observed and did. The API server itself keeps it from being widened, also against Curfew.
-// One writer writes it, and each part whole: atomic parts spare the API server the bookkeeping of single fields.
+/// State of a grant. Curfew writes it. The API server denies every change that would widen or prolong recorded access,
+/// also to Curfew.
+// One writer writes each part as a whole. Atomic parts save the API server the managed fields of single items.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -141,11 +148,11 @@ pub struct Reference {
     validation = Rule::new(
         "!has(oldSelf.expiresAt) || (has(self.resolved) == has(oldSelf.resolved) && \
          (!has(self.resolved) || self.resolved == oldSelf.resolved))")
-        .message("the resolved access stays once it is being made"),
+        .message("status.resolved cannot change after expiresAt is set"),
     validation = Rule::new(
         "!has(oldSelf.expiresAt) || (has(self.approvals) == has(oldSelf.approvals) && \
          (!has(self.approvals) || self.approvals == oldSelf.approvals))")
-        .message("the approvals stay once the access is being made"),
+        .message("status.approvals cannot change after expiresAt is set"),
     validation = Rule::new("!has(oldSelf.endedAt) || (has(self.endedAt) && self.endedAt == oldSelf.endedAt)")
         .message("an ended grant stays ended"),
     validation = Rule::new(
@@ -153,242 +160,242 @@ pub struct Reference {
         .message("an ended grant never becomes active")
 )]
 pub struct AccessGrantStatus {
-    /// Generation of the grant that was judged.
+    /// Generation of the grant that Curfew evaluated last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     #[serde(default)]
     #[schemars(schema_with = "schema_of_conditions")]
     #[allow(missing_docs, reason = "described by its schema")]
     pub conditions: Vec<Condition>,
-    /// Who gets the access.
+    /// User or service account that gets the access.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub subject: Option<Subject>,
-    /// The effective access, as rules. While the grant waits it is what approvals are asked for; once the access is
-    /// being made it stays.
+    /// Effective access: rules, subject and length. While the grant waits, approvers approve exactly this. It does not
+    /// change after `expiresAt` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub resolved: Option<ResolvedAccess>,
-    /// Who approved it. Stays once the access is being made.
+    /// Approvals of the request. They do not change after `expiresAt` is set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 160), extend("x-kubernetes-list-type" = "atomic"))]
     pub approvals: Vec<ApprovalRecord>,
-    /// Since when the access is in force (UTC).
+    /// Time at which the access came into force (UTC). Unset: it never did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<MicroTime>,
-    /// When the access ends (UTC). Recorded before the access is made; only moves earlier.
+    /// Time at which the access ends (UTC). Curfew sets it before it creates the access. It only moves earlier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<MicroTime>,
-    /// Since when everything made for the grant is proven absent (UTC), or since when it is denied. Final.
+    /// Time since which all artifacts of the grant are proven absent, or at which the request was denied (UTC). Final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<MicroTime>,
-    /// What is made for the grant. Recorded before it is made.
+    /// Objects that Curfew creates for the grant. Curfew records each one before it creates it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub artifacts: Vec<ArtifactRecord>,
-    /// Which layers each see to it that the access ends: those of every piece that gives it, such as
-    /// `Controller, Fuse, Sweep`. Told when the access came into force or its fuse changed; not anew for each change of
-    /// the sweep, whose silence is an alert of its own.
+    /// Layers that each end the access by themselves, such as `Controller, Fuse, Sweep`. Only layers that cover every
+    /// artifact that gives access are listed. Set when access starts or its fuse changes. Not updated when the sweep
+    /// starts or stops; the metric `curfew_sweep_last_success_timestamp_seconds` shows that.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub enforced_by: String,
-    /// How the access ended.
+    /// Cause of the end of the access. Unset while the access lasts, and on a denied grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub revocation: Option<Revocation>,
 }
 
-/// One person's approval.
+/// Approval of one person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalRecord {
-    /// The stage of the policy it counts in.
+    /// Stage of the policy in which the approval counts.
     #[schemars(length(min = 1, max = 63))]
     pub stage: String,
-    /// Who approved, as the API server authenticated them.
+    /// User name of the approver, as the API server authenticated the approver.
     #[schemars(length(min = 1, max = 253))]
     pub username: String,
-    /// The entry of the stage's approvers that made them one: themselves, or a group they were in.
+    /// Entry of the stage's list that matched the approver: the user or one of the user's groups.
     pub approver: Principal,
-    /// Hash of the access they approved.
+    /// Hash of the access that was approved.
     #[schemars(length(max = 80))]
     pub access_hash: String,
-    /// Name of their decision.
+    /// Name of the AccessDecision.
     #[schemars(length(min = 1, max = 253))]
     pub decision: String,
-    /// Uid of their decision.
+    /// Uid of the AccessDecision.
     #[schemars(length(max = 64))]
     pub decision_uid: String,
-    /// When they decided (UTC).
+    /// Time at which the AccessDecision was created (UTC).
     pub decided_at: Time,
-    /// Why it does not count any more, if it does not.
+    /// Reason why the approval does not count any more. Unset while it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub void: Option<String>,
 }
 
-/// The effective access.
+/// Effective access of a grant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedAccess {
-    /// SHA-256 over the access, its subject, its length and the identity of policy, namespace and roles.
+    /// SHA-256 over the access, its subject, its length, and the identity of policy, namespace and roles. An approval
+    /// names it in `accessHash`.
     #[schemars(length(max = 80))]
     pub hash: String,
-    /// Generation of the policy it was resolved against.
+    /// Generation of the policy from which the access was resolved.
     pub policy_generation: i64,
-    /// How long the access lasts at most, from its activation.
+    /// Longest length of the access, counted from its start.
     #[schemars(length(max = 18))]
     pub duration: String,
-    /// What its policy demands of the fuses that hold it.
+    /// Demand of the policy on the fuses of this access.
     #[serde(default)]
     pub fuse: FuseDemand,
-    /// The items of access.
+    /// Items of the access.
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub entitlements: Vec<ResolvedEntitlement>,
 }
 
-/// One item of the effective access.
+/// Item of the effective access.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedEntitlement {
-    /// Its name in the policy.
+    /// Name of the entitlement in the policy.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// The existing role it is bound to; none for rules of the policy's own.
+    /// Existing role that is bound. Unset if the policy has rules of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<ResolvedRole>,
-    /// The service account that `role` allows to act as.
+    /// Service account that `role` allows to act as. Unset for other entitlements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act_as: Option<ResolvedIdentity>,
-    /// What it allows, where the rules are the policy's own. For an existing role its uid and the hash of its rules
-    /// stand here, and the audit record has the rules.
+    /// Allowed rules, if the policy has rules of its own. Empty for an existing role: `role` has its uid and the hash
+    /// of its rules, and the audit record has the rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub rules: Vec<Rule>,
 }
 
-/// An existing role as it was when the access was resolved.
+/// Existing role, as it was when the access was resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedRole {
-    /// `ClusterRole` or `Role`.
+    /// Kind of the role: `ClusterRole` or `Role`.
     pub kind: RoleKind,
     /// Name of the role.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Uid of the role: one that was deleted and made again is another role.
+    /// Uid of the role. A role that was deleted and recreated is another role.
     #[schemars(length(max = 64))]
     pub uid: String,
-    /// SHA-256 over its rules, in canonical order.
+    /// SHA-256 over the role's rules, in canonical order.
     #[schemars(length(max = 80))]
     pub rules_hash: String,
 }
 
-/// A service account to act as, as it was when the access was resolved.
+/// Service account to act as, as it was when the access was resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedIdentity {
-    /// Its namespace, in which the right to act as it is bound.
+    /// Namespace of the service account. The right to act as the account is bound there.
     #[schemars(length(max = 63))]
     pub namespace: String,
-    /// Its name.
+    /// Name of the service account.
     #[schemars(length(max = 63))]
     pub service_account: String,
-    /// Its uid: one that was deleted and made again is another one.
+    /// Uid of the service account. An account that was deleted and recreated is another account.
     #[schemars(length(max = 64))]
     pub uid: String,
 }
 
-/// One thing made for a grant.
+/// Object that Curfew creates for a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactRecord {
-    /// `Job` (the fuse), `Role` or `RoleBinding`.
+    /// Kind of the object: `Job` (the fuse), `Role` or `RoleBinding`.
     pub kind: ArtifactKind,
-    /// Its namespace.
+    /// Namespace of the object.
     #[schemars(length(max = 63))]
     pub namespace: String,
-    /// Its name.
+    /// Name of the object.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// The entitlement it serves.
+    /// Name of the entitlement for which the object is created.
     #[schemars(length(max = 63))]
     pub entitlement: String,
-    /// Its uid, once it is known.
+    /// Uid of the object. Unset until Curfew has seen the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub uid: Option<String>,
-    /// Who sees to it that it ends, each by itself, as far as was known when the access came into force or its fuse
-    /// changed.
+    /// Layers that each end this object by themselves. Set when access starts or its fuse changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "atomic"))]
     pub enforced_by: Vec<Enforcer>,
 }
 
-/// A layer that ends access by itself.
+/// Layer that ends access by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Enforcer {
     /// The operator.
     Controller,
-    /// The fuse that holds it, which is lit.
+    /// The fuse that owns the object; it is lit.
     Fuse,
-    /// The sweep, whose heartbeat is heard.
+    /// The sweep; its heartbeat is fresh.
     Sweep,
 }
 
-/// Kind of a thing made for a grant.
+/// Kind of an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum ArtifactKind {
-    /// The fuse: a Job that never runs a pod and owns the rest.
+    /// The fuse: a Job that never runs a pod and owns the other artifacts.
     Job,
     /// A Role with the entitlement's own rules.
     Role,
-    /// The binding that gives the access.
+    /// The RoleBinding that gives the access.
     RoleBinding,
 }
 
-/// How access ended.
+/// End of access: cause, message and delay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Revocation {
-    /// Why it ended.
+    /// Cause of the end.
     pub cause: RevocationCause,
-    /// Who ended it, where somebody decided so.
+    /// User name of the person who ended the access. Unset if no person decided it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub by: Option<String>,
-    /// What exactly happened.
+    /// Details of the cause, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,
-    /// Milliseconds between the promised end and the proof of absence; only where the end was promised.
+    /// Milliseconds between the promised end and the proof of absence. Unset if no end was promised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_milliseconds: Option<i64>,
 }
 
-/// Why access ended.
+/// Cause of the end of access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RevocationCause {
-    /// Its end was reached.
+    /// The end of the access was reached.
     DeadlineReached,
-    /// Something made for it was changed or deleted by somebody else.
+    /// Someone else changed or deleted an artifact of the grant.
     ArtifactChanged,
-    /// A named role changed.
+    /// A role of the grant changed.
     RoleChanged,
-    /// The policy changed and would refuse it now.
+    /// The policy changed and would deny the grant now.
     PolicyChanged,
-    /// The policy was deleted and did not come back.
+    /// The policy was deleted and not recreated.
     PolicyDeleted,
     /// The grant was deleted.
     GrantDeleted,
-    /// Somebody who may decided so.
+    /// An AccessDecision revoked the access.
     RevokeDecision,
-    /// The access could not be made.
+    /// The API server rejected an artifact of the grant.
     RefusedByApiServer,
 }
 
 impl RevocationCause {
-    /// All of them.
+    /// Every cause.
     pub const ALL: [Self; 8] = [
         Self::DeadlineReached,
         Self::ArtifactChanged,

@@ -1,6 +1,6 @@
-//! The objects as people write them, and the words that stand on objects Curfew makes.
+//! Types of Curfew's API objects, and the names and labels of the objects that Curfew creates.
 //!
-//! Types here accept whatever the CRD's schema admits, so that no stored object can stop a watch: durations,
+//! The types accept everything that the CRD's schema accepts, so that no stored object can stop a watch: durations,
 //! times and names stay text. [`crate::core`] parses them once into types that cannot be wrong.
 
 mod condition;
@@ -32,47 +32,47 @@ pub use policy::{
 pub use principal::{Principal, PrincipalKind, Subject, SubjectKind, UserInfo};
 pub use rule::{GrantableRule, Rule};
 
-/// API group of every object of Curfew, and the prefix of its labels and annotations.
+/// API group of Curfew's objects, and prefix of its labels and annotations.
 pub const GROUP: &str = "access.curfew.dev";
 
-/// Version served and stored.
+/// API version that is served and stored.
 pub const VERSION: &str = "v1alpha1";
 
-/// Label on everything made for a grant: the grant's uid. What lacks it is not ours and is never touched.
+/// Label with the uid of the grant, on every artifact. Curfew never touches an object without it.
 pub const GRANT_UID_LABEL: &str = "access.curfew.dev/grant-uid";
 
-/// Annotation on everything made for a grant: the grant's name, for people and for finding the grant again.
-/// A hint only; [`GRANT_UID_LABEL`] decides.
+/// Annotation with the name of the grant, on every artifact. It is a hint for people and for finding the grant;
+/// [`GRANT_UID_LABEL`] decides.
 pub const GRANT_NAME_ANNOTATION: &str = "access.curfew.dev/grant";
 
-/// Annotation on what is made for a grant in another namespace: the grant's namespace. A hint only, too.
+/// Annotation with the namespace of the grant, on artifacts in another namespace. It is a hint; [`GRANT_UID_LABEL`]
+/// decides.
 pub const GRANT_NAMESPACE_ANNOTATION: &str = "access.curfew.dev/grant-namespace";
 
-/// Annotation on everything made for a grant: the moment it must be gone (RFC 3339, UTC, microseconds).
+/// Annotation with the time at which an artifact must be gone (RFC 3339, UTC, microseconds), on every artifact.
 pub const NOT_AFTER_ANNOTATION: &str = "access.curfew.dev/not-after";
 
-/// What the key of every label and annotation of Curfew starts with.
+/// Prefix of the key of every label and annotation of Curfew.
 pub const RESERVED_PREFIX: &str = "access.curfew.dev/";
 
-/// Finalizer on a grant while something exists for it that ownership cannot reach. Only the operator adds it and
-/// takes it off.
+/// Finalizer on a grant while artifacts exist that the grant cannot own. Only the operator adds and removes it.
 pub const REVOKE_FINALIZER: &str = "access.curfew.dev/revoke";
 
-/// The `ClusterRole` an elevation marker binds: verb `hold` on `elevations.access.curfew.dev`, name `active`. It gives
-/// nothing; guards ask the authorizer for it, and refuse its holder to make what would outlast the grant.
+/// `ClusterRole` that an elevation marker binds: verb `hold` on `elevations.access.curfew.dev`, name `active`. It gives
+/// no access. Guards ask the authorizer for it, and deny its holder everything that would outlast the grant.
 pub const ELEVATED_ROLE: &str = "curfew-elevated";
 
-/// What the name of an elevation marker ends with; before it stands the name of the fuse that holds it.
+/// Suffix of the name of an elevation marker. The name of the fuse that owns the marker comes before it.
 pub const MARKER_SUFFIX: &str = "-elevated";
 
-/// Label that says who made an object, after the Kubernetes recommended labels.
+/// Label with the tool that manages an object (a label that Kubernetes recommends).
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
 /// Value of [`MANAGED_BY_LABEL`], field manager of every write, and reporting controller of every Event.
 pub const CONTROLLER: &str = "curfew";
 
-/// Every name Curfew gives starts so; what follows are 128 random bits, never a user's text.
+/// Prefix of every name that Curfew generates. 128 random bits follow it, never a user's text.
 pub const NAME_PREFIX: &str = "curfew-";
 
-/// What the name of a `ClusterRole` that allows to act as a service account has before the name of that.
+/// Prefix of a `ClusterRole` that allows to act as a service account. The account's name follows it.
 pub const ACT_AS_PREFIX: &str = "curfew-act-as-";

@@ -1,4 +1,4 @@
-//! Who asks, and who gets the access.
+//! Requesters, deciders and subjects: users, groups and service accounts.
 
 use std::fmt;
 
@@ -6,32 +6,32 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Somebody, exactly as the API server authenticated them: what `kubectl auth whoami` prints.
+/// User or service account, as the API server authenticated it: the output of `kubectl auth whoami`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserInfo {
-    /// User name.
+    /// User name. A service account has the name `system:serviceaccount:<namespace>:<name>`.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
     pub username: String,
-    /// All groups, in the API server's order: hiding one is refused as well.
+    /// All groups of the user, in the API server's order. A list with a missing group is denied as well. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), inner(length(min = 1, max = 253)))]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub groups: Vec<String>,
 }
 
-/// One entry of a list of people, groups and service accounts in a policy.
+/// Entry of a policy's list: a user, a group or a service account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.__namespace__)")
-    .message("namespace goes with kind ServiceAccount, and only with it"))]
+    .message("kind ServiceAccount requires namespace; other kinds must not have it"))]
 pub struct Principal {
-    /// What `name` names: `User`, `Group` or `ServiceAccount`.
+    /// Kind of the entry: `User`, `Group` or `ServiceAccount`.
     pub kind: PrincipalKind,
     /// Name of the user, group or service account, exactly as the API server authenticates it.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
     pub name: String,
-    /// Namespace of the service account.
+    /// Namespace of the service account. Required with `ServiceAccount`; must be unset with `User` and `Group`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -40,26 +40,26 @@ pub struct Principal {
 /// Kind of a [`Principal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PrincipalKind {
-    /// A person, by user name.
+    /// User, by user name.
     User,
-    /// Everybody in a group.
+    /// All members of a group.
     Group,
-    /// A service account, by namespace and name.
+    /// Service account, by namespace and name.
     ServiceAccount,
 }
 
-/// Who gets the access: one accountable person or service account, never a group.
+/// User or service account that gets the access. Groups are not allowed, because no one would be accountable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.__namespace__)")
-    .message("namespace goes with kind ServiceAccount, and only with it"))]
+    .message("kind ServiceAccount requires namespace; other kinds must not have it"))]
 pub struct Subject {
-    /// What `name` names: `User` or `ServiceAccount`. Groups are refused: nobody would be accountable.
+    /// Kind of the subject: `User` or `ServiceAccount`. Groups are not allowed, because no one would be accountable.
     pub kind: SubjectKind,
     /// Name of the user or service account, exactly as the API server authenticates it.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\p{Cc}\p{Cf}]+$"))]
     pub name: String,
-    /// Namespace of the service account.
+    /// Namespace of the service account. Required with `ServiceAccount`; must be unset with `User`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -68,14 +68,14 @@ pub struct Subject {
 /// Kind of a [`Subject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum SubjectKind {
-    /// A person, by user name.
+    /// User, by user name.
     User,
-    /// A service account, by namespace and name.
+    /// Service account, by namespace and name.
     ServiceAccount,
 }
 
 impl Subject {
-    /// A person.
+    /// Subject of kind `User`.
     pub fn user(name: impl Into<String>) -> Self {
         Self {
             kind: SubjectKind::User,
@@ -84,7 +84,7 @@ impl Subject {
         }
     }
 
-    /// A service account.
+    /// Subject of kind `ServiceAccount`.
     pub fn service_account(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             kind: SubjectKind::ServiceAccount,

@@ -694,10 +694,10 @@ impl Situation {
             return Err("expiresAt only moves earlier".to_owned());
         }
         if old.expires_at.is_some() && new.resolved != old.resolved {
-            return Err("the resolved access stays once it is being made".to_owned());
+            return Err("status.resolved cannot change after expiresAt is set".to_owned());
         }
         if old.expires_at.is_some() && new.approvals != old.approvals {
-            return Err("the approvals stay once the access is being made".to_owned());
+            return Err("status.approvals cannot change after expiresAt is set".to_owned());
         }
         if old.ended_at.is_some() && new.ended_at != old.ended_at {
             return Err("an ended grant stays ended".to_owned());

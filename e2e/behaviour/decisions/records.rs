@@ -104,8 +104,8 @@ async fn what_was_approved_stays_in_the_record_against_the_operator_too(suite: &
     let mut forged = serde_json::to_value(&status.approvals)?;
     forged[0]["username"] = "frank".into();
     let twice = [status.approvals.clone(), status.approvals.clone()].concat();
-    let approvals = "the approvals stay once the access is being made";
-    let access = "the resolved access stays once it is being made";
+    let approvals = "status.approvals cannot change after expiresAt is set";
+    let access = "status.resolved cannot change after expiresAt is set";
     for (edit, expected) in [
         (json!({"approvals": null}), approvals),
         (json!({"approvals": forged}), approvals),
@@ -165,21 +165,18 @@ async fn what_the_schema_can_see_of_a_decision_is_refused_by_the_api_server(
     let place = suite.namespace_with_deciders().await?;
     let hash = format!("sha256:{:064}", 0);
     let table: [(Value, &str); 7] = [
-        (
-            json!({"decision": "Approve"}),
-            "accessHash goes with Approve and only with it",
-        ),
+        (json!({"decision": "Approve"}), "Approve requires accessHash"),
         (
             json!({"decision": "Deny", "reason": "no", "accessHash": hash}),
-            "accessHash goes with Approve and only with it",
+            "Approve requires accessHash",
         ),
         (
             json!({"decision": "Deny"}),
-            "to deny or revoke, say why in reason",
+            "Deny and Revoke require a reason: say why in spec.reason",
         ),
         (
             json!({"decision": "Revoke"}),
-            "to deny or revoke, say why in reason",
+            "Deny and Revoke require a reason: say why in spec.reason",
         ),
         (json!({"decision": "Revoke", "reason": ""}), "spec.reason"),
         (

@@ -296,17 +296,17 @@ impl<'a> Deciding<'a> {
             (
                 "approvals of access that is given",
                 json!({"approvals": approvals}),
-                "the approvals stay once the access is being made",
+                "status.approvals cannot change after expiresAt is set",
             ),
             (
                 "other access than was given",
                 json!({"resolved": other_access(&ground.grant)}),
-                "the resolved access stays once it is being made",
+                "status.resolved cannot change after expiresAt is set",
             ),
             (
                 "that nothing was given",
                 json!({"resolved": null}),
-                "the resolved access stays once it is being made",
+                "status.resolved cannot change after expiresAt is set",
             ),
         ] {
             let change = json!({"status": change});
@@ -401,7 +401,7 @@ fn by_service_accounts(ground: &Ground<'_>) -> Vec<Attack> {
 
 /// Decisions that would be no evidence.
 fn malformed(ground: &Ground<'_>) -> Vec<Attack> {
-    let hash_goes = "accessHash goes with Approve and only with it";
+    let hash_goes = "Approve requires accessHash";
     [
         (
             "approves without saying what",
@@ -421,12 +421,12 @@ fn malformed(ground: &Ground<'_>) -> Vec<Attack> {
         (
             "denies without a reason",
             json!({"decision": "Deny", "accessHash": null, "reason": null}),
-            "to deny or revoke, say why in reason",
+            "Deny and Revoke require a reason: say why in spec.reason",
         ),
         (
             "revokes without a reason",
             json!({"decision": "Revoke", "accessHash": null, "reason": null}),
-            "to deny or revoke, say why in reason",
+            "Deny and Revoke require a reason: say why in spec.reason",
         ),
         (
             "approves for a reason that reads backwards",
