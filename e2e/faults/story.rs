@@ -122,7 +122,7 @@ impl Story {
         Ok(Told { asked, due })
     }
 
-    /// Goes on to the end where people decide: each decision gets its verdict, and what a Revoke stands against is on
+    /// Goes on to the end where people decide: each decision gets its verdict, and what a Revoke blocks is on
     /// record before the grant is over.
     async fn decide(self, ground: &Ground<'_>, asked: Asked) -> anyhow::Result<Told> {
         let (place, grant) = (ground.place_of(&asked)?, asked.as_grant());

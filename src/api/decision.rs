@@ -116,14 +116,14 @@ pub struct AccessDecisionStatus {
     /// Unset: the decision blocks nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
-    pub stands_against: Option<StandsAgainst>,
+    pub blocks: Option<Blocks>,
 }
 
 /// Request that is denied if the same service account makes it again under the same name. Deleting the decision ends
 /// the block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct StandsAgainst {
+pub struct Blocks {
     /// User name of the service account that made the request.
     #[schemars(length(max = 253))]
     pub requester: String,

@@ -15,7 +15,7 @@ mod rule;
 pub use condition::{conditions, reasons, schema_of_conditions};
 pub use crd::crds;
 pub use decision::{
-    AccessDecision, AccessDecisionSpec, AccessDecisionStatus, DecisionKind, GrantRef, StandsAgainst,
+    AccessDecision, AccessDecisionSpec, AccessDecisionStatus, DecisionKind, GrantRef, Blocks,
 };
 pub use duration::DurationText;
 pub use grant::{

@@ -7,7 +7,7 @@ use super::approval::Demands;
 use super::status;
 use super::{Identity, Request};
 use crate::api::{
-    AccessDecision, AccessDecisionStatus, AccessGrant, DecisionKind, StandsAgainst, conditions, reasons,
+    AccessDecision, AccessDecisionStatus, AccessGrant, DecisionKind, Blocks, conditions, reasons,
 };
 
 /// Longest message of a verdict, in characters.
@@ -86,7 +86,7 @@ pub struct Verdict {
     /// Message for people, at most 512 characters.
     pub message: String,
     /// The request that the decision blocks from now on.
-    pub stands_against: Option<StandsAgainst>,
+    pub blocks: Option<Blocks>,
 }
 
 impl Verdict {
@@ -110,7 +110,7 @@ impl Verdict {
             standing,
             reason,
             message: message.into().chars().take(MESSAGE_LENGTH).collect(),
-            stands_against: None,
+            blocks: None,
         }
     }
 
@@ -127,7 +127,7 @@ impl Verdict {
         AccessDecisionStatus {
             observed_generation: generation,
             conditions: vec![status::condition(&[], &wanted, generation, at)],
-            stands_against: self.stands_against.clone(),
+            blocks: self.blocks.clone(),
         }
     }
 }
@@ -262,7 +262,7 @@ impl Decision {
         let automation = request.requester.service_account().is_some();
         let until = request.not_after.filter(|_| automation);
         Verdict {
-            stands_against: until.map(|until| StandsAgainst {
+            blocks: until.map(|until| Blocks {
                 requester: request.requester.username.clone(),
                 spec_hash: spec_hash(grant),
                 until: status::micro_time(until),
@@ -298,7 +298,7 @@ pub struct Objection {
     /// User name of the decider.
     pub decider: String,
     /// The blocked request.
-    pub against: StandsAgainst,
+    pub against: Blocks,
 }
 
 impl Objection {

@@ -15,11 +15,11 @@ use crate::tests;
 
 tests![
     people_approve_what_automation_asks_for,
-    a_revocation_stands_against_the_same_request_of_the_same_automation,
-    a_revocation_stands_against_a_request_that_was_never_given,
+    a_revocation_blocks_the_same_request_of_the_same_automation,
+    a_revocation_blocks_a_request_that_was_never_granted,
     what_is_made_again_after_a_deletion_or_a_denial_is_asked_anew,
     what_is_made_again_after_its_end_is_dead_on_arrival,
-    a_revocation_stands_against_no_person,
+    a_revocation_blocks_no_person,
 ];
 
 /// A namespace, a service account that asks there, and the policy under which it does.
@@ -79,9 +79,7 @@ async fn people_approve_what_automation_asks_for(suite: &Suite) -> anyhow::Resul
     Ok(())
 }
 
-async fn a_revocation_stands_against_the_same_request_of_the_same_automation(
-    suite: &Suite,
-) -> anyhow::Result<()> {
+async fn a_revocation_blocks_the_same_request_of_the_same_automation(suite: &Suite) -> anyhow::Result<()> {
     let (place, robot, policy) = ground(suite).await?;
     let spec = spec(&policy, Duration::from_mins(20));
     let grant = robot.asks(&place, &spec).await?;
@@ -95,8 +93,8 @@ async fn a_revocation_stands_against_the_same_request_of_the_same_automation(
     let recorded = place.decisions().get(&decision.name_any()).await?;
     let against = recorded
         .status
-        .and_then(|status| status.stands_against)
-        .context("it stands against nothing")?;
+        .and_then(|status| status.blocks)
+        .context("the decision blocks no request")?;
     let end: Timestamp = until.parse()?;
     ensure!(
         against.requester == robot.username && against.until.0.as_microsecond() == end.as_microsecond(),
@@ -131,7 +129,7 @@ async fn a_revocation_stands_against_the_same_request_of_the_same_automation(
     Ok(())
 }
 
-async fn a_revocation_stands_against_a_request_that_was_never_given(suite: &Suite) -> anyhow::Result<()> {
+async fn a_revocation_blocks_a_request_that_was_never_granted(suite: &Suite) -> anyhow::Result<()> {
     let (place, robot, policy) = ground(suite).await?;
     let spec = spec(&policy, Duration::from_secs(15));
     let grant = robot.asks(&place, &spec).await?;
@@ -187,7 +185,7 @@ async fn what_is_made_again_after_its_end_is_dead_on_arrival(suite: &Suite) -> a
     Ok(())
 }
 
-async fn a_revocation_stands_against_no_person(suite: &Suite) -> anyhow::Result<()> {
+async fn a_revocation_blocks_no_person(suite: &Suite) -> anyhow::Result<()> {
     let (place, _, policy) = ground(suite).await?;
     let alice = suite.plane.client_as("alice").await?;
     let spec = spec(&policy, Duration::from_mins(20));

@@ -251,8 +251,8 @@ impl<'a> Deciding<'a> {
             ("no verdict", json!({"conditions": []})),
             ("a generation", json!({"observedGeneration": 7})),
             (
-                "that it stands against a request",
-                json!({"standsAgainst": {"requester": "system:serviceaccount:ci:deployer",
+                "that it blocks a request",
+                json!({"blocks": {"requester": "system:serviceaccount:ci:deployer",
                     "specHash": format!("sha256:{:064}", 1), "until": "2036-01-01T00:00:00.000000Z"}}),
             ),
         ];

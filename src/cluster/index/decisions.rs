@@ -27,7 +27,7 @@ impl Index {
                 against: decision
                     .status
                     .as_ref()
-                    .and_then(|status| status.stands_against.clone()),
+                    .and_then(|status| status.blocks.clone()),
                 kept: keeper(&decision.metadata).is_some(),
             };
             (key, entry)
@@ -128,7 +128,7 @@ impl Index {
             return;
         }
         entry.decision.recorded = Some(judged.verdict.standing);
-        entry.against.clone_from(&judged.verdict.stands_against);
+        entry.against.clone_from(&judged.verdict.blocks);
         state.decisions.put(key, entry);
     }
 

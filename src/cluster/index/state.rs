@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::sync::Notify;
 
-use crate::api::{AccessGrant, AccessPolicy, ArtifactKind, RoleKind, StandsAgainst, Subject, reasons};
+use crate::api::{AccessGrant, AccessPolicy, ArtifactKind, RoleKind, Blocks, Subject, reasons};
 use crate::cluster::keys::{DecisionKey, GrantKey, Held, Orphan, Touched};
 use crate::cluster::mirror::{Change, Mirror};
 use crate::cluster::multimap::MultiMap;
@@ -74,7 +74,7 @@ pub(super) struct Judged {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DecisionEntry {
     pub(super) decision: Decision,
-    pub(super) against: Option<StandsAgainst>,
+    pub(super) against: Option<Blocks>,
     pub(super) kept: bool,
 }
 

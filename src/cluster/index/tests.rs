@@ -6,7 +6,7 @@ use kube::runtime::watcher::Event;
 use super::*;
 use crate::api::{
     AccessDecision, AccessDecisionSpec, AccessDecisionStatus, AccessGrantSpec, AccessGrantStatus,
-    AccessPolicy, DecisionKind, GrantRef, PolicyRef, ResolvedAccess, StandsAgainst, Subject, UserInfo,
+    AccessPolicy, DecisionKind, GrantRef, PolicyRef, ResolvedAccess, Blocks, Subject, UserInfo,
     conditions,
 };
 use crate::cluster::keys::Touched;
@@ -232,12 +232,12 @@ fn a_decision_is_stale_if_its_grant_is_gone_and_it_blocks_nothing() {
     let index = index();
     let at = |second| Timestamp::from_second(second).unwrap();
     let mut stands = decision("stands", ("gone", "uid-of-gone"), Some("True"));
-    let against = StandsAgainst {
+    let against = Blocks {
         requester: "system:serviceaccount:ci:deployer".to_owned(),
         spec_hash: "sha256:0".to_owned(),
         until: micro_time(at(1_000)),
     };
-    stands.status.as_mut().unwrap().stands_against = Some(against.clone());
+    stands.status.as_mut().unwrap().blocks = Some(against.clone());
     let gone = GrantKey {
         name: "gone".to_owned(),
         ..key()

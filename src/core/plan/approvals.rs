@@ -726,7 +726,7 @@ fn the_block_of_a_revoke_is_recorded_before_the_grant_ends() {
         let Effect::RecordVerdict(judged) = effects[verdict] else {
             unreachable!()
         };
-        let against = judged.verdict.stands_against.clone().unwrap();
+        let against = judged.verdict.blocks.clone().unwrap();
         assert_eq!(against.requester, "system:serviceaccount:ci:deployer");
         assert_eq!(against.until.0, at("2026-12-01T18:00:00Z"));
     }
@@ -739,7 +739,7 @@ fn a_revoke_blocks_the_same_request_of_a_service_account() {
         .pass()
         .decided(Revoke, "system:serviceaccount:ci:deployer", "x")
         .pass();
-    let against = verdict(&ended, 1).stands_against.unwrap();
+    let against = verdict(&ended, 1).blocks.unwrap();
     let again = |grant: AccessGrant, objected: bool| {
         let mut situation = Situation::of(grant, &policy());
         if objected {
@@ -768,7 +768,7 @@ fn a_revoke_blocks_the_same_request_of_a_service_account() {
 #[test]
 fn a_revoke_of_a_persons_request_blocks_nothing() {
     let ended = awaiting(&manual()).decided(Revoke, ALICE, "payments-devs").pass();
-    assert_eq!(verdict(&ended, 1).stands_against, None);
+    assert_eq!(verdict(&ended, 1).blocks, None);
 }
 
 // Guards not in force.
