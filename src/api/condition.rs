@@ -10,7 +10,8 @@ pub mod conditions {
     pub const APPROVED: &str = "Approved";
     /// On a decision: it had an effect. `False` is final: the decision is ignored.
     pub const COUNTED: &str = "Counted";
-    /// On a grant: the access is in force. Its reason is the state that `kubectl get` prints.
+    /// On a grant: the access is in force. Its reason is the state that `kubectl get` prints
+    /// ([`GrantState`](super::GrantState)).
     pub const ACTIVE: &str = "Active";
     /// On a grant: it is over, and all its artifacts are proven absent. Final.
     pub const ENDED: &str = "Ended";
@@ -27,27 +28,88 @@ pub mod conditions {
     pub const STALLED: &str = "Stalled";
 }
 
+/// State of a grant: the reason of its condition `Active`, and the column `STATE` of `kubectl get`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GrantState {
+    /// Not evaluated yet.
+    Pending,
+    /// The policy admits the request; approvers have to decide.
+    AwaitingApproval,
+    /// Admitted and approved; waits for its start time.
+    Scheduled,
+    /// Granted and recorded; the access is being created.
+    Activating,
+    /// The access is in force.
+    Active,
+    /// The access ended at its time.
+    Expired,
+    /// The access was ended before its time.
+    Revoked,
+    /// Denied; there never was access.
+    Denied,
+    /// Admitted, but the access could not be created; nothing of it is left.
+    Failed,
+}
+
+impl GrantState {
+    /// Every state, in the order of declaration.
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::AwaitingApproval,
+        Self::Scheduled,
+        Self::Activating,
+        Self::Active,
+        Self::Expired,
+        Self::Revoked,
+        Self::Denied,
+        Self::Failed,
+    ];
+
+    /// Text of the state in conditions, Events, audit records and metrics. Written by hand: a renamed variant must not
+    /// change what others read.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::AwaitingApproval => "AwaitingApproval",
+            Self::Scheduled => "Scheduled",
+            Self::Activating => "Activating",
+            Self::Active => "Active",
+            Self::Expired => "Expired",
+            Self::Revoked => "Revoked",
+            Self::Denied => "Denied",
+            Self::Failed => "Failed",
+        }
+    }
+
+    /// State with this text; `None` if there is no such state.
+    pub fn from_reason(reason: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == reason)
+    }
+}
+
 /// Condition reasons, as text. The groups: states of a grant (reasons of `Active`), admission, approval, decisions,
 /// fuses, causes of the end, and policies.
 pub mod reasons {
+    use super::GrantState;
+
     /// State: not evaluated yet.
-    pub const PENDING: &str = "Pending";
+    pub const PENDING: &str = GrantState::Pending.as_str();
     /// State: the policy admits the request; approvers have to decide.
-    pub const AWAITING_APPROVAL: &str = "AwaitingApproval";
+    pub const AWAITING_APPROVAL: &str = GrantState::AwaitingApproval.as_str();
     /// State: admitted and approved; waits for its start time.
-    pub const SCHEDULED: &str = "Scheduled";
+    pub const SCHEDULED: &str = GrantState::Scheduled.as_str();
     /// State: granted and recorded; the access is being created.
-    pub const ACTIVATING: &str = "Activating";
+    pub const ACTIVATING: &str = GrantState::Activating.as_str();
     /// State: the access is in force.
-    pub const ACTIVE: &str = "Active";
+    pub const ACTIVE: &str = GrantState::Active.as_str();
     /// State: the access ended at its time.
-    pub const EXPIRED: &str = "Expired";
+    pub const EXPIRED: &str = GrantState::Expired.as_str();
     /// State: the access was ended before its time.
-    pub const REVOKED: &str = "Revoked";
+    pub const REVOKED: &str = GrantState::Revoked.as_str();
     /// State: denied; there never was access.
-    pub const DENIED: &str = "Denied";
+    pub const DENIED: &str = GrantState::Denied.as_str();
     /// State: admitted, but the access could not be created; nothing of it is left.
-    pub const FAILED: &str = "Failed";
+    pub const FAILED: &str = GrantState::Failed.as_str();
 
     /// The request satisfies its policy.
     pub const POLICY_SATISFIED: &str = "PolicySatisfied";
@@ -219,4 +281,34 @@ pub fn schema_of_conditions(_: &mut SchemaGenerator) -> Schema {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_every_state_once_in_order_of_declaration() {
+        let position = |state: GrantState| match state {
+            GrantState::Pending => 0,
+            GrantState::AwaitingApproval => 1,
+            GrantState::Scheduled => 2,
+            GrantState::Activating => 3,
+            GrantState::Active => 4,
+            GrantState::Expired => 5,
+            GrantState::Revoked => 6,
+            GrantState::Denied => 7,
+            GrantState::Failed => 8,
+        };
+        let positions = GrantState::ALL.map(position);
+        assert_eq!(positions.to_vec(), (0..GrantState::ALL.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_state_is_found_by_its_text() {
+        for state in GrantState::ALL {
+            assert_eq!(GrantState::from_reason(state.as_str()), Some(state));
+        }
+        assert_eq!(GrantState::from_reason("active"), None);
+    }
 }

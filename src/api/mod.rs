@@ -12,10 +12,10 @@ mod policy;
 mod principal;
 mod rule;
 
-pub use condition::{conditions, reasons, schema_of_conditions};
+pub use condition::{GrantState, conditions, reasons, schema_of_conditions};
 pub use crd::crds;
 pub use decision::{
-    AccessDecision, AccessDecisionSpec, AccessDecisionStatus, DecisionKind, GrantRef, Blocks,
+    AccessDecision, AccessDecisionSpec, AccessDecisionStatus, Blocks, DecisionKind, GrantRef,
 };
 pub use duration::DurationText;
 pub use grant::{

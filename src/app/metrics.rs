@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{DecisionKind, RevocationCause, reasons};
+use crate::api::{DecisionKind, GrantState, RevocationCause};
 use crate::cluster::{Outcome, Witness};
 use crate::core::self_test::{Forgery, TrialOutcome};
 use crate::core::{DecisionStanding, EffectKind, Ending, Judged};
@@ -38,44 +38,6 @@ const ACTIVATION_BUCKETS: [f64; 13] = [
 const LAG_BUCKETS: [f64; 13] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0,
 ];
-
-/// State of a grant: the reason of its `Active` condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GrantState {
-    /// No decision yet.
-    Pending,
-    /// The policy allows the request; approvers have to decide.
-    AwaitingApproval,
-    /// Admitted and approved; waits for its start time.
-    Scheduled,
-    /// Granted and recorded; the access is being created.
-    Activating,
-    /// The access is in force.
-    Active,
-    /// The access ended at its time.
-    Expired,
-    /// The access was ended before its time.
-    Revoked,
-    /// Denied; there never was access.
-    Denied,
-    /// Admitted, but the access could not be created.
-    Failed,
-}
-
-impl GrantState {
-    /// All values, so that each series exists from the start.
-    pub const ALL: [Self; 9] = [
-        Self::Pending,
-        Self::AwaitingApproval,
-        Self::Scheduled,
-        Self::Activating,
-        Self::Active,
-        Self::Expired,
-        Self::Revoked,
-        Self::Denied,
-        Self::Failed,
-    ];
-}
 
 /// Task that made a reconcile. The series `curfew_passes` has it as the label `lane`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,17 +133,6 @@ macro_rules! label_values {
 }
 
 label_values! {
-    GrantState {
-        Pending => "Pending",
-        AwaitingApproval => "AwaitingApproval",
-        Scheduled => "Scheduled",
-        Activating => "Activating",
-        Active => "Active",
-        Expired => "Expired",
-        Revoked => "Revoked",
-        Denied => "Denied",
-        Failed => "Failed",
-    }
     Lane {
         Controller => "Controller",
         Expiry => "Expiry",
@@ -602,20 +553,9 @@ impl Metrics {
     }
 }
 
-impl GrantState {
-    /// Reason of the condition `Active` in this state.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Pending => reasons::PENDING,
-            Self::AwaitingApproval => reasons::AWAITING_APPROVAL,
-            Self::Scheduled => reasons::SCHEDULED,
-            Self::Activating => reasons::ACTIVATING,
-            Self::Active => reasons::ACTIVE,
-            Self::Expired => reasons::EXPIRED,
-            Self::Revoked => reasons::REVOKED,
-            Self::Denied => reasons::DENIED,
-            Self::Failed => reasons::FAILED,
-        }
+impl EncodeLabelValue for GrantState {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        encoder.write_str(self.as_str())
     }
 }
 

@@ -13,9 +13,8 @@ use kube::{Api, ResourceExt as _};
 use tokio::task::JoinSet;
 
 use super::context::Operator;
-use super::metrics::GrantState;
 use super::streams::{self, Sync};
-use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL};
+use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL, GrantState};
 use crate::cluster::{GrantKey, fuses};
 use crate::core::slim;
 
@@ -148,7 +147,7 @@ pub(super) async fn keep_gauges(operator: Arc<Operator>) {
         tick.tick().await;
         let states = index.states();
         for state in GrantState::ALL {
-            metrics.set_grants(state, states.get(state.reason()).copied().unwrap_or_default());
+            metrics.set_grants(state, states.get(&state).copied().unwrap_or_default());
         }
         metrics.set_overdue_grants(index.overdue(operator.cluster.clock.now()));
         metrics.set_unfused_grants(index.unfused());

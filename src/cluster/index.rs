@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::keys::{GrantKey, Held};
-use crate::api::{AccessGrant, ArtifactKind, RoleKind, reasons};
+use crate::api::{AccessGrant, ArtifactKind, GrantState, RoleKind};
 use crate::core::{ArtifactKey, Identities, NamespaceFacts, Roles, Settings};
 use crate::core::{Policy, Problem};
 use state::{Brief, State};
@@ -181,7 +181,7 @@ impl Index {
     /// The grants of a namespace whose access has not been granted yet.
     pub fn to_be_given(&self, namespace: &str) -> BTreeSet<GrantKey> {
         let waits = |brief: &Brief| {
-            brief.pending.is_some() || matches!(brief.state, reasons::PENDING | reasons::ACTIVATING)
+            brief.pending.is_some() || matches!(brief.state, GrantState::Pending | GrantState::Activating)
         };
         self.read()
             .grants_where(|key, brief| key.namespace == namespace && waits(brief))
@@ -190,7 +190,7 @@ impl Index {
     /// The namespaces with a live or undecided grant, each with the name of one.
     pub fn open_namespaces(&self) -> BTreeMap<String, String> {
         let open = |brief: &Brief| {
-            brief.live.is_some() || brief.pending.is_some() || brief.state == reasons::PENDING
+            brief.live.is_some() || brief.pending.is_some() || brief.state == GrantState::Pending
         };
         self.read()
             .grants

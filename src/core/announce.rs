@@ -309,7 +309,13 @@ impl Announcement {
             }
             Self::Judged(judged) => {
                 let (reason, transition) = (judged.verdict.reason, judged.transition());
-                by_reason(state(grant), reason, "Judge", transition, judged.is_ignored())
+                by_reason(
+                    state(grant).as_str(),
+                    reason,
+                    "Judge",
+                    transition,
+                    judged.is_ignored(),
+                )
             }
             Self::Activated { .. } => {
                 let reason = reasons::POLICY_SATISFIED;
@@ -317,11 +323,11 @@ impl Announcement {
             }
             Self::Unfused { reason, .. } => {
                 let transition = format!("unfused-{}", reason.to_lowercase());
-                by_reason(state(grant), reason, "Fuse", transition, true)
+                by_reason(state(grant).as_str(), reason, "Fuse", transition, true)
             }
             Self::Ended(ending) => {
                 let early = ending.cause != RevocationCause::DeadlineReached;
-                by_state(ending.state(), ending.reason(), "Revoke", "ended", early)
+                by_state(ending.state().as_str(), ending.reason(), "Revoke", "ended", early)
             }
         }
     }

@@ -7,7 +7,7 @@ use super::approval::Demands;
 use super::status;
 use super::{Identity, Request};
 use crate::api::{
-    AccessDecision, AccessDecisionStatus, AccessGrant, DecisionKind, Blocks, conditions, reasons,
+    AccessDecision, AccessDecisionStatus, AccessGrant, Blocks, DecisionKind, conditions, reasons,
 };
 
 /// Longest message of a verdict, in characters.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Live;
-use crate::api::{RevocationCause, reasons};
+use crate::api::{GrantState, RevocationCause, reasons};
 
 /// End of the access of one grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,13 +33,13 @@ impl Ending {
     }
 
     /// State of the ended grant: `Expired`, `Revoked`, or `Failed` if access was never in force.
-    pub fn state(&self) -> &'static str {
+    pub fn state(&self) -> GrantState {
         match self.cause {
-            RevocationCause::DeadlineReached => reasons::EXPIRED,
-            RevocationCause::RefusedByApiServer => reasons::FAILED,
-            RevocationCause::RevokeDecision => reasons::REVOKED,
-            _ if !self.was_active => reasons::FAILED,
-            _ => reasons::REVOKED,
+            RevocationCause::DeadlineReached => GrantState::Expired,
+            RevocationCause::RefusedByApiServer => GrantState::Failed,
+            RevocationCause::RevokeDecision => GrantState::Revoked,
+            _ if !self.was_active => GrantState::Failed,
+            _ => GrantState::Revoked,
         }
     }
 

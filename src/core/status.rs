@@ -12,8 +12,8 @@ use super::fuse::{Backstops, Fused, common_enforcers, enforcers};
 use super::naming::ArtifactKey;
 use super::{Refusals, Resolved};
 use crate::api::{
-    AccessGrant, AccessGrantStatus, ApprovalRecord, ArtifactRecord, Revocation, RevocationCause, Subject,
-    conditions, reasons,
+    AccessGrant, AccessGrantStatus, ApprovalRecord, ArtifactRecord, GrantState, Revocation, RevocationCause,
+    Subject, conditions, reasons,
 };
 
 /// Longest message in a status, in characters. The schema allows 32,768; people read less.
@@ -266,7 +266,7 @@ fn backed(mut status: AccessGrantStatus, uids: &Uids, backstops: &Backstops) -> 
 /// Status of a grant that ended at `at`. All its artifacts are proven absent.
 pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrantStatus {
     let message = shortened(&ending.message);
-    let (state, reason) = (ending.state(), ending.reason());
+    let (state, reason) = (ending.state().as_str(), ending.reason());
     let mut wanted: Vec<Wanted<'_>> = vec![
         (conditions::ACTIVE, "False", state, message.as_str()),
         (conditions::ENDED, "True", reason, message.as_str()),
@@ -361,26 +361,15 @@ pub(super) fn condition(
     }
 }
 
-/// State of a grant: the reason of its condition `Active`.
-pub fn state(grant: &AccessGrant) -> &'static str {
-    const STATES: [&str; 9] = [
-        reasons::PENDING,
-        reasons::AWAITING_APPROVAL,
-        reasons::SCHEDULED,
-        reasons::ACTIVATING,
-        reasons::ACTIVE,
-        reasons::EXPIRED,
-        reasons::REVOKED,
-        reasons::DENIED,
-        reasons::FAILED,
-    ];
+/// State of a grant: the reason of its condition `Active`. `Pending` without such a condition.
+pub fn state(grant: &AccessGrant) -> GrantState {
     grant
         .status
         .iter()
         .flat_map(|status| &status.conditions)
         .find(|condition| condition.type_ == conditions::ACTIVE)
-        .and_then(|condition| STATES.into_iter().find(|state| *state == condition.reason))
-        .unwrap_or(reasons::PENDING)
+        .and_then(|condition| GrantState::from_reason(&condition.reason))
+        .unwrap_or(GrantState::Pending)
 }
 
 /// Whether two statuses differ in nothing but the transition times of conditions.

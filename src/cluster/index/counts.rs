@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Index;
 use super::state::Brief;
-use crate::api::Subject;
+use crate::api::{GrantState, Subject};
 use crate::cluster::keys::GrantKey;
 
 impl Index {
@@ -56,7 +56,7 @@ impl Index {
     }
 
     /// Number of grants in each state.
-    pub fn states(&self) -> HashMap<&'static str, usize> {
+    pub fn states(&self) -> HashMap<GrantState, usize> {
         self.read()
             .grants
             .iter()

@@ -24,10 +24,7 @@ impl Index {
             };
             let entry = DecisionEntry {
                 decision: Decision::from(decision),
-                against: decision
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.blocks.clone()),
+                against: decision.status.as_ref().and_then(|status| status.blocks.clone()),
                 kept: keeper(&decision.metadata).is_some(),
             };
             (key, entry)

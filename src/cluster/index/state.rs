@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::sync::Notify;
 
-use crate::api::{AccessGrant, AccessPolicy, ArtifactKind, RoleKind, Blocks, Subject, reasons};
+use crate::api::{AccessGrant, AccessPolicy, ArtifactKind, Blocks, GrantState, RoleKind, Subject};
 use crate::cluster::keys::{DecisionKey, GrantKey, Held, Orphan, Touched};
 use crate::cluster::mirror::{Change, Mirror};
 use crate::cluster::multimap::MultiMap;
@@ -25,7 +25,7 @@ pub(super) struct Brief {
     pub(super) uid: String,
     pub(super) version: u128,
     pub(super) policy: String,
-    pub(super) state: &'static str,
+    pub(super) state: GrantState,
     pub(super) live: Option<(Option<Subject>, Timestamp)>,
     /// Whether its access is in force and needs a fuse, but has no lit fuse.
     pub(super) unfused: bool,
@@ -203,12 +203,12 @@ impl State {
         };
         self.grant_keys.insert(brief.uid.clone(), key.clone());
         match brief.state {
-            reasons::PENDING => {
+            GrantState::Pending => {
                 if let Some(seen_at) = seen_at {
                     self.seen.entry(brief.uid.clone()).or_insert(seen_at);
                 }
             }
-            reasons::ACTIVATING => {}
+            GrantState::Activating => {}
             _ => {
                 self.seen.remove(&brief.uid);
             }
@@ -248,9 +248,9 @@ impl Brief {
         let state = status::state(&grant);
         let admitted = status.is_some_and(|status| status.resolved.is_some());
         let waits = match state {
-            reasons::AWAITING_APPROVAL | reasons::SCHEDULED => true,
+            GrantState::AwaitingApproval | GrantState::Scheduled => true,
             // Only until its changed policy has been checked.
-            reasons::PENDING => admitted,
+            GrantState::Pending => admitted,
             _ => false,
         };
         let requester = grant

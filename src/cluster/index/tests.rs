@@ -6,8 +6,8 @@ use kube::runtime::watcher::Event;
 use super::*;
 use crate::api::{
     AccessDecision, AccessDecisionSpec, AccessDecisionStatus, AccessGrantSpec, AccessGrantStatus,
-    AccessPolicy, DecisionKind, GrantRef, PolicyRef, ResolvedAccess, Blocks, Subject, UserInfo,
-    conditions,
+    AccessPolicy, Blocks, DecisionKind, GrantRef, PolicyRef, ResolvedAccess, Subject, UserInfo, conditions,
+    reasons,
 };
 use crate::cluster::keys::Touched;
 use crate::core::Policy;

@@ -40,7 +40,7 @@ fn state_and_approval(situation: &Situation) -> (&'static str, String) {
         .into_iter()
         .find(|condition| condition.type_ == conditions::APPROVED)
         .map_or_else(String::new, |condition| condition.message);
-    (status::state(&situation.grant), approved)
+    (status::state(&situation.grant).as_str(), approved)
 }
 
 /// The last announced verdict on the decision of that number.
@@ -1126,7 +1126,7 @@ proptest! {
         }
         // L1: the grant ends if nobody does anything more.
         situation = situation.after(seconds(4 * 3600 + 1800)).pass().after(seconds(4 * 3600)).pass();
-        prop_assert!(situation.grant.at_present().ended_at.is_some(), "{}", status::state(&situation.grant));
+        prop_assert!(situation.grant.at_present().ended_at.is_some(), "{:?}", status::state(&situation.grant));
         prop_assert!(situation.found.is_empty());
     }
 }

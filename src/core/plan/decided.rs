@@ -102,9 +102,9 @@ fn state(situation: &Situation) -> String {
 #[test]
 fn an_approver_can_revoke_before_the_policy_is_checked() {
     let active = approved();
-    assert_eq!(state(&active), "Active");
+    assert_eq!(state(&active).as_str(), "Active");
     let over = before_the_policy_check(decided(active, DecisionKind::Revoke)).pass();
-    assert_eq!(state(&over), "Revoked");
+    assert_eq!(state(&over).as_str(), "Revoked");
     assert_eq!(
         verdicts(&over),
         [
@@ -130,7 +130,7 @@ fn a_half_done_revocation_keeps_its_revoker() {
 #[test]
 fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
     let waiting = without_policy(decided(approved(), DecisionKind::Revoke)).pass();
-    assert_eq!(state(&waiting), "Active");
+    assert_eq!(state(&waiting).as_str(), "Active");
     assert_eq!(
         verdicts(&waiting),
         [
@@ -142,7 +142,7 @@ fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
     let over = waiting
         .but(|situation| situation.policy = asking().ready())
         .pass();
-    assert_eq!(state(&over), "Revoked");
+    assert_eq!(state(&over).as_str(), "Revoked");
     assert_eq!(
         verdicts(&over),
         [
@@ -156,7 +156,7 @@ fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
 fn a_revoke_that_waited_for_its_policy_is_too_late_after_expiry() {
     let active = without_policy(decided(approved(), DecisionKind::Revoke)).pass();
     let over = active.after(seconds(1800)).pass();
-    assert_eq!(state(&over), "Expired");
+    assert_eq!(state(&over).as_str(), "Expired");
     assert_eq!(
         verdicts(&over),
         [
@@ -178,7 +178,7 @@ fn a_recorded_approval_counts_even_if_announced_after_the_end() {
         .pass();
     let after = decided(after, DecisionKind::Approve).pass();
     for over in [unknown, known, after] {
-        assert_eq!(state(&over), "Expired");
+        assert_eq!(state(&over).as_str(), "Expired");
         assert_eq!(
             verdicts(&over),
             [(DecisionKind::Approve, Some(Counts::Counted))],

@@ -72,7 +72,7 @@ fn a_request_made_in_a_breach_is_denied_afterwards() {
         .pass()
         .but(|situation| situation.guards = Standing::InForce);
     let denied = back.pass();
-    assert_eq!(status::state(&denied.grant), reasons::DENIED);
+    assert_eq!(status::state(&denied.grant).as_str(), reasons::DENIED);
     let accepted = denied.grant.at_present().conditions;
     let accepted = accepted
         .iter()
@@ -98,7 +98,7 @@ fn a_request_held_for_unproven_guards_is_granted_afterwards() {
         .after(seconds(300));
     let active = back.pass();
     let status = active.grant.at_present();
-    assert_eq!(status::state(&active.grant), reasons::ACTIVE);
+    assert_eq!(status::state(&active.grant).as_str(), reasons::ACTIVE);
     let half_an_hour = now().checked_add(seconds(300 + 1800)).unwrap();
     assert_eq!(
         status.expires_at.unwrap().0,

@@ -171,7 +171,7 @@ fn kstatus_tools_wait_while_reconciling_and_stop_at_stalled() {
     for cause in CAUSES {
         for was_active in [true, false] {
             let ending = ending(cause, was_active);
-            over.push((ended(&in_force(), &ending, later()), ending.state()));
+            over.push((ended(&in_force(), &ending, later()), ending.state().as_str()));
         }
     }
     for (status, state) in &over {
@@ -213,7 +213,7 @@ fn the_state_of_an_ended_grant_follows_its_cause() {
     ] {
         let ending = ending(cause, was_active);
         assert_eq!(
-            (ending.state(), ending.reason()),
+            (ending.state().as_str(), ending.reason()),
             (state, reason),
             "{cause:?} {was_active}"
         );

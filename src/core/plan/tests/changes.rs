@@ -84,7 +84,7 @@ fn any_change_to_an_artifact_by_someone_else_ends_the_access() {
         let plan = changed.plan();
         let expected = ended_as(RevocationCause::ArtifactChanged, &message, now());
         assert_eq!(*ending_of(&plan), expected);
-        assert_eq!(expected.state(), reasons::REVOKED);
+        assert_eq!(expected.state().as_str(), reasons::REVOKED);
         let ended = changed.pass();
         assert_eq!(ended.found, [], "{message}");
         let drifted = ended

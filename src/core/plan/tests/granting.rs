@@ -568,7 +568,7 @@ fn recorded_access_is_not_made_once_it_would_be_denied() {
         let plan = situation.plan();
         let ending = ending_of(&plan);
         assert!(!ending.was_active);
-        assert_eq!(ending.state(), reasons::FAILED);
+        assert_eq!(ending.state().as_str(), reasons::FAILED);
         ending.cause
     };
     let edited = policy().with(|spec| {
