@@ -220,13 +220,13 @@ pub struct ApprovalRecord {
     /// Hash of the access that was approved.
     #[schemars(length(max = 80))]
     pub access_hash: String,
-    /// Name of the AccessDecision.
+    /// Name of the `AccessDecision`.
     #[schemars(length(min = 1, max = 253))]
     pub decision: String,
-    /// Uid of the AccessDecision.
+    /// Uid of the `AccessDecision`.
     #[schemars(length(max = 64))]
     pub decision_uid: String,
-    /// Time at which the AccessDecision was created (UTC).
+    /// Time at which the `AccessDecision` was created (UTC).
     pub decided_at: Time,
     /// Reason why the approval does not count any more. Unset while it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -388,7 +388,7 @@ pub enum RevocationCause {
     PolicyDeleted,
     /// The grant was deleted.
     GrantDeleted,
-    /// An AccessDecision revoked the access.
+    /// An `AccessDecision` revoked the access.
     RevokeDecision,
     /// The API server rejected an artifact of the grant.
     RefusedByApiServer,
