@@ -99,6 +99,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         .map(|test| trial(test, &planes, &runtime))
         .collect();
     let mut failed = libtest_mimic::run(&side_by_side, trials).has_failed();
+    if let Err(error) = runtime.block_on(planes.finish()) {
+        eprintln!("a plane did not end well: {error:#}");
+        failed = true;
+    }
     if whole {
         let logs = planes.audit_logs()?;
         let compare = move || {

@@ -29,17 +29,18 @@ pub enum Needs {
     Fresh,
 }
 
-/// How many tests share a plane at a time. More would measure the two cores, not the operator.
-const SHARED: usize = 4;
+/// How many tests share a plane at a time. More would measure the two cores, not the operator: with 4 here and 4 of
+/// [`OWN`] a person's access was not yet in force when the grant said so, once in two runs beside compilers.
+const SHARED: usize = 3;
 
 /// How many tests at a time have a plane for themselves. They mostly wait: for a fuse, a timeout, a process that starts.
-const OWN: usize = 4;
+const OWN: usize = 3;
 
 /// All planes of a run. Each starts when the first test needs it, from a state in which Curfew is installed.
 pub struct Planes {
     state: OnceCell<SavedState>,
-    shared: Bed,
-    alone: Bed,
+    shared: SharedPlane,
+    alone: SharedPlane,
     own: Semaphore,
     /// Tests with [`Needs::Busy`] that have not ended yet: all others wait for them.
     busy: watch::Sender<usize>,
@@ -62,8 +63,8 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// One plane with an operator for many tests.
-struct Bed {
+/// A plane with an operator that serves many tests.
+struct SharedPlane {
     suite: Mutex<Option<Arc<Suite>>>,
     turns: Semaphore,
     crowded: bool,
@@ -73,7 +74,7 @@ struct Bed {
     failed: AtomicUsize,
 }
 
-impl Bed {
+impl SharedPlane {
     fn new(at_once: usize, tests: usize) -> Self {
         Self {
             suite: Mutex::new(None),
@@ -91,8 +92,8 @@ impl Planes {
         let count = |needs| tests.iter().filter(|test| test.needs == needs).count();
         Ok(Self {
             state: OnceCell::new(),
-            shared: Bed::new(SHARED, count(Needs::Shared)),
-            alone: Bed::new(1, count(Needs::Alone)),
+            shared: SharedPlane::new(SHARED, count(Needs::Shared)),
+            alone: SharedPlane::new(1, count(Needs::Alone)),
             own: Semaphore::new(OWN),
             busy: watch::Sender::new(count(Needs::Busy)),
             one_by_one: Semaphore::new(1),
@@ -113,39 +114,39 @@ impl Planes {
             return (Err(closed.into()), Duration::ZERO);
         }
         match test.needs {
-            Needs::Shared => self.on_bed(&self.shared, test).await,
-            Needs::Alone => self.on_bed(&self.alone, test).await,
+            Needs::Shared => self.on_shared_plane(&self.shared, test).await,
+            Needs::Alone => self.on_shared_plane(&self.alone, test).await,
             Needs::NoOperator | Needs::Busy => self.on_idle_plane(&self.own, test).await,
             Needs::Fresh => self.on_fresh_plane(test).await,
         }
     }
 
-    async fn on_bed(&self, bed: &Bed, test: Test) -> (anyhow::Result<()>, Duration) {
-        let (mut outcome, took) = match bed.turns.acquire().await {
-            Ok(_turn) => timed(self.suite_of(bed).await, test).await,
+    async fn on_shared_plane(&self, plane: &SharedPlane, test: Test) -> (anyhow::Result<()>, Duration) {
+        let (mut outcome, took) = match plane.turns.acquire().await {
+            Ok(_turn) => timed(self.suite_of(plane).await, test).await,
             Err(closed) => (Err(closed.into()), Duration::ZERO),
         };
         if outcome.is_err() {
-            bed.failed.fetch_add(1, Ordering::Relaxed);
+            plane.failed.fetch_add(1, Ordering::Relaxed);
         }
-        if bed.left.fetch_sub(1, Ordering::Relaxed) == 1
-            && let Some(suite) = bed.suite.lock().await.take()
+        if plane.left.fetch_sub(1, Ordering::Relaxed) == 1
+            && let Some(suite) = plane.suite.lock().await.take()
         {
             let ended = self
-                .end_operator(&suite, bed.failed.load(Ordering::Relaxed) > 0)
+                .end_operator(&suite, plane.failed.load(Ordering::Relaxed) > 0)
                 .await;
             outcome = outcome.and(ended.context("after the last test on this plane"));
         }
         (outcome, took)
     }
 
-    /// The plane of a bed, which the first test starts.
-    async fn suite_of(&self, bed: &Bed) -> anyhow::Result<Arc<Suite>> {
-        let mut suite = bed.suite.lock().await;
+    /// The suite on a shared plane, which the first test starts.
+    async fn suite_of(&self, plane: &SharedPlane) -> anyhow::Result<Arc<Suite>> {
+        let mut suite = plane.suite.lock().await;
         if let Some(suite) = &*suite {
             return Ok(Arc::clone(suite));
         }
-        let started = self.start(true, bed.crowded).await.map(Arc::new)?;
+        let started = self.start(true, plane.crowded).await.map(Arc::new)?;
         *suite = Some(Arc::clone(&started));
         Ok(started)
     }
@@ -158,24 +159,20 @@ impl Planes {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let idle = self.idle.lock().await.pop();
         let suite = match idle {
-            Some(suite) => Ok(suite),
-            None => self.start(false, false).await.map(Arc::new),
+            Some(suite) => suite,
+            None => match self.start(false, false).await {
+                Ok(suite) => Arc::new(suite),
+                Err(error) => return (Err(error), Duration::ZERO),
+            },
         };
-        let (outcome, took) = match suite {
-            Ok(suite) => {
-                let (outcome, took) = timed(Ok(Arc::clone(&suite)), test).await;
-                // What a failed test leaves is not for others.
-                if outcome.is_ok() && self.waiting.load(Ordering::Relaxed) > 0 {
-                    self.idle.lock().await.push(suite);
-                    (outcome, took)
-                } else {
-                    let ended = self.end(&suite, outcome.is_err());
-                    (outcome.and(ended), took)
-                }
-            }
-            Err(error) => (Err(error), Duration::ZERO),
-        };
-        (outcome, took)
+        let (outcome, took) = timed(Ok(Arc::clone(&suite)), test).await;
+        // What a failed test leaves is not for others.
+        if outcome.is_ok() && self.waiting.load(Ordering::Relaxed) > 0 {
+            self.idle.lock().await.push(suite);
+            return (outcome, took);
+        }
+        let ended = self.end(&suite, outcome.is_err());
+        (outcome.and(ended), took)
     }
 
     async fn on_fresh_plane(&self, test: Test) -> (anyhow::Result<()>, Duration) {
@@ -183,14 +180,13 @@ impl Planes {
             Ok(turn) => turn,
             Err(closed) => return (Err(closed.into()), Duration::ZERO),
         };
-        match self.start(true, false).await.map(Arc::new) {
-            Ok(suite) => {
-                let (outcome, took) = timed(Ok(Arc::clone(&suite)), test).await;
-                let ended = self.end(&suite, outcome.is_err());
-                (outcome.and(ended), took)
-            }
-            Err(error) => (Err(error), Duration::ZERO),
-        }
+        let suite = match self.start(true, false).await {
+            Ok(suite) => Arc::new(suite),
+            Err(error) => return (Err(error), Duration::ZERO),
+        };
+        let (outcome, took) = timed(Ok(Arc::clone(&suite)), test).await;
+        let ended = self.end(&suite, outcome.is_err());
+        (outcome.and(ended), took)
     }
 
     /// Starts a plane in the state of one on which Curfew is installed.
@@ -230,6 +226,20 @@ impl Planes {
         let log = suite.plane.audit_log();
         if log.exists() {
             std::fs::copy(&log, self.logs.path().join(format!("{number}.log")))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the planes that are left: idle ones, and those of which a test has panicked. Keeps the folders of the latter.
+    pub async fn finish(&self) -> anyhow::Result<()> {
+        let idle = std::mem::take(&mut *self.idle.lock().await);
+        for suite in idle {
+            self.end(&suite, false)?;
+        }
+        for plane in [&self.shared, &self.alone] {
+            if let Some(suite) = plane.suite.lock().await.take() {
+                self.end_operator(&suite, true).await?;
+            }
         }
         Ok(())
     }

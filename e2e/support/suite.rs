@@ -1,4 +1,4 @@
-//! What the tests share: the control plane, the operator, and the words in which they speak of them.
+//! A test, and the plane that it runs on with Curfew installed.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -81,7 +81,7 @@ macro_rules! tests {
     };
 }
 
-/// The test bed.
+/// A plane with Curfew installed, and how tests use it.
 pub struct Suite {
     /// The control plane.
     pub plane: Plane,

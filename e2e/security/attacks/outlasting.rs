@@ -18,7 +18,8 @@ use crate::support::manifests::{binding, create, pod};
 use crate::support::{Place, Suite};
 use crate::tests;
 
-tests![access_ends_by_its_fuse_whatever_is_tried];
+// 240 attacks have to be over before the access is.
+tests![; busy: access_ends_by_its_fuse_whatever_is_tried];
 
 /// How long the access lasts that is attacked here.
 const LASTS: &str = "30s";
