@@ -1,4 +1,4 @@
-//! What an attack is, and how it is tried.
+//! An attack: a request, its caller and the expected outcome; and the code that tries it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
@@ -12,48 +12,48 @@ use serde_json::{Value, json};
 use crate::support::json::CURFEW;
 use crate::support::{Suite, merge};
 
-/// Something that somebody tries, and what must come of it.
+/// One attempt and its expected outcome.
 #[derive(Clone, Debug)]
 pub struct Attack {
-    /// What is tried, as a sentence without its subject.
+    /// The attempt: a sentence without its subject, such as "deletes a fuse". Printed on failure.
     pub what: String,
-    /// Who tries. RBAC lets them, unless it is what must hold.
+    /// The caller. RBAC allows the request, unless the expected outcome is [`Holds::Rbac`].
     pub who: Who,
-    /// What is asked of the API server.
+    /// The request to the API server.
     pub request: Request,
-    /// What must hold.
+    /// The expected outcome.
     pub holds: Holds,
 }
 
-/// Somebody who calls the API server.
+/// Caller of the API server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
-    /// One of the people, or `admin`.
+    /// A person of [`crate::harness::PEOPLE`], or `admin`.
     Person(&'static str),
-    /// Whoever has a token of that ServiceAccount in Curfew's namespace.
+    /// The holder of a token of this ServiceAccount in `curfew-system`.
     Stolen(&'static str),
-    /// One of the people, or `admin`, in the name of somebody else.
+    /// A person, or `admin`, who impersonates this user.
     As(&'static str, String),
-    /// The administrator, in the name of somebody else and with every right there is.
+    /// The administrator, who impersonates this user in the group `system:masters`: RBAC allows everything.
     AlmightyAs(String),
 }
 
-/// What must come of an attack.
+/// Expected outcome of an attack.
 #[derive(Clone, Debug)]
 pub enum Holds {
-    /// That guard refuses, with a sentence that holds these words.
+    /// This guard refuses, and its message contains these words.
     Guard(&'static str, &'static str),
-    /// Each of those guards refuses: the API server tells the first that it asked.
+    /// Each of these guards refuses. The API server names only one of them: the first that it evaluated.
     EachOf(&'static [&'static str]),
-    /// The rules of the CRD refuse, with these words.
+    /// The schema of the object refuses (`Invalid`), and its message contains these words.
     Schema(&'static str),
     /// RBAC refuses.
     Rbac,
-    /// It is accepted, and no access becomes larger or longer by it; what shows that is checked beside it.
+    /// The request is accepted, and no access becomes larger or longer. The test checks that separately.
     Harmless,
 }
 
-/// One request.
+/// HTTP request to the API server.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: Method,
@@ -74,22 +74,22 @@ impl Request {
         }
     }
 
-    /// Creates, in a collection.
+    /// Create in a collection.
     pub fn create(path: impl Into<String>, body: Value) -> Self {
         Self::new(Method::POST, path, "application/json", body)
     }
 
-    /// Replaces.
+    /// Replace: the whole object.
     pub fn replace(path: impl Into<String>, body: Value) -> Self {
         Self::new(Method::PUT, path, "application/json", body)
     }
 
-    /// Patches as in RFC 7386.
+    /// JSON merge patch (RFC 7386).
     pub fn merge(path: impl Into<String>, body: Value) -> Self {
         Self::new(Method::PATCH, path, "application/merge-patch+json", body)
     }
 
-    /// Patches as `kubectl edit` does.
+    /// Strategic merge patch, as `kubectl edit` sends it.
     pub fn strategic(path: impl Into<String>, body: Value) -> Self {
         Self::new(
             Method::PATCH,
@@ -99,42 +99,42 @@ impl Request {
         )
     }
 
-    /// Patches as in RFC 6902.
+    /// JSON patch (RFC 6902).
     pub fn json(path: impl Into<String>, body: Value) -> Self {
         Self::new(Method::PATCH, path, "application/json-patch+json", body)
     }
 
-    /// Applies server-side and takes over what others own, as GitOps tools do.
+    /// Server-side apply with `force`: takes over the fields of other managers, as GitOps tools do.
     pub fn apply(path: impl Into<String>, manager: &str, body: Value) -> Self {
         let mut request = Self::new(Method::PATCH, path, "application/apply-patch+yaml", body);
         request.query = vec![format!("fieldManager={manager}"), "force=true".to_owned()];
         request
     }
 
-    /// Deletes, with these `DeleteOptions`.
+    /// Delete with these `DeleteOptions`. On a collection, delete all of it.
     pub fn delete(path: impl Into<String>, options: Value) -> Self {
         Self::new(Method::DELETE, path, "application/json", options)
     }
 
-    /// The same with a label selector.
+    /// The same request with a label selector.
     pub fn selecting(mut self, labels: &str) -> Self {
         self.query.push(format!("labelSelector={labels}"));
         self
     }
 
-    /// Opens a connection through the API server. It cannot be tried without doing it.
+    /// Opens a connection through the API server, as `kubectl exec` does. It has no dry run.
     pub fn connect(path: impl Into<String>, query: &str) -> Self {
         let mut request = Self::new(Method::POST, path, "application/json", Value::Null);
         request.query = vec![query.to_owned()];
         request
     }
 
-    /// Whether it opens a connection.
+    /// True for a request that opens a connection: it has no body.
     pub fn connects(&self) -> bool {
         self.body.is_null()
     }
 
-    /// The same, without doing it.
+    /// The same request as a dry run. A connection stays as it is.
     pub fn dry(&self) -> Self {
         let mut dry = self.clone();
         if dry.method == Method::DELETE {
@@ -152,7 +152,9 @@ impl Request {
 
 const DRY: &str = "dryRun=All";
 
-/// The path of objects of a namespace: `jobs`, `jobs/name`, `jobs/name/status`.
+/// Path of `rest` in a namespace; of a cluster-scoped object if `namespace` is empty.
+///
+/// Examples of `rest`: `jobs`, `jobs/name`, `jobs/name/status`.
 pub fn at(group_version: &str, namespace: &str, rest: &str) -> String {
     let root = if group_version == "v1" { "api" } else { "apis" };
     if namespace.is_empty() {
@@ -175,10 +177,10 @@ pub fn every_way(path: &str, object: &Value, change: &Value) -> Vec<(&'static st
         ("replace", Request::replace(path, whole)),
     ];
     if object["apiVersion"] != CURFEW {
-        // Custom resources know no such patch.
+        // The API server does not support this patch for custom resources.
         ways.push(("strategic merge patch", Request::strategic(path, change.clone())));
     }
-    if !takes_away(change) {
+    if !removes_something(change) {
         let mut applied = json!({
             "apiVersion": object["apiVersion"], "kind": object["kind"],
             "metadata": {"name": object["metadata"]["name"]},
@@ -189,10 +191,10 @@ pub fn every_way(path: &str, object: &Value, change: &Value) -> Vec<(&'static st
     ways
 }
 
-fn takes_away(change: &Value) -> bool {
+fn removes_something(change: &Value) -> bool {
     match change {
         Value::Null => true,
-        Value::Object(fields) => fields.values().any(takes_away),
+        Value::Object(fields) => fields.values().any(removes_something),
         Value::Array(items) => items.is_empty(),
         _ => false,
     }
@@ -201,25 +203,25 @@ fn takes_away(change: &Value) -> bool {
 fn operations_for(object: &Value, change: &Value, path: &str, operations: &mut Vec<Value>) {
     for (key, value) in change.as_object().into_iter().flatten() {
         let path = format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"));
-        let there = &object[key];
+        let current = &object[key];
         if value.is_null() {
             operations.push(json!({"op": "remove", "path": path}));
-        } else if value.is_object() && there.is_object() {
-            operations_for(there, value, &path, operations);
+        } else if value.is_object() && current.is_object() {
+            operations_for(current, value, &path, operations);
         } else {
             operations.push(json!({"op": "add", "path": path, "value": value}));
         }
     }
 }
 
-/// Everybody who attacks, each with one client.
+/// All callers, each with one client.
 pub struct Callers<'a> {
     suite: &'a Suite,
     clients: tokio::sync::Mutex<HashMap<Who, Client>>,
 }
 
 impl<'a> Callers<'a> {
-    /// Nobody yet.
+    /// No clients yet: the first request of a caller creates one.
     pub fn new(suite: &'a Suite) -> Self {
         Self {
             suite,
@@ -245,7 +247,10 @@ impl<'a> Callers<'a> {
         Ok(client)
     }
 
-    /// Asks; what the API server answers.
+    /// Sends the request as this caller and returns the answer of the API server.
+    ///
+    /// # Errors
+    /// The outer error: no request was sent. The inner error: the API server refused, or the connection failed.
     pub async fn ask(&self, who: &Who, request: &Request) -> anyhow::Result<kube::Result<Value>> {
         let uri = format!("{}?{}", request.path, request.query.join("&"));
         let mut http = http::Request::builder()
@@ -270,23 +275,31 @@ impl<'a> Callers<'a> {
         Ok(client.request(http.body(body)?).await)
     }
 
-    /// Tries an attack: really, and as a dry run, which must be no way around but for the canary, who is there to make
-    /// some. What did not hold, if anything.
+    /// Tries an attack, then tries it again as a dry run: a dry run must not get past a guard either.
+    ///
+    /// There is no dry run of a harmless request or of a connection, nor against the guard of the canary, which may
+    /// make dry runs.
+    ///
+    /// # Errors
+    /// The difference from the expected outcome.
     pub async fn try_out(&self, attack: &Attack) -> Result<(), String> {
         let really = self.answer(attack, &attack.request).await?;
-        judge(&attack.holds, &really)?;
+        check(&attack.holds, &really)?;
         if matches!(attack.holds, Holds::Harmless | Holds::Guard(CANARY, _)) || attack.request.connects() {
             return Ok(());
         }
         let dry = self.answer(attack, &attack.request.dry()).await?;
-        judge(&attack.holds, &dry).map_err(|error| format!("as a dry run: {error}"))
+        check(&attack.holds, &dry).map_err(|error| format!("as a dry run: {error}"))
     }
 
-    /// Whether nothing refuses an attack now, without doing it.
+    /// Checks by a dry run that nothing refuses this request now.
+    ///
+    /// # Errors
+    /// The refusal.
     pub async fn lets_through(&self, attack: &Attack) -> Result<(), String> {
         match self.answer(attack, &attack.request.dry()).await? {
             Ok(_) => Ok(()),
-            // Whoever gets as far as being told so was let through.
+            // No connection succeeds here. An error other than "forbidden" comes after admission, which let it through.
             Err(error) if attack.request.connects() && !error.contains("forbidden") => Ok(()),
             Err(error) => Err(error),
         }
@@ -299,8 +312,8 @@ impl<'a> Callers<'a> {
     }
 }
 
-fn judge(holds: &Holds, answer: &Result<Value, String>) -> Result<(), String> {
-    let as_it_must = match (holds, answer) {
+fn check(holds: &Holds, answer: &Result<Value, String>) -> Result<(), String> {
+    let expected = match (holds, answer) {
         (Holds::Harmless, Ok(_)) => true,
         (Holds::Harmless, Err(_)) | (_, Ok(_)) => false,
         (Holds::Guard(guard, words), Err(error)) => {
@@ -313,33 +326,33 @@ fn judge(holds: &Holds, answer: &Result<Value, String>) -> Result<(), String> {
         (Holds::Rbac, Err(error)) => error.contains("cannot"),
     };
     match answer {
-        _ if as_it_must => Ok(()),
-        Ok(_) => Err("accepted".to_owned()),
-        Err(error) => Err(format!("instead of {holds:?}: {error}")),
+        _ if expected => Ok(()),
+        Ok(_) => Err(format!("accepted, expected {holds:?}")),
+        Err(error) => Err(format!("expected {holds:?}, got: {error}")),
     }
 }
 
-/// How many attacks of each family were tried, and how many of them held.
-static TALLY: Mutex<BTreeMap<&'static str, (usize, usize)>> = Mutex::new(BTreeMap::new());
+/// Number of attacks of each family: tried, and as expected.
+static COUNTS: Mutex<BTreeMap<&'static str, (usize, usize)>> = Mutex::new(BTreeMap::new());
 
-/// Counts attacks of a family.
+/// Adds to the counts of a family; `held` is the number of attacks with the expected outcome.
 pub fn count(family: &'static str, tried: usize, held: usize) {
-    if let Ok(mut tally) = TALLY.lock() {
-        let (all, good) = tally.entry(family).or_default();
+    if let Ok(mut counts) = COUNTS.lock() {
+        let (all, good) = counts.entry(family).or_default();
         *all += tried;
         *good += held;
     }
 }
 
-/// What was counted, as one line for each family and one for all; none where nothing was tried.
+/// The counts: one line for all attacks, then one line for each family. Empty if no attack was tried.
 pub fn summary() -> String {
-    let tally = TALLY.lock().map(|tally| tally.clone()).unwrap_or_default();
-    if tally.is_empty() {
+    let counts = COUNTS.lock().map(|counts| counts.clone()).unwrap_or_default();
+    if counts.is_empty() {
         return String::new();
     }
     let (mut tried, mut held) = (0, 0);
     let mut lines = Vec::new();
-    for (family, (all, good)) in tally {
+    for (family, (all, good)) in counts {
         tried += all;
         held += good;
         lines.push(format!("  {family}: {all} tried, {good} held\n"));
@@ -347,7 +360,10 @@ pub fn summary() -> String {
     format!("attacks: {tried} tried, {held} held\n{}", lines.concat())
 }
 
-/// Tries all attacks of a family, counts them, and tells every one that did not hold.
+/// Tries and counts all attacks of a family.
+///
+/// # Errors
+/// Every attack without the expected outcome, one on each line; or an empty list of attacks.
 pub async fn try_all(callers: &Callers<'_>, family: &'static str, attacks: &[Attack]) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     for attack in attacks {
@@ -357,5 +373,7 @@ pub async fn try_all(callers: &Callers<'_>, family: &'static str, attacks: &[Att
     }
     count(family, attacks.len(), attacks.len() - failed.len());
     anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    (!attacks.is_empty()).then_some(()).context("no attack at all")
+    (!attacks.is_empty())
+        .then_some(())
+        .context("the list of attacks is empty")
 }

@@ -1,4 +1,4 @@
-//! Handing out by a policy what one does not hold.
+//! Attacks by the author of a policy: the policy offers access that the author does not hold.
 
 use serde_json::{Value, json};
 
@@ -8,16 +8,16 @@ use crate::harness::eventually;
 use crate::support::json::CURFEW;
 use crate::support::{SOON, Suite};
 
-/// Erin writes policies, and may bind `view`.
+/// Scene with erin, who may write policies, bind `view` and impersonate the service account `hers`.
 pub struct Authors {
-    /// A policy of others, which hands out more than she may.
+    /// Policy of another author that offers `admin`, which erin may not bind.
     strong: Value,
-    /// A name for hers.
+    /// Name for erin's own policy.
     name: String,
 }
 
 impl Authors {
-    /// Gives erin her rights.
+    /// Creates the scene and waits until erin may do what her rights allow.
     pub async fn prepare(suite: &Suite) -> anyhow::Result<Self> {
         let rules = json!([
             {"apiGroups": ["access.curfew.dev"], "resources": ["accesspolicies"], "verbs": ["*"]},
@@ -39,23 +39,26 @@ impl Authors {
             .collect();
         let label = json!({"metadata": {"labels": {"team": "a"}}});
         for (what, request) in [
-            ("sixteen that she may bind", authors.writing(&json!(sixteen))),
             (
-                "an identity that she may impersonate",
+                "a policy with sixteen roles that erin may bind is accepted",
+                authors.writing(&json!(sixteen)),
+            ),
+            (
+                "a policy with a service account that erin may impersonate is accepted",
                 authors.writing(&json!([{"name": "acts", "actAs": {"serviceAccount": "hers"}}])),
             ),
             (
-                "a label, which needs no rights",
+                "a label on a policy needs no further rights",
                 Request::merge(authors.strong_at(), label),
             ),
         ] {
-            let deed = Attack {
+            let attempt = Attack {
                 what: what.to_owned(),
                 who: Who::Person("erin"),
                 request,
                 holds: Holds::Harmless,
             };
-            eventually(what, SOON, async || callers.lets_through(&deed).await).await?;
+            eventually(what, SOON, async || callers.lets_through(&attempt).await).await?;
         }
         Ok(authors)
     }
@@ -65,13 +68,14 @@ impl Authors {
         at(CURFEW, "", &format!("accesspolicies/{name}"))
     }
 
+    /// Creation of erin's policy with these entitlements.
     fn writing(&self, entitlements: &Value) -> Request {
         let policy = json!({"apiVersion": CURFEW, "kind": "AccessPolicy", "metadata": {"name": self.name},
             "spec": spec(entitlements)});
         Request::create(at(CURFEW, "", "accesspolicies"), policy)
     }
 
-    /// The attacks.
+    /// All attacks of this family.
     pub fn attacks(&self) -> Vec<Attack> {
         let view = named("view", "ClusterRole", "view");
         let rules = |resource: &str, verb: &str| {
@@ -79,7 +83,7 @@ impl Authors {
                 {"apiGroups": [""], "resources": [resource], "verbs": [verb]}]}})
         };
         let acting = |account: &str| json!({"name": "acts", "actAs": {"serviceAccount": account}});
-        let last = |last: Value| -> Value {
+        let after_fifteen = |last: Value| -> Value {
             let views = (0..15).map(|number| named(&format!("e{number}"), "ClusterRole", "view"));
             views.chain([last]).collect()
         };
@@ -88,27 +92,36 @@ impl Authors {
             "You can only offer access that you hold: bind on each role, escalate on clusterroles for rules",
         );
         let mut attacks: Vec<Attack> = [
-            ("hands out admin", json!([named("admin", "ClusterRole", "admin")])),
             (
-                "hands out a Role of whatever namespace",
+                "offers the ClusterRole admin",
+                json!([named("admin", "ClusterRole", "admin")]),
+            ),
+            (
+                "offers a Role that each namespace defines",
                 json!([named("view", "Role", "view")]),
             ),
-            ("hands out rules of her own", json!([rules("secrets", "get")])),
+            ("offers rules that read Secrets", json!([rules("secrets", "get")])),
             (
-                "hands out rules that read nothing secret",
+                "offers rules that read ConfigMaps",
                 json!([rules("configmaps", "get")]),
             ),
             (
-                "hides rules behind a role",
+                "offers rules after an allowed role",
                 json!([view, rules("secrets", "get")]),
             ),
             (
-                "hides a role behind fifteen others",
-                last(named("e15", "ClusterRole", "cluster-admin")),
+                "offers cluster-admin after fifteen allowed roles",
+                after_fifteen(named("e15", "ClusterRole", "cluster-admin")),
             ),
-            ("hides rules behind fifteen roles", last(rules("secrets", "get"))),
-            ("lets people act as an identity", json!([acting("theirs")])),
-            ("hides an identity behind fifteen roles", last(acting("theirs"))),
+            (
+                "offers rules after fifteen allowed roles",
+                after_fifteen(rules("secrets", "get")),
+            ),
+            ("offers an act-as account", json!([acting("theirs")])),
+            (
+                "offers an act-as account after fifteen allowed roles",
+                after_fifteen(acting("theirs")),
+            ),
         ]
         .into_iter()
         .map(|(what, entitlements)| Attack {
@@ -120,14 +133,14 @@ impl Authors {
         .collect();
         for (what, change) in [
             (
-                "lists herself in a policy of others",
+                "adds herself to a policy of another author",
                 json!({"requesters": [{"kind": "User", "name": "erin"}]}),
             ),
             (
-                "takes a policy of others everywhere",
+                "changes the namespaces of a policy of another author",
                 json!({"namespaceSelector": {"matchLabels": {"env": "prod"}}}),
             ),
-            ("edits a policy of others", json!({"description": "hers"})),
+            ("edits a policy of another author", json!({"description": "hers"})),
         ] {
             for (way, request) in every_way(&self.strong_at(), &self.strong, &json!({"spec": change})) {
                 attacks.push(Attack {
@@ -141,7 +154,7 @@ impl Authors {
         attacks
     }
 
-    /// Takes the policy away.
+    /// Deletes the policy of the other author.
     pub async fn done(&self, suite: &Suite) -> anyhow::Result<()> {
         let policies = kube::Api::<curfew::api::AccessPolicy>::all(suite.admin.clone());
         let name = self.strong["metadata"]["name"].as_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Freeing, widening and copying a binding or a Role of ours.
+//! Attacks on bindings and Roles of Curfew: detach, widen, copy and forge them.
 
 use serde_json::{Value, json};
 
@@ -7,47 +7,51 @@ use super::scene::Ground;
 use crate::support::json::RBAC;
 use crate::support::manifests::{binding, role};
 
-/// The attacks, all by whoever is `admin` in the namespace and holds what the Role gives.
+/// All attacks of this family.
+///
+/// Bob makes most of them: he is `admin` of the namespace and holds the rights of the Role. Alice and eve, whom RBAC
+/// does not allow to bind roles, try to bind the Role.
 pub fn attacks(ground: &Ground<'_>) -> Vec<Attack> {
-    [of_the_binding(ground), of_the_role(ground), forgeries(ground)].concat()
+    [binding_edits(ground), role_edits(ground), forgeries(ground)].concat()
 }
 
-/// Getting rid of one's own mark, to be free of what it forbids while the access still stands. Needs
-/// [`Ground::mark_carol`].
+/// Attacks on one's own elevation marker: without the marker, the guards against persistence no longer apply.
+///
+/// The scene must be prepared with [`Ground::mark_carol`].
 pub fn on_the_mark(ground: &Ground<'_>) -> Vec<Attack> {
     let path = ground.at(RBAC, &format!("rolebindings/{}", ground.mark()));
     let all = ground.at(RBAC, "rolebindings");
-    let stays = Holds::Guard(
+    let not_deleted = Holds::Guard(
         "curfew-binding",
         "it must stay as long as the access. To end the access",
     );
-    let lasts = Holds::Guard("curfew-no-souvenirs", "it would outlast the access");
+    let not_edited = Holds::Guard("curfew-no-souvenirs", "it would outlast the access");
     let empty = json!({"subjects": []});
     [
         (
-            "deletes her mark",
+            "deletes her elevation marker",
             Request::delete(path.clone(), json!({})),
-            &stays,
+            &not_deleted,
         ),
         (
-            "deletes every binding of ours",
+            "deletes all bindings of Curfew",
             Request::delete(all, json!({})).selecting("access.curfew.dev/grant-uid"),
-            &stays,
+            &not_deleted,
         ),
         (
-            "empties her mark",
+            "removes the subject of her elevation marker",
             Request::merge(path.clone(), empty.clone()),
-            &lasts,
+            &not_edited,
         ),
         (
-            "empties her mark, as kubectl edit does",
+            "removes the subject of her elevation marker, by strategic patch",
             Request::strategic(path.clone(), empty),
-            &lasts,
+            &not_edited,
         ),
         (
-            "empties her mark, by JSON patch",
+            "removes the subject of her elevation marker, by JSON patch",
             Request::json(path, json!([{"op": "remove", "path": "/subjects"}])),
-            &lasts,
+            &not_edited,
         ),
     ]
     .into_iter()
@@ -60,6 +64,7 @@ pub fn on_the_mark(ground: &Ground<'_>) -> Vec<Attack> {
     .collect()
 }
 
+/// The owners of the object, and a `ConfigMap`.
 fn more_owners(object: &Value) -> Value {
     let mut owners = object["metadata"]["ownerReferences"].clone();
     if let Some(owners) = owners.as_array_mut() {
@@ -69,43 +74,44 @@ fn more_owners(object: &Value) -> Value {
     owners
 }
 
-fn metadata(object: &Value) -> Vec<(&'static str, Value)> {
+/// Forbidden edits of the metadata of a binding or Role.
+fn metadata_edits(object: &Value) -> Vec<(&'static str, Value)> {
     vec![
         (
-            "parts it from its fuse",
+            "removes the fuse as owner",
             json!({"metadata": {"ownerReferences": null}}),
         ),
         (
-            "gives it a second owner",
+            "adds a second owner",
             json!({"metadata": {"ownerReferences": more_owners(object)}}),
         ),
         (
-            "gives it to another fuse",
+            "makes another fuse the owner",
             json!({"metadata": {"ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job",
                 "name": object["metadata"]["name"], "uid": "8d7f9f4e-0000-4000-8000-000000000000"}]}}),
         ),
         (
-            "holds it back by a finalizer",
+            "adds a finalizer",
             json!({"metadata": {"finalizers": ["example.com/mine"]}}),
         ),
         (
-            "takes its label",
+            "removes the label",
             json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": null}}}),
         ),
         (
-            "labels it as another's",
+            "changes the label to another grant",
             json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": "another"}}}),
         ),
         (
-            "says that it ends later",
+            "changes the annotated end to a later time",
             json!({"metadata": {"annotations": {"access.curfew.dev/not-after": "2036-01-01T00:00:00.000000Z"}}}),
         ),
         (
-            "says that it never ends",
+            "removes the annotated end",
             json!({"metadata": {"annotations": {"access.curfew.dev/not-after": null}}}),
         ),
         (
-            "adds a label of Curfew's",
+            "adds a reserved label",
             json!({"metadata": {"labels": {"access.curfew.dev/mine": "yes"}}}),
         ),
     ]
@@ -115,29 +121,29 @@ fn user(name: &str) -> Value {
     json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name})
 }
 
-fn of_the_binding(ground: &Ground<'_>) -> Vec<Attack> {
-    let kept = "Labels, end, owner and finalizers of this RoleBinding cannot be changed. To end the access, delete its AccessGrant";
-    let emptied = "The subjects of this RoleBinding can only be removed. If someone else needs access, create an AccessGrant";
-    let mut changes: Vec<_> = metadata(&ground.binding)
+fn binding_edits(ground: &Ground<'_>) -> Vec<Attack> {
+    let metadata_words = "Labels, end, owner and finalizers of this RoleBinding cannot be changed. To end the access, delete its AccessGrant";
+    let subject_words = "The subjects of this RoleBinding can only be removed. If someone else needs access, create an AccessGrant";
+    let mut changes: Vec<_> = metadata_edits(&ground.binding)
         .into_iter()
-        .map(|(what, change)| (what, change, kept))
+        .map(|(what, change)| (what, change, metadata_words))
         .collect();
     for (what, subjects) in [
-        ("gives it to somebody else", json!([user("mallory")])),
+        ("changes the subject to another user", json!([user("mallory")])),
         (
-            "gives it to somebody else as well",
+            "adds another user as subject",
             json!([user("alice"), user("mallory")]),
         ),
         (
-            "gives it to a group",
+            "changes the subject to a group",
             json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "devs"}]),
         ),
         (
-            "gives it to a service account",
+            "changes the subject to a service account",
             json!([{"kind": "ServiceAccount", "name": "default", "namespace": "default"}]),
         ),
     ] {
-        changes.push((what, json!({"subjects": subjects}), emptied));
+        changes.push((what, json!({"subjects": subjects}), subject_words));
     }
     let mut attacks = Vec::new();
     for (what, change, words) in changes {
@@ -153,18 +159,18 @@ fn of_the_binding(ground: &Ground<'_>) -> Vec<Attack> {
     attacks
 }
 
-fn of_the_role(ground: &Ground<'_>) -> Vec<Attack> {
-    let mut changes = metadata(&ground.role);
+fn role_edits(ground: &Ground<'_>) -> Vec<Attack> {
+    let mut changes = metadata_edits(&ground.role);
     changes.push((
-        "widens its rules",
+        "changes the rules",
         json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]}),
     ));
-    changes.push(("empties its rules", json!({"rules": []})));
+    changes.push(("removes the rules", json!({"rules": []})));
     let mut attacks = Vec::new();
     for (what, change) in changes {
         for (way, request) in every_way(&ground.role_at(), &ground.role, &change) {
             attacks.push(Attack {
-                what: format!("of the Role: {what}, by {way}"),
+                what: format!("Role: {what}, by {way}"),
                 who: Who::Person("bob"),
                 request,
                 holds: Holds::Guard(
@@ -184,41 +190,41 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
             json!({"access.curfew.dev/grant-uid": ground.grant["metadata"]["uid"]});
         object
     };
-    let guess = format!("curfew-{}", "0".repeat(32));
-    let mut held = binding("mine", "view", "mallory");
-    held["metadata"]["ownerReferences"] = ground.binding["metadata"]["ownerReferences"].clone();
+    let reserved_name = format!("curfew-{}", "0".repeat(32));
+    let mut owned = binding("mine", "view", "mallory");
+    owned["metadata"]["ownerReferences"] = ground.binding["metadata"]["ownerReferences"].clone();
     let mut generated = binding("a", "view", "mallory");
     crate::support::merge(
         &mut generated,
         json!({"metadata": {"name": null, "generateName": "curfew-"}}),
     );
-    let ours = "with the label access.curfew.dev/grant-uid. Leave the label out";
-    let name = Holds::Guard(
+    let label_words = "with the label access.curfew.dev/grant-uid. Leave the label out";
+    let name_is_reserved = Holds::Guard(
         "curfew-reserved-names",
         "are reserved for Curfew. Choose another name",
     );
     let mut attacks = vec![
         (
-            "makes a binding that looks like ours",
+            "creates a binding with the label of the grant",
             Request::create(bindings.clone(), labelled(binding("mine", "view", "mallory"))),
-            Holds::Guard("curfew-binding", ours),
+            Holds::Guard("curfew-binding", label_words),
         ),
         (
-            "makes one that our fuse holds",
-            Request::create(bindings.clone(), labelled(held)),
-            Holds::Guard("curfew-binding", ours),
+            "creates a binding with the label, owned by the fuse",
+            Request::create(bindings.clone(), labelled(owned)),
+            Holds::Guard("curfew-binding", label_words),
         ),
         (
-            "applies a binding that looks like ours",
+            "applies a binding with the label of the grant",
             Request::apply(
                 ground.at(RBAC, "rolebindings/mine"),
                 "helm",
                 labelled(binding("mine", "view", "mallory")),
             ),
-            Holds::Guard("curfew-binding", ours),
+            Holds::Guard("curfew-binding", label_words),
         ),
         (
-            "labels a binding that stands as ours",
+            "adds the label to an existing binding",
             Request::merge(
                 ground.at(RBAC, "rolebindings/bob"),
                 json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": "a"}}}),
@@ -226,41 +232,49 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
             Holds::Guard("curfew-binding", "cannot be changed"),
         ),
         (
-            "makes a Role that looks like ours",
+            "creates a Role with the label of the grant",
             Request::create(roles.clone(), labelled(role("mine"))),
-            Holds::Guard("curfew-role", ours),
+            Holds::Guard("curfew-role", label_words),
         ),
         (
-            "has a binding generated under a name of ours",
+            "creates a binding with a generated name that is reserved",
             Request::create(bindings.clone(), generated),
-            name.clone(),
+            name_is_reserved.clone(),
         ),
     ];
     for (what, path, object) in [
         (
-            "has a binding ready under a name of ours",
+            "creates a binding with a reserved name",
             &bindings,
-            binding(&guess, "view", "mallory"),
+            binding(&reserved_name, "view", "mallory"),
         ),
         (
-            "has a mark ready under a name of ours",
+            "creates an elevation marker with a reserved name",
             &bindings,
-            binding(&format!("{guess}-elevated"), "view", "mallory"),
+            binding(&format!("{reserved_name}-elevated"), "view", "mallory"),
         ),
-        ("has a Role ready under a name of ours", &roles, role(&guess)),
+        (
+            "creates a Role with a reserved name",
+            &roles,
+            role(&reserved_name),
+        ),
     ] {
-        attacks.push((what, Request::create(path.clone(), object.clone()), name.clone()));
-        let named = format!(
+        attacks.push((
+            what,
+            Request::create(path.clone(), object.clone()),
+            name_is_reserved.clone(),
+        ));
+        let object_path = format!(
             "{path}/{}",
             object["metadata"]["name"].as_str().unwrap_or_default()
         );
         attacks.push((
             what,
-            Request::apply(named, "argocd-controller", object),
-            name.clone(),
+            Request::apply(object_path, "argocd-controller", object),
+            name_is_reserved.clone(),
         ));
     }
-    let bob = attacks.into_iter().map(|(what, request, holds)| Attack {
+    let by_bob = attacks.into_iter().map(|(what, request, holds)| Attack {
         what: what.to_owned(),
         who: Who::Person("bob"),
         request,
@@ -268,12 +282,12 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
     });
     let mut twin = binding("twin", &ground.name, "mallory");
     twin["roleRef"]["kind"] = json!("Role");
-    // Neither holds `bind` or writes bindings: alice holds what the Role gives, but only for a time.
-    let rbac = ["alice", "eve"].map(|person| Attack {
-        what: "binds our Role to somebody else".to_owned(),
+    // Neither may write bindings or holds `bind`. Alice holds the rights of the Role, but only for a time.
+    let by_others = ["alice", "eve"].map(|person| Attack {
+        what: "binds a Role of Curfew to another user".to_owned(),
         who: Who::Person(person),
         request: Request::create(bindings.clone(), twin.clone()),
         holds: Holds::Rbac,
     });
-    bob.chain(rbac).collect()
+    by_bob.chain(by_others).collect()
 }

@@ -1,4 +1,6 @@
-//! Deciding what one may not decide, and what is written around a decision, into it later, or into what it came to.
+//! Attacks on decisions: by service accounts, malformed, and with forbidden metadata.
+//!
+//! Also edits of a decision, of its verdict, and of the approvals that a grant records.
 
 use anyhow::Context as _;
 use curfew::api::{AccessDecision, AccessGrant};
@@ -12,7 +14,7 @@ use crate::harness::eventually;
 use crate::support::json::CURFEW;
 use crate::support::{SOON, Suite};
 
-/// Access that waits for two stages of people, of whom bob has approved.
+/// Scene with a grant that waits for two stages. Bob has approved in the first stage.
 pub struct Deciding<'a> {
     ground: Ground<'a>,
     waiting: Value,
@@ -20,33 +22,33 @@ pub struct Deciding<'a> {
 }
 
 impl<'a> Deciding<'a> {
-    /// Has alice ask, and bob approve.
+    /// Creates the scene: alice requests access, bob approves, and his approval is recorded.
     pub async fn prepare(suite: &'a Suite) -> anyhow::Result<Self> {
         let ground = Ground::prepare(suite).await?;
         let stages = json!([
             {"name": "leads", "approvers": [{"kind": "Group", "name": "leads"}]},
             {"name": "security", "approvers": [{"kind": "Group", "name": "security"}]},
         ]);
-        let asking_people = json!({"path": "Manual", "approval": {"timeout": "1h", "stages": stages}});
-        let policy = ground.place.policy(asking_people).await?.name_any();
-        let asked = ground
+        let two_stages = json!({"path": "Manual", "approval": {"timeout": "1h", "stages": stages}});
+        let policy = ground.place.policy(two_stages).await?.name_any();
+        let grant = ground
             .place
             .ask("alice", &policy, json!({"duration": "10m"}))
             .await?;
-        let asked = ground
+        let grant = ground
             .place
-            .in_state(&asked.name_any(), "AwaitingApproval")
+            .in_state(&grant.name_any(), "AwaitingApproval")
             .await?;
-        let mut decision = ground.approving("bob", json!({"metadata": {"name": "bobs-word"}}));
-        decision["spec"]["grantRef"] = reference(&serde_json::to_value(&asked)?);
-        decision["spec"]["accessHash"] = json!(hash(&asked)?);
+        let mut decision = ground.approving("bob", json!({"metadata": {"name": "bobs-decision"}}));
+        decision["spec"]["grantRef"] = reference(&serde_json::to_value(&grant)?);
+        decision["spec"]["accessHash"] = json!(access_hash(&grant)?);
         let callers = Callers::new(suite);
         let path = ground.at(CURFEW, "accessdecisions");
         callers
             .ask(&Who::Person("bob"), &Request::create(path, decision))
             .await??;
-        let waiting = counted(&ground, &asked.name_any()).await?;
-        let decision = settled(&ground).await?;
+        let waiting = wait_for_approval(&ground, &grant.name_any()).await?;
+        let decision = wait_for_verdict(&ground).await?;
         Ok(Self {
             ground,
             waiting: serde_json::to_value(waiting)?,
@@ -54,22 +56,22 @@ impl<'a> Deciding<'a> {
         })
     }
 
-    /// The attacks.
+    /// All attacks of this family.
     pub fn attacks(&self) -> Vec<Attack> {
         [
             by_service_accounts(&self.ground),
             malformed(&self.ground),
-            self.at_creation(),
-            self.later(),
-            self.of_its_spec(),
-            self.of_its_status(),
-            self.of_what_it_came_to(),
-            self.of_what_was_given(),
+            self.creations_with_metadata(),
+            self.metadata_edits(),
+            self.spec_edits(),
+            self.status_edits(),
+            self.waiting_grant_edits(),
+            self.active_grant_edits(),
         ]
         .concat()
     }
 
-    /// Ends the access, and waits until nothing of it is left.
+    /// Deletes both grants and waits until all artifacts are gone.
     pub async fn done(self) -> anyhow::Result<()> {
         let waiting = self.waiting["metadata"]["name"].as_str().unwrap_or_default();
         self.ground
@@ -90,13 +92,14 @@ impl<'a> Deciding<'a> {
         self.ground.at(CURFEW, &format!("accessgrants/{name}{rest}"))
     }
 
-    fn around(&self) -> Vec<(&'static str, Value, &'static str)> {
+    /// Forbidden metadata of a decision: its description, the metadata, and words of the refusal.
+    fn forbidden_metadata(&self) -> Vec<(&'static str, Value, &'static str)> {
         let grant = &self.waiting["metadata"];
-        let gone = json!({"name": "gone", "uid": "8d7f9f4e-0000-4000-8000-000000000000"});
+        let missing = json!({"name": "gone", "uid": "8d7f9f4e-0000-4000-8000-000000000000"});
         vec![
             (
-                "an owner that is gone",
-                json!({"ownerReferences": owner(&gone)}),
+                "an owner that does not exist",
+                json!({"ownerReferences": owner(&missing)}),
                 "A decision must have no owner",
             ),
             (
@@ -105,7 +108,7 @@ impl<'a> Deciding<'a> {
                 "A decision must have no owner",
             ),
             (
-                "a label of Curfew's",
+                "a reserved label",
                 json!({"labels": {"access.curfew.dev/state": "counted"}}),
                 "are reserved for Curfew",
             ),
@@ -115,7 +118,7 @@ impl<'a> Deciding<'a> {
                 "are reserved for Curfew",
             ),
             (
-                "an annotation of Curfew's",
+                "a reserved annotation",
                 json!({"annotations": {"access.curfew.dev/not-after": "2036-01-01T00:00:00.000000Z"}}),
                 "are reserved for Curfew",
             ),
@@ -130,22 +133,22 @@ impl<'a> Deciding<'a> {
                 "Leave metadata.finalizers out",
             ),
             (
-                "the finalizer of a hook",
+                "the finalizer of an Argo CD hook",
                 json!({"finalizers": ["argocd.argoproj.io/hook-finalizer"]}),
                 "Leave metadata.finalizers out",
             ),
             (
-                "the finalizer that orphans",
+                "the finalizer orphan",
                 json!({"finalizers": ["orphan"]}),
                 "Leave metadata.finalizers out",
             ),
         ]
     }
 
-    fn at_creation(&self) -> Vec<Attack> {
+    fn creations_with_metadata(&self) -> Vec<Attack> {
         let ground = &self.ground;
         let mut attacks = Vec::new();
-        for (what, metadata, words) in self.around() {
+        for (what, metadata, words) in self.forbidden_metadata() {
             let holds = Holds::Guard("curfew-decision", words);
             let body = |person: &str| ground.approving(person, json!({"metadata": metadata}));
             attacks.push(Attack {
@@ -168,16 +171,16 @@ impl<'a> Deciding<'a> {
         attacks
     }
 
-    fn later(&self) -> Vec<Attack> {
+    fn metadata_edits(&self) -> Vec<Attack> {
         let mut attacks = Vec::new();
-        for (what, metadata, words) in self.around() {
+        for (what, metadata, words) in self.forbidden_metadata() {
             for (way, request) in every_way(
                 &self.decision_at(""),
                 &self.decision,
                 &json!({"metadata": metadata}),
             ) {
                 attacks.push(Attack {
-                    what: format!("gives a decision {what}, by {way}"),
+                    what: format!("edits a decision to have {what}, by {way}"),
                     who: Who::Person("eve"),
                     request,
                     holds: Holds::Guard("curfew-decision", words),
@@ -187,43 +190,46 @@ impl<'a> Deciding<'a> {
         attacks
     }
 
-    fn of_its_spec(&self) -> Vec<Attack> {
+    fn spec_edits(&self) -> Vec<Attack> {
         let other = &self.ground.grant["metadata"];
         let changes = [
             (
-                "moves it to another grant",
+                "changes the grant of a decision",
                 json!({"grantRef": {"name": other["name"], "uid": other["uid"]}}),
             ),
-            ("renames its grant", json!({"grantRef": {"name": other["name"]}})),
             (
-                "gives its grant another uid",
+                "changes the name of its grant",
+                json!({"grantRef": {"name": other["name"]}}),
+            ),
+            (
+                "changes the uid of its grant",
                 json!({"grantRef": {"uid": other["uid"]}}),
             ),
             (
-                "makes it a denial",
+                "changes an approval to a denial",
                 json!({"decision": "Deny", "accessHash": null, "reason": "not now"}),
             ),
             (
-                "makes it a revocation",
+                "changes an approval to a revocation",
                 json!({"decision": "Revoke", "accessHash": null, "reason": "not now"}),
             ),
             (
-                "approves other access by it",
+                "changes the approved access",
                 json!({"accessHash": format!("sha256:{:064}", 1)}),
             ),
-            ("drops what was approved", json!({"accessHash": null})),
-            ("rewrites who decided", json!({"decider": {"username": "erin"}})),
+            ("removes the approved access", json!({"accessHash": null})),
+            ("changes the decider", json!({"decider": {"username": "erin"}})),
             (
-                "adds a group of the decider",
+                "adds a group to the decider",
                 json!({"decider": {"groups": ["security"]}}),
             ),
-            ("drops who decided", json!({"decider": null})),
-            ("rewrites the reason", json!({"reason": "somebody told me to"})),
-            ("drops the reason", json!({"reason": null})),
+            ("removes the decider", json!({"decider": null})),
+            ("changes the reason", json!({"reason": "someone told me to"})),
+            ("removes the reason", json!({"reason": null})),
         ];
         let mut attacks = Vec::new();
         for (what, change) in changes {
-            // Bob himself, and whoever may do everything.
+            // Bob made the decision; RBAC allows the administrator everything.
             for who in ["bob", "admin"] {
                 for (way, request) in
                     every_way(&self.decision_at(""), &self.decision, &json!({"spec": change}))
@@ -240,18 +246,24 @@ impl<'a> Deciding<'a> {
         attacks
     }
 
-    fn of_its_status(&self) -> Vec<Attack> {
+    fn status_edits(&self) -> Vec<Attack> {
         let verdict = |status: &str, reason: &str| {
-            json!({"conditions": [{"type": "Counted", "status": status, "reason": reason, "message": "so it is",
+            json!({"conditions": [{"type": "Counted", "status": status, "reason": reason, "message": "forged",
                 "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
         };
         let changes = [
-            ("that it does not count", verdict("False", "DeciderNotListed")),
-            ("that it is open", verdict("Unknown", "StageNotReached")),
-            ("no verdict", json!({"conditions": []})),
-            ("a generation", json!({"observedGeneration": 7})),
             (
-                "that it blocks a request",
+                "the verdict that it does not count",
+                verdict("False", "DeciderNotListed"),
+            ),
+            (
+                "the verdict that it is open",
+                verdict("Unknown", "StageNotReached"),
+            ),
+            ("no verdict", json!({"conditions": []})),
+            ("an observed generation", json!({"observedGeneration": 7})),
+            (
+                "a block of a request",
                 json!({"blocks": {"requester": "system:serviceaccount:ci:deployer",
                     "specHash": format!("sha256:{:064}", 1), "until": "2036-01-01T00:00:00.000000Z"}}),
             ),
@@ -259,8 +271,8 @@ impl<'a> Deciding<'a> {
         writing_status(&self.decision_at("/status"), &self.decision, &changes)
     }
 
-    /// A grant that waits: who approved it, and what.
-    fn of_what_it_came_to(&self) -> Vec<Attack> {
+    /// Edits of a waiting grant: its approvals, its state and the access to approve.
+    fn waiting_grant_edits(&self) -> Vec<Attack> {
         let mut erin = self.waiting["status"]["approvals"][0].clone();
         crate::support::merge(
             &mut erin,
@@ -271,40 +283,40 @@ impl<'a> Deciding<'a> {
             "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         let changes = [
             ("an approval by erin", json!({"approvals": approvals})),
-            ("that nobody approved", json!({"approvals": null})),
+            ("no approvals", json!({"approvals": null})),
             ("an empty list of approvals", json!({"approvals": []})),
-            ("that it is approved", json!({"conditions": approved})),
+            ("the condition Approved", json!({"conditions": approved})),
             (
-                "other access under the same approvals",
+                "other access with the same approvals",
                 json!({"resolved": other_access(&self.waiting)}),
             ),
-            ("that nothing is asked for", json!({"resolved": null})),
+            ("no resolved access", json!({"resolved": null})),
             (
-                "an end, as if it were given",
+                "an expiry time, as if it were granted",
                 json!({"expiresAt": "2036-01-01T00:00:00.000000Z"}),
             ),
         ];
         writing_status(&self.waiting_at("/status"), &self.waiting, &changes)
     }
 
-    /// A grant in force, by whoever may do everything: the operator could not either.
-    fn of_what_was_given(&self) -> Vec<Attack> {
+    /// Edits of an active grant. RBAC allows them to both callers, and the schema refuses even the operator.
+    fn active_grant_edits(&self) -> Vec<Attack> {
         let ground = &self.ground;
         let approvals = &self.waiting["status"]["approvals"];
         let mut attacks = Vec::new();
         for (what, change, words) in [
             (
-                "approvals of access that is given",
+                "approvals of active access",
                 json!({"approvals": approvals}),
                 "status.approvals cannot change after expiresAt is set",
             ),
             (
-                "other access than was given",
+                "other access than was granted",
                 json!({"resolved": other_access(&ground.grant)}),
                 "status.resolved cannot change after expiresAt is set",
             ),
             (
-                "that nothing was given",
+                "no resolved access",
                 json!({"resolved": null}),
                 "status.resolved cannot change after expiresAt is set",
             ),
@@ -325,11 +337,11 @@ impl<'a> Deciding<'a> {
     }
 }
 
-/// Somebody else than Curfew writes these into a status.
+/// Writes of a status by callers other than Curfew: each change by each kind of request.
 fn writing_status(path: &str, object: &Value, changes: &[(&str, Value)]) -> Vec<Attack> {
     let mut attacks = Vec::new();
     for (what, change) in changes {
-        // The namespace's administrator, who approved, and the cluster's.
+        // Bob is administrator of the namespace and approved; `admin` is administrator of the cluster.
         for who in ["bob", "admin"] {
             for (way, request) in every_way(path, object, &json!({"status": change})) {
                 attacks.push(Attack {
@@ -347,21 +359,22 @@ fn writing_status(path: &str, object: &Value, changes: &[(&str, Value)]) -> Vec<
     attacks
 }
 
-/// A service account approves or denies: one that eve may act as, since she may edit its namespace, and others with
-/// every right there is.
+/// Approvals and denials by service accounts.
+///
+/// Eve impersonates one account, because she holds `edit` in its namespace. RBAC allows the others everything.
 fn by_service_accounts(ground: &Ground<'_>) -> Vec<Attack> {
     let holds = Holds::Guard(
         "curfew-decider",
         "A service account cannot approve or deny, because a person must be accountable. Ask a person to decide",
     );
-    let here = ground.account();
-    let its_groups = json!([
+    let local_account = ground.account();
+    let local_groups = json!([
         "system:serviceaccounts",
         format!("system:serviceaccounts:{}", ground.place.name),
         "system:authenticated"
     ]);
-    let almighty = json!(["system:masters", "system:authenticated"]);
-    let mut deciders = vec![(Who::As("eve", here.clone()), here, its_groups)];
+    let masters = json!(["system:masters", "system:authenticated"]);
+    let mut deciders = vec![(Who::As("eve", local_account.clone()), local_account, local_groups)];
     for account in [
         "default:default",
         "kube-system:generic-garbage-collector",
@@ -369,12 +382,12 @@ fn by_service_accounts(ground: &Ground<'_>) -> Vec<Attack> {
         "curfew-system:default",
     ] {
         let username = format!("system:serviceaccount:{account}");
-        deciders.push((Who::AlmightyAs(username.clone()), username, almighty.clone()));
+        deciders.push((Who::AlmightyAs(username.clone()), username, masters.clone()));
     }
-    let denying = json!({"decision": "Deny", "accessHash": null, "reason": "not now"});
+    let deny = json!({"decision": "Deny", "accessHash": null, "reason": "not now"});
     let mut attacks = Vec::new();
     for (who, username, groups) in deciders {
-        for (what, change) in [("approves", json!({})), ("denies", denying.clone())] {
+        for (what, change) in [("approves", json!({})), ("denies", deny.clone())] {
             let mut body = ground.approving("alice", json!({"spec": change}));
             body["spec"]["decider"] = json!({"username": username, "groups": groups});
             for (way, request) in [
@@ -399,24 +412,24 @@ fn by_service_accounts(ground: &Ground<'_>) -> Vec<Attack> {
     attacks
 }
 
-/// Decisions that would be no evidence.
+/// Decisions that do not say clearly who decided what, and why.
 fn malformed(ground: &Ground<'_>) -> Vec<Attack> {
-    let hash_goes = "Approve requires accessHash";
+    let hash_words = "accessHash goes with Approve and only with it";
     [
         (
-            "approves without saying what",
+            "approves without an access hash",
             json!({"accessHash": null}),
-            hash_goes,
+            hash_words,
         ),
         (
-            "approves whatever it may be",
+            "approves with a wildcard as access hash",
             json!({"accessHash": "sha256:*"}),
             "spec.accessHash",
         ),
         (
-            "denies some access",
+            "denies with an access hash",
             json!({"decision": "Deny", "reason": "not now"}),
-            hash_goes,
+            hash_words,
         ),
         (
             "denies without a reason",
@@ -429,22 +442,22 @@ fn malformed(ground: &Ground<'_>) -> Vec<Attack> {
             "Deny and Revoke require a reason: say why in spec.reason",
         ),
         (
-            "approves for a reason that reads backwards",
+            "approves with a right-to-left character in the reason",
             json!({"reason": "DEV-1 \u{202e}harmless"}),
             "spec.reason",
         ),
         (
-            "approves for a reason with a line of its own",
+            "approves with a line break in the reason",
             json!({"reason": "DEV-1\napproved by: bob"}),
             "spec.reason",
         ),
         (
-            "approves every grant of a name",
+            "approves a grant without its uid",
             json!({"grantRef": {"uid": null}}),
             "spec.grantRef.uid",
         ),
         (
-            "decides something else",
+            "decides with an unknown verb",
             json!({"decision": "Extend"}),
             "spec.decision",
         ),
@@ -462,7 +475,7 @@ fn malformed(ground: &Ground<'_>) -> Vec<Attack> {
     .collect()
 }
 
-/// A grant of this metadata, as an owner.
+/// Owner reference to the grant with this metadata.
 fn owner(grant: &Value) -> Value {
     json!([{"apiVersion": CURFEW, "kind": "AccessGrant", "name": grant["name"], "uid": grant["uid"]}])
 }
@@ -477,15 +490,15 @@ fn reference(grant: &Value) -> Value {
     json!({"name": grant["metadata"]["name"], "uid": grant["metadata"]["uid"]})
 }
 
-fn hash(grant: &AccessGrant) -> anyhow::Result<String> {
+fn access_hash(grant: &AccessGrant) -> anyhow::Result<String> {
     let resolved = grant.status.as_ref().and_then(|status| status.resolved.as_ref());
-    Ok(resolved.context("nothing is resolved")?.hash.clone())
+    Ok(resolved.context("the grant has no resolved access")?.hash.clone())
 }
 
-/// A grant, once somebody's approval is recorded in it.
-async fn counted(ground: &Ground<'_>, name: &str) -> anyhow::Result<AccessGrant> {
+/// Waits until the grant records an approval, and returns the grant.
+async fn wait_for_approval(ground: &Ground<'_>, name: &str) -> anyhow::Result<AccessGrant> {
     let grants = ground.place.grants();
-    eventually("bob's approval counts", SOON, async || {
+    eventually("the grant records bob's approval", SOON, async || {
         let grant = grants.get(name).await.map_err(|error| error.to_string())?;
         let approvals = grant.status.as_ref().map(|status| status.approvals.clone());
         if approvals.as_ref().is_some_and(|approvals| !approvals.is_empty()) {
@@ -497,12 +510,12 @@ async fn counted(ground: &Ground<'_>, name: &str) -> anyhow::Result<AccessGrant>
     .await
 }
 
-/// Bob's decision, once its verdict is recorded.
-async fn settled(ground: &Ground<'_>) -> anyhow::Result<AccessDecision> {
+/// Waits until bob's decision has the verdict that it counts, and returns the decision.
+async fn wait_for_verdict(ground: &Ground<'_>) -> anyhow::Result<AccessDecision> {
     let decisions = Api::<AccessDecision>::namespaced(ground.place.suite.admin.clone(), &ground.place.name);
-    eventually("bob's decision has a verdict", SOON, async || {
+    eventually("bob's decision is counted", SOON, async || {
         let decision = decisions
-            .get("bobs-word")
+            .get("bobs-decision")
             .await
             .map_err(|error| error.to_string())?;
         let status = decision.status.clone().unwrap_or_default();

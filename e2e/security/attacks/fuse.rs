@@ -1,4 +1,4 @@
-//! Keeping a fuse from burning, parting it from what it holds, and making one's own.
+//! Attacks on fuses: keep a fuse from expiring, detach what it owns, and forge a fuse.
 
 use serde_json::{Value, json};
 
@@ -6,12 +6,12 @@ use super::attack::{Attack, Holds, Request, Who, every_way};
 use super::scene::Ground;
 use crate::support::manifests::{ordinary_job, pod};
 
-/// The attacks.
+/// All attacks of this family.
 pub fn attacks(ground: &Ground<'_>) -> Vec<Attack> {
     [
         edits(ground),
         deletions(ground),
-        of_its_status(ground),
+        status_edits(ground),
         forgeries(ground),
     ]
     .concat()
@@ -26,61 +26,64 @@ fn edits(ground: &Ground<'_>) -> Vec<Attack> {
     let mut attacks = Vec::new();
     for (what, change) in [
         (
-            "suspends it, which empties its start time",
+            "suspends a fuse, which resets its start time",
             json!({"spec": {"suspend": true}}),
         ),
         (
-            "moves its deadline",
+            "changes the deadline of a fuse",
             json!({"spec": {"activeDeadlineSeconds": 99_999_999}}),
         ),
         (
-            "takes its deadline away",
+            "removes the deadline of a fuse",
             json!({"spec": {"activeDeadlineSeconds": null}}),
         ),
         (
-            "lets it stay when it has burnt",
+            "keeps a fuse for three years after its end",
             json!({"spec": {"ttlSecondsAfterFinished": 99_999_999}}),
         ),
         (
-            "lets it stay for ever when it has burnt",
+            "keeps a fuse for ever after its end",
             json!({"spec": {"ttlSecondsAfterFinished": null}}),
         ),
-        ("lets it run a pod", json!({"spec": {"parallelism": 1}})),
-        ("lets its pods fail", json!({"spec": {"backoffLimit": 1000}})),
+        ("lets a fuse run a pod", json!({"spec": {"parallelism": 1}})),
         (
-            "holds it back by a finalizer",
+            "lets the pods of a fuse fail",
+            json!({"spec": {"backoffLimit": 1000}}),
+        ),
+        (
+            "adds a finalizer to a fuse",
             json!({"metadata": {"finalizers": ["example.com/mine"]}}),
         ),
         (
-            "orphans what it holds by a finalizer",
+            "adds the finalizer orphan to a fuse",
             json!({"metadata": {"finalizers": ["orphan"]}}),
         ),
         (
-            "takes its owner away",
+            "removes the owner of a fuse",
             json!({"metadata": {"ownerReferences": null}}),
         ),
         (
-            "gives it a second owner",
+            "adds a second owner to a fuse",
             json!({"metadata": {"ownerReferences": owners}}),
         ),
         (
-            "takes its label",
+            "removes the label of a fuse",
             json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": null}}}),
         ),
         (
-            "labels it as another's",
+            "changes the label of a fuse to another grant",
             json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": uid}}}),
         ),
         (
-            "says that it ends later",
+            "changes the annotated end of a fuse to a later time",
             json!({"metadata": {"annotations": {"access.curfew.dev/not-after": "2036-01-01T00:00:00.000000Z"}}}),
         ),
         (
-            "says that it never ends",
+            "removes the annotated end of a fuse",
             json!({"metadata": {"annotations": {"access.curfew.dev/not-after": null}}}),
         ),
         (
-            "adds a label of Curfew's",
+            "adds a reserved label to a fuse",
             json!({"metadata": {"labels": {"access.curfew.dev/mine": "yes"}}}),
         ),
     ] {
@@ -106,27 +109,30 @@ fn deletions(ground: &Ground<'_>) -> Vec<Attack> {
         options
     };
     let mut attacks = Vec::new();
-    for (what, how) in [
-        ("without what it holds", json!({"propagationPolicy": "Orphan"})),
+    for (what, delete_options) in [
+        ("and orphans what it owns", json!({"propagationPolicy": "Orphan"})),
         (
-            "without what it holds, as in old days",
+            "and orphans what it owns, by the old option",
             json!({"orphanDependents": true}),
         ),
-        // Of a Job, a deletion that says nothing orphans.
-        ("saying nothing of what it holds", json!({})),
-        ("at once, saying nothing", json!({"gracePeriodSeconds": 0})),
+        // Without options, the API server orphans the dependents of a Job.
+        ("without a propagation policy", json!({})),
+        (
+            "at once, without a propagation policy",
+            json!({"gracePeriodSeconds": 0}),
+        ),
     ] {
         let holds = Holds::Guard("curfew-fuse", "use propagationPolicy Background or Foreground");
         attacks.push(Attack {
-            what: format!("deletes it {what}"),
+            what: format!("deletes a fuse {what}"),
             who: Who::Person("eve"),
-            request: Request::delete(ground.fuse_at(""), options(how.clone())),
+            request: Request::delete(ground.fuse_at(""), options(delete_options.clone())),
             holds: holds.clone(),
         });
         attacks.push(Attack {
             what: format!("deletes all fuses {what}"),
             who: Who::Person("eve"),
-            request: Request::delete(ground.at("batch/v1", "jobs"), options(how))
+            request: Request::delete(ground.at("batch/v1", "jobs"), options(delete_options))
                 .selecting("access.curfew.dev/grant-uid"),
             holds,
         });
@@ -134,9 +140,9 @@ fn deletions(ground: &Ground<'_>) -> Vec<Attack> {
     attacks
 }
 
-fn of_its_status(ground: &Ground<'_>) -> Vec<Attack> {
+fn status_edits(ground: &Ground<'_>) -> Vec<Attack> {
     let mut attacks = Vec::new();
-    let guarded = || {
+    let only_job_controller = || {
         Holds::Guard(
             "curfew-fuse",
             "Only the Job controller writes the status of a fuse",
@@ -144,24 +150,28 @@ fn of_its_status(ground: &Ground<'_>) -> Vec<Attack> {
     };
     for (what, change, holds) in [
         (
-            "a later start",
+            "a later start time",
             json!({"startTime": "2036-01-01T00:00:00Z"}),
             Holds::Schema("status.startTime"),
         ),
         (
-            "no start",
+            "no start time",
             json!({"startTime": null}),
             Holds::Schema("status.startTime"),
         ),
-        ("pods that run", json!({"active": 1}), guarded()),
-        ("pods that still end", json!({"terminating": 1}), guarded()),
+        ("active pods", json!({"active": 1}), only_job_controller()),
+        (
+            "terminating pods",
+            json!({"terminating": 1}),
+            only_job_controller(),
+        ),
     ] {
         for request in [
             Request::merge(ground.fuse_at("/status"), json!({"status": change})),
             Request::strategic(ground.fuse_at("/status"), json!({"status": change})),
         ] {
             attacks.push(Attack {
-                what: format!("reports {what}"),
+                what: format!("writes {what} into the status of a fuse"),
                 who: Who::Person("eve"),
                 request,
                 holds: holds.clone(),
@@ -188,7 +198,7 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
     );
     let mut attacks = vec![
         (
-            "makes a Job that looks like a fuse",
+            "creates a Job with the label of the grant",
             Request::create(jobs.clone(), with(ordinary_job("mine"), label.clone())),
             Holds::Guard(
                 "curfew-fuse",
@@ -196,12 +206,12 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
             ),
         ),
         (
-            "makes a second fuse of the grant",
+            "creates a second fuse of the grant",
             Request::create(jobs.clone(), twin),
             Holds::Guard("curfew-fuse", "Only Curfew creates Jobs"),
         ),
         (
-            "labels a Job of her own as a fuse, by apply",
+            "applies a Job with the label of the grant",
             Request::apply(
                 ground.at("batch/v1", "jobs/mine"),
                 "helm",
@@ -210,7 +220,7 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
             Holds::Guard("curfew-fuse", "Only Curfew creates Jobs"),
         ),
         (
-            "has a Job ready under a name of ours",
+            "creates a Job with a reserved name",
             Request::create(jobs.clone(), ordinary_job(&guess)),
             Holds::Guard(
                 "curfew-reserved-names",
@@ -218,7 +228,7 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
             ),
         ),
         (
-            "applies a Job under a name of ours",
+            "applies a Job with a reserved name",
             Request::apply(
                 ground.at("batch/v1", &format!("jobs/{guess}")),
                 "helm",
@@ -230,7 +240,7 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
             ),
         ),
         (
-            "has a Job generated under a name of ours",
+            "creates a Job with a generated name that is reserved",
             Request::create(
                 jobs,
                 with(
@@ -245,27 +255,27 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
         ),
     ];
     let pods = ground.at("v1", "pods");
-    let held_back = Holds::Guard("curfew-pods", "would keep a fuse from ending access");
+    let pod_refused = Holds::Guard("curfew-pods", "would keep a fuse from ending access");
     let selected =
         json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": ground.grant["metadata"]["uid"]}}});
     let mut stubborn = with(pod("stubborn"), selected.clone());
     stubborn["spec"]["terminationGracePeriodSeconds"] = json!(99_999_999);
-    let mut held = with(pod("held"), selected);
-    held["metadata"]["finalizers"] = json!(["example.com/mine"]);
+    let mut finalized = with(pod("finalized"), selected);
+    finalized["metadata"]["finalizers"] = json!(["example.com/mine"]);
     attacks.push((
-        "puts a pod into the fuse that does not end",
+        "creates a pod for the fuse, with a grace period of three years",
         Request::create(pods.clone(), stubborn),
-        held_back.clone(),
+        pod_refused.clone(),
     ));
     attacks.push((
-        "puts a pod into the fuse that a finalizer holds",
-        Request::create(pods, held.clone()),
-        held_back.clone(),
+        "creates a pod for the fuse, with a finalizer",
+        Request::create(pods, finalized.clone()),
+        pod_refused.clone(),
     ));
     attacks.push((
-        "applies a pod into the fuse",
-        Request::apply(ground.at("v1", "pods/held"), "helm", held),
-        held_back,
+        "applies a pod for the fuse, with a finalizer",
+        Request::apply(ground.at("v1", "pods/finalized"), "helm", finalized),
+        pod_refused,
     ));
     attacks
         .into_iter()

@@ -1,4 +1,4 @@
-//! What is written around a grant, into it later, or into its status.
+//! Attacks on grants: forbidden metadata, and edits of spec and status.
 
 use serde_json::{Value, json};
 
@@ -6,42 +6,43 @@ use super::attack::{Attack, Holds, Request, Who, every_way};
 use super::scene::Ground;
 use crate::support::json::CURFEW;
 
-/// An owner that does not exist: the garbage collector would take the grant away within two seconds.
-fn dead_owner() -> Value {
+/// Owner that does not exist: the garbage collector would delete the grant within two seconds.
+fn missing_owner() -> Value {
     json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "8d7f9f4e-0000-4000-8000-000000000000"}])
 }
 
-/// An owner that does: whoever deletes it would delete the grant.
-fn owner(ground: &Ground<'_>) -> Value {
+/// Owner that exists: deletion of the owner would delete the grant.
+fn existing_owner(ground: &Ground<'_>) -> Value {
     json!([{"apiVersion": CURFEW, "kind": "AccessGrant", "name": ground.grant["metadata"]["name"],
         "uid": ground.grant["metadata"]["uid"]}])
 }
 
-/// The attacks.
+/// All attacks of this family.
 pub fn attacks(ground: &Ground<'_>) -> Vec<Attack> {
     [
-        at_creation(ground),
-        later(ground),
-        of_its_spec(ground),
-        of_its_status(ground),
+        creations(ground),
+        metadata_edits(ground),
+        spec_edits(ground),
+        status_edits(ground),
     ]
     .concat()
 }
 
-fn around(ground: &Ground<'_>) -> Vec<(&'static str, Value, &'static str)> {
+/// Forbidden metadata of a grant: its description, the metadata, and words of the refusal.
+fn forbidden_metadata(ground: &Ground<'_>) -> Vec<(&'static str, Value, &'static str)> {
     vec![
         (
-            "an owner that is gone",
-            json!({"ownerReferences": dead_owner()}),
+            "an owner that does not exist",
+            json!({"ownerReferences": missing_owner()}),
             "A grant must have no owner",
         ),
         (
-            "an owner that stands",
-            json!({"ownerReferences": owner(ground)}),
+            "an owner that exists",
+            json!({"ownerReferences": existing_owner(ground)}),
             "A grant must have no owner",
         ),
         (
-            "a label of Curfew's",
+            "a reserved label",
             json!({"labels": {"access.curfew.dev/state": "active"}}),
             "are reserved for Curfew",
         ),
@@ -51,7 +52,7 @@ fn around(ground: &Ground<'_>) -> Vec<(&'static str, Value, &'static str)> {
             "are reserved for Curfew",
         ),
         (
-            "an end in an annotation",
+            "an expiry time in a reserved annotation",
             json!({"annotations": {"access.curfew.dev/not-after": "2036-01-01T00:00:00.000000Z"}}),
             "are reserved for Curfew",
         ),
@@ -66,20 +67,20 @@ fn around(ground: &Ground<'_>) -> Vec<(&'static str, Value, &'static str)> {
             "Leave metadata.finalizers out",
         ),
         (
-            "the finalizer that orphans",
+            "the finalizer orphan",
             json!({"finalizers": ["orphan"]}),
             "Leave metadata.finalizers out",
         ),
     ]
 }
 
-fn at_creation(ground: &Ground<'_>) -> Vec<Attack> {
+fn creations(ground: &Ground<'_>) -> Vec<Attack> {
     let grants = ground.at(CURFEW, "accessgrants");
     let mut attacks = Vec::new();
-    for (what, metadata, words) in around(ground) {
+    for (what, metadata, words) in forbidden_metadata(ground) {
         let holds = Holds::Guard("curfew-grant", words);
         attacks.push(Attack {
-            what: format!("asks with {what}"),
+            what: format!("requests access with {what}"),
             who: Who::Person("alice"),
             request: Request::create(
                 grants.clone(),
@@ -104,7 +105,7 @@ fn at_creation(ground: &Ground<'_>) -> Vec<Attack> {
         "1970-01-01T00:00:00Z",
     ] {
         attacks.push(Attack {
-            what: format!("asks for access that ended at {past}"),
+            what: format!("requests access until {past}, which has passed"),
             who: Who::Person("alice"),
             request: Request::create(
                 grants.clone(),
@@ -114,11 +115,14 @@ fn at_creation(ground: &Ground<'_>) -> Vec<Attack> {
         });
     }
     for (what, reason) in [
-        ("a reason that reads backwards", "DEV-1 \u{202e}harmless"),
-        ("a reason with a line of its own", "DEV-1\napproved by: bob"),
+        (
+            "a right-to-left character in the reason",
+            "DEV-1 \u{202e}harmless",
+        ),
+        ("a line break in the reason", "DEV-1\napproved by: bob"),
     ] {
         attacks.push(Attack {
-            what: format!("asks with {what}"),
+            what: format!("requests access with {what}"),
             who: Who::Person("alice"),
             request: Request::create(
                 grants.clone(),
@@ -130,16 +134,16 @@ fn at_creation(ground: &Ground<'_>) -> Vec<Attack> {
     attacks
 }
 
-fn later(ground: &Ground<'_>) -> Vec<Attack> {
+fn metadata_edits(ground: &Ground<'_>) -> Vec<Attack> {
     let mut attacks = Vec::new();
-    for (what, metadata, words) in around(ground) {
+    for (what, metadata, words) in forbidden_metadata(ground) {
         for (way, request) in every_way(
             &ground.grant_at(""),
             &ground.grant,
             &json!({"metadata": metadata}),
         ) {
             attacks.push(Attack {
-                what: format!("gives a grant {what}, by {way}"),
+                what: format!("edits a grant to have {what}, by {way}"),
                 who: Who::Person("eve"),
                 request,
                 holds: Holds::Guard("curfew-grant", words),
@@ -149,7 +153,7 @@ fn later(ground: &Ground<'_>) -> Vec<Attack> {
     attacks
 }
 
-fn of_its_spec(ground: &Ground<'_>) -> Vec<Attack> {
+fn spec_edits(ground: &Ground<'_>) -> Vec<Attack> {
     let mut attacks = Vec::new();
     for (what, change) in [
         (
@@ -157,26 +161,23 @@ fn of_its_spec(ground: &Ground<'_>) -> Vec<Attack> {
             json!({"subject": {"kind": "User", "name": "mallory"}}),
         ),
         (
-            "adds an end far ahead",
+            "adds notAfter ten years ahead",
             json!({"notAfter": "2036-01-01T00:00:00Z"}),
         ),
-        ("replaces the duration", json!({"duration": "12h"})),
-        ("drops the duration", json!({"duration": null})),
+        ("changes the duration", json!({"duration": "12h"})),
+        ("removes the duration", json!({"duration": null})),
         (
-            "asks for more",
+            "adds an entitlement",
             json!({"entitlements": [{"name": "read"}, {"name": "look"}]}),
         ),
-        ("drops what is asked for", json!({"entitlements": null})),
+        ("removes the entitlements", json!({"entitlements": null})),
+        ("changes the policy", json!({"policyRef": {"name": "another"}})),
         (
-            "goes under another policy",
-            json!({"policyRef": {"name": "another"}}),
-        ),
-        (
-            "rewrites the reason",
+            "changes the reason",
             json!({"reason": "DEV-2 something harmless"}),
         ),
-        ("rewrites who asked", json!({"requester": {"username": "bob"}})),
-        ("drops who asked", json!({"requester": null})),
+        ("changes the requester", json!({"requester": {"username": "bob"}})),
+        ("removes the requester", json!({"requester": null})),
         (
             "adds a reference",
             json!({"references": [{"type": "Ticket", "id": "DEV-2"}]}),
@@ -194,8 +195,8 @@ fn of_its_spec(ground: &Ground<'_>) -> Vec<Attack> {
     attacks
 }
 
-fn of_its_status(ground: &Ground<'_>) -> Vec<Attack> {
-    let guarded = || {
+fn status_edits(ground: &Ground<'_>) -> Vec<Attack> {
+    let only_curfew = || {
         Holds::Guard(
             "curfew-status",
             "Only Curfew writes the status. To end access, create a decision Revoke",
@@ -204,32 +205,36 @@ fn of_its_status(ground: &Ground<'_>) -> Vec<Attack> {
     let mut attacks = Vec::new();
     for (what, change, holds) in [
         (
-            "an end far ahead",
+            "a later expiry time",
             json!({"expiresAt": "2036-01-01T00:00:00.000000Z"}),
             Holds::Schema("expiresAt only moves earlier"),
         ),
         (
-            "no end",
+            "no expiry time",
             json!({"expiresAt": null}),
             Holds::Schema("expiresAt only moves earlier"),
         ),
         (
-            "an end right now",
+            "an expiry time in the past",
             json!({"expiresAt": "2026-01-01T00:00:00.000000Z"}),
-            guarded(),
+            only_curfew(),
         ),
         (
             "another subject",
             json!({"subject": {"kind": "User", "name": "mallory"}}),
-            guarded(),
+            only_curfew(),
         ),
         (
-            "that it has ended",
+            "an end time",
             json!({"endedAt": "2026-01-01T00:00:00.000000Z"}),
-            guarded(),
+            only_curfew(),
         ),
-        ("artifacts to forget", json!({"artifacts": null}), guarded()),
-        ("a generation", json!({"observedGeneration": 7}), guarded()),
+        ("no artifacts", json!({"artifacts": null}), only_curfew()),
+        (
+            "an observed generation",
+            json!({"observedGeneration": 7}),
+            only_curfew(),
+        ),
     ] {
         for (way, request) in every_way(
             &ground.grant_at("/status"),
@@ -245,7 +250,7 @@ fn of_its_status(ground: &Ground<'_>) -> Vec<Attack> {
         }
     }
     attacks.push(Attack {
-        what: "declares a policy ready".to_owned(),
+        what: "writes the status of a policy".to_owned(),
         who: Who::Person("admin"),
         request: Request::merge(
             super::attack::at(CURFEW, "", &format!("accesspolicies/{}/status", ground.policy)),

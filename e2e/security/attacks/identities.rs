@@ -1,4 +1,4 @@
-//! Getting at the identities that people act as.
+//! Attacks on act-as accounts: tokens, pods and rights in their namespace.
 
 use serde_json::json;
 
@@ -6,9 +6,10 @@ use super::attack::{Attack, Holds, Request, Who, at};
 use crate::support::json::RBAC;
 use crate::support::manifests::{binding, ordinary_job, pod, role};
 
+/// Namespace of the act-as accounts.
 const THERE: &str = "curfew-identities";
 
-/// The attacks, by whoever may do everything.
+/// All attacks of this family. The attacker is the administrator, to whom RBAC allows everything.
 pub fn attacks() -> Vec<Attack> {
     let at = |group_version: &str, rest: &str| at(group_version, THERE, rest);
     let workload = |kind: &str| {
@@ -25,40 +26,40 @@ pub fn attacks() -> Vec<Attack> {
         "schedule": "* * * * *", "jobTemplate": {"spec": ordinary_job("a")["spec"]}}});
     [
         (
-            "runs a pod as an identity",
+            "runs a pod as an act-as account",
             Request::create(at("v1", "pods"), pod("a")),
         ),
         (
-            "deploys",
+            "creates a Deployment",
             Request::create(at("apps/v1", "deployments"), workload("Deployment")),
         ),
         (
-            "deploys on every node",
+            "creates a DaemonSet",
             Request::create(at("apps/v1", "daemonsets"), workload("DaemonSet")),
         ),
         (
-            "runs a Job",
+            "creates a Job",
             Request::create(at("batch/v1", "jobs"), ordinary_job("a")),
         ),
         (
-            "runs a Job every minute",
+            "creates a CronJob for every minute",
             Request::create(at("batch/v1", "cronjobs"), cron),
         ),
-        ("keeps a token", Request::create(at("v1", "secrets"), secret)),
         (
-            "makes a token",
+            "creates a token Secret",
+            Request::create(at("v1", "secrets"), secret),
+        ),
+        (
+            "requests a token of an act-as account",
             Request::create(at("v1", "serviceaccounts/default/token"), token),
         ),
         (
-            "binds a role there",
+            "binds a role",
             Request::create(at(RBAC, "rolebindings"), binding("a", "view", "alice")),
         ),
+        ("creates a Role", Request::create(at(RBAC, "roles"), role("a"))),
         (
-            "makes a Role there",
-            Request::create(at(RBAC, "roles"), role("a")),
-        ),
-        (
-            "applies a binding there",
+            "applies a binding",
             Request::apply(at(RBAC, "rolebindings/a"), "helm", binding("a", "view", "alice")),
         ),
     ]

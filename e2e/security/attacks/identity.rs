@@ -1,4 +1,4 @@
-//! Asking or deciding in another's name, or as less or more than one is.
+//! Attacks on attested identity: a request or decision with a false user name or false groups.
 
 use serde_json::{Value, json};
 
@@ -6,29 +6,29 @@ use super::attack::{Attack, Holds, Request, Who};
 use super::scene::Ground;
 use crate::support::json::CURFEW;
 
-/// Something in which people state who they are.
+/// A kind of object whose spec states its author.
 struct Statement {
-    /// What they do by it.
+    /// Verb for the names of the attacks.
     does: &'static str,
-    /// The kind of object, as paths name it.
+    /// Plural resource name, as in paths.
     kind: &'static str,
-    /// The field of its spec.
+    /// Field of the spec that states the author.
     field: &'static str,
-    /// Who must refuse another name.
+    /// Expected refusal of a false user name.
     another_name: Holds,
-    /// Who must refuse other groups.
+    /// Expected refusal of false groups.
     other_groups: Holds,
-    /// Who must refuse what is no name.
+    /// Expected refusal of an invalid user name.
     no_name: Holds,
-    /// One by somebody who states themselves; changed.
+    /// Object of a person who states the truth, then merged with the last argument.
     honest: fn(&Ground<'_>, &str, Value) -> Value,
 }
 
-/// The attacks on who asks.
+/// Attacks on the requester of a grant.
 pub fn of_requesters(ground: &Ground<'_>) -> Vec<Attack> {
     let guard = "curfew-requester";
     let request = Statement {
-        does: "asks",
+        does: "requests access",
         kind: "accessgrants",
         field: "requester",
         another_name: Holds::Guard(guard, "spec.requester.username must be you"),
@@ -39,7 +39,7 @@ pub fn of_requesters(ground: &Ground<'_>) -> Vec<Attack> {
     request.attacks(ground)
 }
 
-/// The attacks on who decides.
+/// Attacks on the decider of a decision.
 pub fn of_deciders(ground: &Ground<'_>) -> Vec<Attack> {
     let guard = "curfew-decider";
     let decision = Statement {
@@ -54,7 +54,7 @@ pub fn of_deciders(ground: &Ground<'_>) -> Vec<Attack> {
     decision.attacks(ground)
 }
 
-/// Whoever states a name, the name, the groups, and what that is.
+/// False user names: caller, stated name, stated groups, and the end of the attack's name.
 const NAMES: &[(&str, &str, &[&str], &str)] = &[
     ("alice", "bob", &["leads", "system:authenticated"], "as bob"),
     (
@@ -73,13 +73,13 @@ const NAMES: &[(&str, &str, &[&str], &str)] = &[
         "alice",
         "Alice",
         &["devs", "system:authenticated"],
-        "as herself, spelled otherwise",
+        "as herself in another case",
     ),
     (
         "alice",
         "alice ",
         &["devs", "system:authenticated"],
-        "as herself with a space",
+        "as herself with a space at the end",
     ),
     (
         "alice",
@@ -91,35 +91,32 @@ const NAMES: &[(&str, &str, &[&str], &str)] = &[
         "bob",
         "alice",
         &["devs", "system:authenticated"],
-        "as alice, whom a policy lists",
+        "as alice, who is listed in a policy",
     ),
     (
         "bob",
         "erin",
         &["security", "system:authenticated"],
-        "as erin, who is of another group",
+        "as erin, who is in another group",
     ),
 ];
 
-/// What carol says of her groups.
+/// False groups of carol, and the end of the attack's name.
 const GROUPS: &[(&[&str], &str)] = &[
-    (
-        &["devs", "system:authenticated"],
-        "hides that she is a contractor",
-    ),
-    (&["devs", "contractors"], "hides that she is authenticated"),
-    (&[], "hides all of her groups"),
+    (&["devs", "system:authenticated"], "omits the group contractors"),
+    (&["devs", "contractors"], "omits the group system:authenticated"),
+    (&[], "omits all of her groups"),
     (
         &["contractors", "devs", "system:authenticated"],
-        "says her groups in another order",
+        "states her groups in another order",
     ),
     (
         &["devs", "devs", "contractors", "system:authenticated"],
-        "says a group twice",
+        "states a group twice",
     ),
     (
         &["devs", "contractors", "leads", "system:authenticated"],
-        "adds a group that decides",
+        "adds a group of approvers",
     ),
     (
         &["devs", "contractors", "system:authenticated", "system:masters"],
@@ -164,7 +161,7 @@ impl Statement {
         attacks
     }
 
-    /// Somebody creates it and states this.
+    /// Attack in which `person` creates the object with this statement of its author.
     fn stating(
         &self,
         ground: &Ground<'_>,
@@ -182,11 +179,12 @@ impl Statement {
         }
     }
 
+    /// The same lie by other kinds of request.
     fn other_ways(&self, ground: &Ground<'_>) -> [Attack; 3] {
         let alice = (self.honest)(ground, "alice", json!({}));
         let last_applied = json!({"metadata": {"annotations":
             {"kubectl.kubernetes.io/last-applied-configuration": alice.to_string()}}});
-        let nameless = json!({"metadata": {"name": null, "generateName": "tried-"}});
+        let generated_name = json!({"metadata": {"name": null, "generateName": "tried-"}});
         let attack = |what: &str, who: &'static str, request: Request| Attack {
             what: format!("{} {what}", self.does),
             who: Who::Person(who),
@@ -200,7 +198,7 @@ impl Statement {
                 Request::apply(ground.at(CURFEW, &format!("{}/tried", self.kind)), "helm", alice),
             ),
             attack(
-                "as alice by an apply of kubectl's own",
+                "as alice by a client-side apply",
                 "bob",
                 Request::create(
                     ground.at(CURFEW, self.kind),
@@ -208,28 +206,29 @@ impl Statement {
                 ),
             ),
             attack(
-                "as bob by a generated name",
+                "as bob with a generated name",
                 "alice",
                 Request::create(
                     ground.at(CURFEW, self.kind),
-                    (self.honest)(ground, "bob", nameless),
+                    (self.honest)(ground, "bob", generated_name),
                 ),
             ),
         ]
     }
 
+    /// Impersonation without the right to, and a false name while impersonating.
     fn on_behalf(&self, ground: &Ground<'_>) -> [Attack; 2] {
         let path = ground.at(CURFEW, self.kind);
         let masters = json!({"spec": {(self.field): {"groups": ["system:masters"]}}});
         [
             Attack {
-                what: format!("{} in bob's name without the right to", self.does),
+                what: format!("{} and impersonates bob without the right to", self.does),
                 who: Who::As("alice", "bob".to_owned()),
                 request: Request::create(path.clone(), (self.honest)(ground, "bob", json!({}))),
                 holds: Holds::Rbac,
             },
             Attack {
-                what: format!("{} as the administrator while acting as bob", self.does),
+                what: format!("{} as the administrator while impersonating bob", self.does),
                 who: Who::AlmightyAs("bob".to_owned()),
                 request: Request::create(path, (self.honest)(ground, "admin", masters)),
                 holds: self.another_name.clone(),

@@ -1,13 +1,15 @@
-//! The attack suite: everything we know that somebody could try, each as one entry of a table. It says what is tried,
-//! who tries, what is asked of the API server, and what must hold: a refusal by that guard, with a sentence that says
-//! what to do instead; or no harm, and then what shows it.
+//! Attack suite: every known attack on temporary access, as tables of [`Attack`].
 //!
-//! Attackers hold the RBAC that lets them through to the guard. That is proved: with a guard taken away, every attack
-//! that it refused is accepted.
+//! An entry names the attempt, the attacker, the request and the expected outcome. Most outcomes are a refusal by a named
+//! guard, whose message says what to do instead. Others are a refusal by schema or RBAC, or acceptance without harm; a
+//! separate check shows that no harm was done.
+//!
+//! RBAC allows the attackers what a guard has to refuse, so the guard alone stops the attack. [`proof`] shows this:
+//! without its guard, every such attack is accepted.
 
 #![allow(
     clippy::print_stdout,
-    reason = "how much was tried, for whoever reads the suite's output"
+    reason = "the output of the suite says how many attacks were tried"
 )]
 
 mod attack;
@@ -45,19 +47,19 @@ mod refused {
     };
 
     tests![
-        nobody_asks_as_somebody_else,
-        nobody_decides_as_somebody_else,
-        nobody_decides_what_others_have_to,
-        nothing_is_written_around_or_into_a_grant,
-        nobody_keeps_a_fuse_from_burning,
-        nobody_frees_or_widens_a_binding_or_a_role,
-        whoever_is_elevated_makes_no_souvenir,
-        authors_hold_what_they_hand_out,
-        a_stolen_token_of_curfew_is_worth_little,
-        nothing_lives_beside_the_identities,
+        requesting_in_another_name_is_refused,
+        deciding_in_another_name_is_refused,
+        decisions_reserved_for_others_are_refused,
+        edits_and_forbidden_metadata_of_grants_are_refused,
+        a_fuse_cannot_be_kept_from_expiring,
+        bindings_and_roles_cannot_be_detached_or_widened,
+        elevated_access_creates_no_persistence,
+        authors_cannot_offer_access_that_they_lack,
+        stolen_tokens_of_own_accounts_are_limited,
+        act_as_accounts_have_no_pods_tokens_or_bindings,
     ];
 
-    async fn on_ground(
+    async fn try_on_new_scene(
         suite: &Suite,
         family: &'static str,
         attacks: fn(&Ground<'_>) -> Vec<Attack>,
@@ -67,51 +69,51 @@ mod refused {
         ground.done().await
     }
 
-    async fn nobody_asks_as_somebody_else(suite: &Suite) -> anyhow::Result<()> {
-        on_ground(suite, "identity", identity::of_requesters).await
+    async fn requesting_in_another_name_is_refused(suite: &Suite) -> anyhow::Result<()> {
+        try_on_new_scene(suite, "identity", identity::of_requesters).await
     }
 
-    async fn nobody_decides_as_somebody_else(suite: &Suite) -> anyhow::Result<()> {
-        on_ground(suite, "decider", identity::of_deciders).await
+    async fn deciding_in_another_name_is_refused(suite: &Suite) -> anyhow::Result<()> {
+        try_on_new_scene(suite, "decider", identity::of_deciders).await
     }
 
-    async fn nobody_decides_what_others_have_to(suite: &Suite) -> anyhow::Result<()> {
+    async fn decisions_reserved_for_others_are_refused(suite: &Suite) -> anyhow::Result<()> {
         let deciding = Deciding::prepare(suite).await?;
         try_all(&Callers::new(suite), "decision", &deciding.attacks()).await?;
         deciding.done().await
     }
 
-    async fn nothing_is_written_around_or_into_a_grant(suite: &Suite) -> anyhow::Result<()> {
-        on_ground(suite, "grant", grant::attacks).await
+    async fn edits_and_forbidden_metadata_of_grants_are_refused(suite: &Suite) -> anyhow::Result<()> {
+        try_on_new_scene(suite, "grant", grant::attacks).await
     }
 
-    async fn nobody_keeps_a_fuse_from_burning(suite: &Suite) -> anyhow::Result<()> {
-        on_ground(suite, "fuse", fuse::attacks).await
+    async fn a_fuse_cannot_be_kept_from_expiring(suite: &Suite) -> anyhow::Result<()> {
+        try_on_new_scene(suite, "fuse", fuse::attacks).await
     }
 
-    async fn nobody_frees_or_widens_a_binding_or_a_role(suite: &Suite) -> anyhow::Result<()> {
-        on_ground(suite, "binding", binding::attacks).await
+    async fn bindings_and_roles_cannot_be_detached_or_widened(suite: &Suite) -> anyhow::Result<()> {
+        try_on_new_scene(suite, "binding", binding::attacks).await
     }
 
-    async fn a_stolen_token_of_curfew_is_worth_little(suite: &Suite) -> anyhow::Result<()> {
-        on_ground(suite, "stolen", stolen::attacks).await
+    async fn stolen_tokens_of_own_accounts_are_limited(suite: &Suite) -> anyhow::Result<()> {
+        try_on_new_scene(suite, "stolen tokens", stolen::attacks).await
     }
 
-    async fn whoever_is_elevated_makes_no_souvenir(suite: &Suite) -> anyhow::Result<()> {
+    async fn elevated_access_creates_no_persistence(suite: &Suite) -> anyhow::Result<()> {
         let elevated = Elevated::prepare(suite).await?;
-        try_all(&Callers::new(suite), "souvenirs", &elevated.attacks()).await?;
+        try_all(&Callers::new(suite), "persistence", &elevated.attacks()).await?;
         elevated.nobody_else_is_kept().await?;
         elevated.done().await
     }
 
-    async fn authors_hold_what_they_hand_out(suite: &Suite) -> anyhow::Result<()> {
+    async fn authors_cannot_offer_access_that_they_lack(suite: &Suite) -> anyhow::Result<()> {
         let authors = Authors::prepare(suite).await?;
         try_all(&Callers::new(suite), "authors", &authors.attacks()).await?;
         authors.done(suite).await
     }
 
-    async fn nothing_lives_beside_the_identities(suite: &Suite) -> anyhow::Result<()> {
-        try_all(&Callers::new(suite), "identities", &identities::attacks()).await
+    async fn act_as_accounts_have_no_pods_tokens_or_bindings(suite: &Suite) -> anyhow::Result<()> {
+        try_all(&Callers::new(suite), "act-as accounts", &identities::attacks()).await
     }
 }
 

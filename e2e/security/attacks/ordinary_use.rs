@@ -1,4 +1,4 @@
-//! Ordinary life, which no guard disturbs: what others do with Jobs, RBAC, Secrets and tokens of their own.
+//! Ordinary use, which no guard disturbs: people and tools work on Jobs, RBAC, Secrets and tokens of their own.
 
 use anyhow::{Context as _, ensure};
 use curfew::core::CANARY;
@@ -19,13 +19,14 @@ use crate::support::{SOON, Suite};
 use crate::tests;
 
 tests![
-    people_and_tools_work_on_what_is_theirs,
-    what_is_meant_to_pass_passes,
-    kubernetes_cleans_up_what_is_not_ours,
-    a_namespace_goes_although_there_is_access_in_it,
+    people_and_tools_work_on_objects_of_their_own,
+    valid_requests_close_to_an_attack_are_accepted,
+    kubernetes_deletes_objects_that_curfew_did_not_create,
+    a_namespace_with_active_access_can_be_deleted,
 ];
 
-fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
+/// Ordinary requests on objects that Curfew did not create, in this order: later ones use earlier ones.
+fn ordinary_requests(ground: &Ground<'_>) -> Vec<Attack> {
     let (jobs, bindings, roles) = (
         ground.at("batch/v1", "jobs"),
         ground.at(RBAC, "rolebindings"),
@@ -51,7 +52,7 @@ fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
     let mut all = vec![
         (
             "bob",
-            "makes a Job",
+            "creates a Job",
             Request::create(jobs.clone(), ordinary_job("work")),
         ),
         (
@@ -79,7 +80,7 @@ fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
         ),
         (
             "bob",
-            "makes a Role",
+            "creates a Role",
             Request::create(roles.clone(), role("theirs")),
         ),
         (
@@ -89,22 +90,22 @@ fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
         ),
         (
             "bob",
-            "makes a pod",
+            "creates a pod",
             Request::create(ground.at("v1", "pods"), pod("theirs")),
         ),
         (
             "bob",
-            "makes a CronJob",
+            "creates a CronJob",
             Request::create(ground.at("batch/v1", "cronjobs"), cron),
         ),
         (
             "bob",
-            "makes a Secret",
+            "creates a Secret",
             Request::create(ground.at("v1", "secrets"), secret("plain", "Opaque")),
         ),
         (
             "bob",
-            "makes a token Secret",
+            "creates a token Secret",
             Request::create(
                 ground.at("v1", "secrets"),
                 secret("token", "kubernetes.io/service-account-token"),
@@ -112,13 +113,13 @@ fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
         ),
         (
             "bob",
-            "makes a token",
+            "requests a token",
             Request::create(ground.at("v1", "serviceaccounts/default/token"), token.clone()),
         ),
-        // Whose access is for a time, but cannot make more of itself.
+        // Eve has no elevation marker: the guards against persistence do not limit her.
         (
             "eve",
-            "makes a token",
+            "requests a token",
             Request::create(ground.at("v1", "serviceaccounts/default/token"), token),
         ),
         (
@@ -131,22 +132,22 @@ fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
         ),
         (
             "eve",
-            "reports on a Job",
+            "writes the status of a Job",
             Request::merge(format!("{jobs}/work/status"), json!({"status": {"ready": 0}})),
         ),
         (
             "eve",
-            "frees a Job",
+            "removes the finalizer of a Job",
             Request::merge(format!("{jobs}/work"), json!({"metadata": {"finalizers": null}})),
         ),
         (
             "eve",
-            "deletes a Job without what it holds",
+            "deletes a Job and orphans its dependents",
             Request::delete(format!("{jobs}/work"), json!({"propagationPolicy": "Orphan"})),
         ),
         (
             "eve",
-            "deletes a Job, saying nothing",
+            "deletes a Job without options",
             Request::delete(format!("{jobs}/helm"), json!({})),
         ),
     ];
@@ -157,7 +158,11 @@ fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
         &binding("theirs", "view", "carol"),
         &more,
     ) {
-        all.push(("bob", "gives a binding of his to a group", request));
+        all.push((
+            "bob",
+            "changes the subject of his own binding to a group",
+            request,
+        ));
     }
     all.push((
         "bob",
@@ -166,7 +171,7 @@ fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
     ));
     all.push((
         "admin",
-        "deletes all Jobs that are nobody's",
+        "deletes all Jobs without the label of Curfew",
         Request::delete(jobs, json!({"propagationPolicy": "Background"}))
             .selecting("!access.curfew.dev/grant-uid"),
     ));
@@ -180,24 +185,24 @@ fn deeds(ground: &Ground<'_>) -> Vec<Attack> {
         .collect()
 }
 
-async fn people_and_tools_work_on_what_is_theirs(suite: &Suite) -> anyhow::Result<()> {
+async fn people_and_tools_work_on_objects_of_their_own(suite: &Suite) -> anyhow::Result<()> {
     let ground = Ground::prepare(suite).await?;
     let callers = Callers::new(suite);
-    let deeds = deeds(&ground);
-    for deed in &deeds {
+    let requests = ordinary_requests(&ground);
+    for request in &requests {
         callers
-            .try_out(deed)
+            .try_out(request)
             .await
-            .map_err(|error| anyhow::anyhow!("{:?} {}: {error}", deed.who, deed.what))?;
+            .map_err(|error| anyhow::anyhow!("{:?} {}: {error}", request.who, request.what))?;
     }
-    println!("ordinary life: {} deeds, none disturbed", deeds.len());
+    println!("ordinary use: {} requests, none refused", requests.len());
     ground.done().await
 }
 
-/// What lies next to an attack and is none.
-fn meant(ground: &Ground<'_>) -> Vec<Attack> {
+/// Valid requests that resemble an attack.
+fn valid_requests(ground: &Ground<'_>) -> Vec<Attack> {
     let grants = ground.at(CURFEW, "accessgrants");
-    let asks = |edit: Value| Request::create(grants.clone(), ground.asking("alice", edit));
+    let request_access = |edit: Value| Request::create(grants.clone(), ground.asking("alice", edit));
     let operator = || Who::AlmightyAs("system:serviceaccount:curfew-system:curfew".to_owned());
     let token =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
@@ -205,49 +210,51 @@ fn meant(ground: &Ground<'_>) -> Vec<Attack> {
     let identity =
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "ordinary-reader"}});
     [
-        ("asks", Who::Person("alice"), asks(json!({}))),
+        ("requests access", Who::Person("alice"), request_access(json!({}))),
         (
-            "asks as a hook of Argo CD",
+            "requests access as a hook of Argo CD",
             Who::Person("alice"),
-            asks(json!({"metadata": {"finalizers": ["argocd.argoproj.io/hook-finalizer"]}})),
+            request_access(json!({"metadata": {"finalizers": ["argocd.argoproj.io/hook-finalizer"]}})),
         ),
         (
-            "asks with labels of her own",
+            "requests access with labels of her own",
             Who::Person("alice"),
-            asks(json!({"metadata": {"labels": {"team": "a"}, "annotations": {"example.com/a": "b"}}})),
+            request_access(
+                json!({"metadata": {"labels": {"team": "a"}, "annotations": {"example.com/a": "b"}}}),
+            ),
         ),
         (
-            "asks with an end that lies ahead",
+            "requests access with notAfter in the future",
             Who::Person("alice"),
-            asks(json!({"spec": {"notAfter": "2036-01-31T00:00:00Z"}})),
+            request_access(json!({"spec": {"notAfter": "2036-01-31T00:00:00Z"}})),
         ),
         (
-            "makes a fuse",
+            "creates a fuse",
             Who::Stolen("curfew"),
             Request::create(ground.at("batch/v1", "jobs"), stolen::fuse(ground, json!({}))),
         ),
         (
-            "marks whoever is elevated",
+            "creates an elevation marker",
             operator(),
             Request::create(ground.at(RBAC, "rolebindings"), mark(ground)),
         ),
         (
-            "makes a token of the canary",
+            "requests a token of the canary",
             operator(),
             Request::create(canary, token),
         ),
         (
-            "ends access with its fuse",
+            "deletes a fuse, then what it owns",
             Who::Person("eve"),
             Request::delete(ground.fuse_at(""), json!({"propagationPolicy": "Background"})),
         ),
         (
-            "ends access before its fuse",
+            "deletes what a fuse owns, then the fuse",
             Who::Person("eve"),
             Request::delete(ground.fuse_at(""), json!({"propagationPolicy": "Foreground"})),
         ),
         (
-            "empties a binding",
+            "removes the subject of a binding",
             Who::Person("bob"),
             Request::merge(ground.binding_at(), json!({"subjects": []})),
         ),
@@ -262,7 +269,7 @@ fn meant(ground: &Ground<'_>) -> Vec<Attack> {
             Request::create(at(RBAC, "curfew-system", "roles"), role("curfew-a")),
         ),
         (
-            "makes an identity",
+            "creates an act-as account",
             Who::Person("admin"),
             Request::create(at("v1", "curfew-identities", "serviceaccounts"), identity),
         ),
@@ -277,20 +284,20 @@ fn meant(ground: &Ground<'_>) -> Vec<Attack> {
     .collect()
 }
 
-/// What people and automation are meant to decide.
-fn decided(ground: &Ground<'_>) -> Vec<Attack> {
-    let all = ground.at(CURFEW, "accessdecisions");
-    let revoking = json!({"decision": "Revoke", "accessHash": null, "reason": "an alert"});
+/// Valid decisions by people and automation.
+fn valid_decisions(ground: &Ground<'_>) -> Vec<Attack> {
+    let decisions = ground.at(CURFEW, "accessdecisions");
+    let revoke = json!({"decision": "Revoke", "accessHash": null, "reason": "an alert"});
     let as_account = |username: &str, groups: Value| {
-        let mut decision = ground.approving("bob", json!({"spec": revoking}));
+        let mut decision = ground.approving("bob", json!({"spec": revoke}));
         decision["spec"]["decider"] = json!({"username": username, "groups": groups});
-        Request::create(all.clone(), decision)
+        Request::create(decisions.clone(), decision)
     };
-    let (here, there) = (
+    let (local_account, other_account) = (
         ground.account(),
         "system:serviceaccount:monitoring:alerts".to_owned(),
     );
-    let its_groups = json!([
+    let local_groups = json!([
         "system:serviceaccounts",
         format!("system:serviceaccounts:{}", ground.place.name),
         "system:authenticated",
@@ -298,32 +305,35 @@ fn decided(ground: &Ground<'_>) -> Vec<Attack> {
     let by = |person: &'static str, change: Value| {
         (
             Who::Person(person),
-            Request::create(all.clone(), ground.approving(person, change)),
+            Request::create(decisions.clone(), ground.approving(person, change)),
         )
     };
-    let tracked = json!({"metadata": {
+    let labelled = json!({"metadata": {
         "labels": {"app.kubernetes.io/managed-by": "Helm", "team": "payments"},
         "annotations": {"argocd.argoproj.io/tracking-id": "app:access.curfew.dev/AccessDecision:a/tried"},
     }});
-    let denying = json!({"spec": {"decision": "Deny", "accessHash": null, "reason": "not now"}});
+    let deny = json!({"spec": {"decision": "Deny", "accessHash": null, "reason": "not now"}});
     [
         ("approves", by("bob", json!({}))),
         (
             "approves without a reason",
             by("bob", json!({"spec": {"reason": null}})),
         ),
-        ("approves, and a tool tracks it", by("bob", tracked)),
-        ("denies", by("bob", denying)),
-        ("revokes their own", by("alice", json!({"spec": revoking}))),
+        ("approves with labels of Helm and Argo CD", by("bob", labelled)),
+        ("denies", by("bob", deny)),
+        ("revokes her own grant", by("alice", json!({"spec": revoke}))),
         (
             "revokes as an account of the namespace",
-            (Who::As("eve", here.clone()), as_account(&here, its_groups)),
+            (
+                Who::As("eve", local_account.clone()),
+                as_account(&local_account, local_groups),
+            ),
         ),
         (
             "revokes as automation",
             (
-                Who::AlmightyAs(there.clone()),
-                as_account(&there, json!(["system:masters", "system:authenticated"])),
+                Who::AlmightyAs(other_account.clone()),
+                as_account(&other_account, json!(["system:masters", "system:authenticated"])),
             ),
         ),
     ]
@@ -337,19 +347,19 @@ fn decided(ground: &Ground<'_>) -> Vec<Attack> {
     .collect()
 }
 
-async fn what_is_meant_to_pass_passes(suite: &Suite) -> anyhow::Result<()> {
+async fn valid_requests_close_to_an_attack_are_accepted(suite: &Suite) -> anyhow::Result<()> {
     let ground = Ground::prepare(suite).await?;
     let callers = Callers::new(suite);
-    for deed in [meant(&ground), decided(&ground)].concat() {
+    for request in [valid_requests(&ground), valid_decisions(&ground)].concat() {
         callers
-            .lets_through(&deed)
+            .lets_through(&request)
             .await
-            .map_err(|error| anyhow::anyhow!("{:?} {}: {error}", deed.who, deed.what))?;
+            .map_err(|error| anyhow::anyhow!("{:?} {}: {error}", request.who, request.what))?;
     }
     ground.done().await
 }
 
-async fn kubernetes_cleans_up_what_is_not_ours(suite: &Suite) -> anyhow::Result<()> {
+async fn kubernetes_deletes_objects_that_curfew_did_not_create(suite: &Suite) -> anyhow::Result<()> {
     let place = suite.namespace().await?;
     let client = || suite.admin.clone();
     let jobs = Api::<Job>::namespaced(client(), &place.name);
@@ -362,21 +372,22 @@ async fn kubernetes_cleans_up_what_is_not_ours(suite: &Suite) -> anyhow::Result<
     let maps = Api::<ConfigMap>::namespaced(client(), &place.name);
     create(&maps, json!({"metadata": {"name": "owner"}})).await?;
     let owner = maps.get("owner").await?;
-    let held_by_it = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()}]);
-    let with = |mut object: Value| {
-        object["metadata"]["ownerReferences"] = held_by_it.clone();
+    let owned_by_map =
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.uid()}]);
+    let with_owner = |mut object: Value| {
+        object["metadata"]["ownerReferences"] = owned_by_map.clone();
         object
     };
     let (roles, bindings) = (
         Api::<Role>::namespaced(client(), &place.name),
         Api::<RoleBinding>::namespaced(client(), &place.name),
     );
-    create(&jobs, with(ordinary_job("owned"))).await?;
-    create(&roles, with(role("owned"))).await?;
-    create(&bindings, with(binding("owned", "view", "carol"))).await?;
+    create(&jobs, with_owner(ordinary_job("owned"))).await?;
+    create(&roles, with_owner(role("owned"))).await?;
+    create(&bindings, with_owner(binding("owned", "view", "carol"))).await?;
     maps.delete("owner", &DeleteParams::background()).await?;
     eventually(
-        "what finished and what lost its owner is gone",
+        "a finished Job and the objects of a deleted owner are gone",
         SOON,
         async || {
             let left = async {
@@ -397,14 +408,14 @@ async fn kubernetes_cleans_up_what_is_not_ours(suite: &Suite) -> anyhow::Result<
     .await
 }
 
-async fn a_namespace_goes_although_there_is_access_in_it(suite: &Suite) -> anyhow::Result<()> {
+async fn a_namespace_with_active_access_can_be_deleted(suite: &Suite) -> anyhow::Result<()> {
     let ground = Ground::prepare(suite).await?;
     let namespaces = Api::<k8s_openapi::api::core::v1::Namespace>::all(suite.admin.clone());
     let label = Patch::Merge(json!({"metadata": {"labels": {"team": "a"}}}));
     namespaces
         .patch(&ground.place.name, &PatchParams::default(), &label)
         .await
-        .context("a label of the namespace")?;
+        .context("the namespace cannot be labelled")?;
     namespaces
         .delete(&ground.place.name, &DeleteParams::default())
         .await?;
@@ -413,14 +424,14 @@ async fn a_namespace_goes_although_there_is_access_in_it(suite: &Suite) -> anyho
             Ok(None) => Ok(()),
             other => Err(format!(
                 "{:?}",
-                other.map(|namespace| namespace.map(|it| it.status))
+                other.map(|namespace| namespace.map(|namespace| namespace.status))
             )),
         }
     })
     .await?;
     ensure!(
         ground.place.grants().get_opt(&ground.name).await?.is_none(),
-        "a grant stays"
+        "the grant still exists after its namespace is gone"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! That access ends at its time whatever is tried on it, with no operator alive: by its fuse alone.
+//! Proof that a fuse alone ends access on time, without an operator and in spite of every attack.
 
 use std::time::Duration;
 
@@ -21,12 +21,14 @@ use crate::tests;
 // 240 attacks have to be over before the access is.
 tests![; busy: access_ends_by_its_fuse_whatever_is_tried];
 
-/// How long the access lasts that is attacked here.
+/// Access duration of the attacked grants.
 const LASTS: &str = "30s";
-/// What a fuse may burn late by: its grace, whole seconds, and the controllers' way from the Job to the binding.
+/// Greatest allowed delay of a fuse: its grace, rounding to whole seconds, and the work of the controllers between Job
+/// and binding.
 const LATE: Duration = Duration::from_secs(6);
-/// When the garbage collector has removed a Role, which gives nobody anything without its binding: it tries again with
-/// growing pauses what did not go at first.
+/// Time for the garbage collector to delete a Role. It retries with growing pauses.
+///
+/// This may be late without harm: a Role grants nothing without its binding.
 const COLLECTED: Duration = Duration::from_mins(1);
 
 async fn access_ends_by_its_fuse_whatever_is_tried(suite: &Suite) -> anyhow::Result<()> {
@@ -52,7 +54,7 @@ async fn access_ends_by_its_fuse_whatever_is_tried(suite: &Suite) -> anyhow::Res
             tried += 1;
         }
     }
-    // Everything that is refused, once more and on access that is about to end.
+    // All refused attacks again, on access that is about to end.
     let place = Place {
         suite,
         name: ground.place.name.clone(),
@@ -75,11 +77,11 @@ async fn access_ends_by_its_fuse_whatever_is_tried(suite: &Suite) -> anyhow::Res
         ends_on_time(&ground, access).await?;
     }
     eventually(
-        "the twin ends with the Role it binds",
+        "a second binding grants nothing after its Role is deleted",
         COLLECTED,
         async || match ground.place.may("dave", "get", "configmaps").await {
             Ok(false) => Ok(()),
-            other => Err(format!("{other:?}; {}", standing(&ground).await)),
+            other => Err(format!("{other:?}; {}", existing(&ground).await)),
         },
     )
     .await?;
@@ -90,8 +92,8 @@ async fn access_ends_by_its_fuse_whatever_is_tried(suite: &Suite) -> anyhow::Res
     Ok(())
 }
 
-/// The Roles and bindings that stand, for a failure to show.
-async fn standing(ground: &Ground<'_>) -> String {
+/// All Roles and bindings of the namespace, for the message of a failure.
+async fn existing(ground: &Ground<'_>) -> String {
     let client = &ground.place.suite.admin;
     let all = ListParams::default();
     let roles = Api::<Role>::namespaced(client.clone(), &ground.place.name);
@@ -103,16 +105,17 @@ async fn standing(ground: &Ground<'_>) -> String {
     )
 }
 
+/// Waits until the binding is gone; at most [`LATE`] after its end.
 async fn ends_on_time(ground: &Ground<'_>, access: &Access) -> anyhow::Result<()> {
     let status = access.grant.status.clone().unwrap_or_default();
     let end = status.expires_at.map(|end| end.0).unwrap_or_default();
-    let left = end
+    let remaining = end
         .duration_since(jiff::Timestamp::now())
         .max(jiff::SignedDuration::ZERO);
-    let deadline = left.unsigned_abs() + LATE;
+    let deadline = remaining.unsigned_abs() + LATE;
     let bindings = Api::<RoleBinding>::namespaced(ground.place.suite.admin.clone(), &ground.place.name);
     eventually(
-        &format!("{} is gone by its end", access.name),
+        &format!("the binding {} is deleted on time", access.name),
         deadline,
         async || match bindings.get_opt(&access.name).await {
             Ok(None) => Ok(()),
@@ -125,6 +128,7 @@ async fn ends_on_time(ground: &Ground<'_>, access: &Access) -> anyhow::Result<()
 
 type Attacks = fn(&Ground<'_>, &Access) -> Vec<Attack>;
 
+/// Attack that is accepted, by a person.
 fn harmless(who: &'static str, what: &str, request: Request) -> Attack {
     Attack {
         what: what.to_owned(),
@@ -134,32 +138,32 @@ fn harmless(who: &'static str, what: &str, request: Request) -> Attack {
     }
 }
 
-/// What nobody refuses, each on access of its own.
+/// Attacks that are accepted. Each entry gets access of its own.
 fn harmless_attacks() -> Vec<Attacks> {
     vec![
         |ground, access| {
             let path = access.at(&ground.place, "batch/v1", "jobs");
-            let how = json!({"propagationPolicy": "Background"});
+            let options = json!({"propagationPolicy": "Background"});
             vec![harmless(
                 "eve",
-                "deletes a fuse with what it holds",
-                Request::delete(path, how),
+                "deletes a fuse, then what it owns",
+                Request::delete(path, options),
             )]
         },
         |ground, access| {
             let path = access.at(&ground.place, "batch/v1", "jobs");
-            let how = json!({"propagationPolicy": "Foreground"});
+            let options = json!({"propagationPolicy": "Foreground"});
             vec![harmless(
                 "eve",
-                "deletes a fuse after what it holds",
-                Request::delete(path, how),
+                "deletes what a fuse owns, then the fuse",
+                Request::delete(path, options),
             )]
         },
         |ground, access| {
             let path = access.at(&ground.place, RBAC, "rolebindings");
             vec![harmless(
                 "bob",
-                "empties a binding",
+                "removes the subject of a binding",
                 Request::merge(path, json!({"subjects": []})),
             )]
         },
@@ -169,20 +173,21 @@ fn harmless_attacks() -> Vec<Attacks> {
                 &ground.place.name,
                 &format!("accessgrants/{}", access.grant.name_any()),
             );
-            let how = json!({"propagationPolicy": "Orphan"});
+            let options = json!({"propagationPolicy": "Orphan"});
             vec![harmless(
                 "bob",
-                "deletes a grant without what it holds",
-                Request::delete(path, how),
+                "deletes a grant and orphans what it owns",
+                Request::delete(path, options),
             )]
         },
         |ground, access| {
             let path = access.at(&ground.place, "batch/v1", "jobs");
-            let mine = json!({"metadata": {"labels": {"team": "a"}, "annotations": {"example.com/a": "b"}}});
+            let labels =
+                json!({"metadata": {"labels": {"team": "a"}, "annotations": {"example.com/a": "b"}}});
             vec![harmless(
                 "eve",
-                "labels a fuse as her team's",
-                Request::merge(path, mine),
+                "adds a label of her own to a fuse",
+                Request::merge(path, labels),
             )]
         },
         |ground, access| {
@@ -191,21 +196,21 @@ fn harmless_attacks() -> Vec<Attacks> {
             let twins = ground.at(RBAC, "rolebindings");
             vec![harmless(
                 "bob",
-                "binds our Role to somebody else, holding what it gives",
+                "binds a Role of Curfew to another user and holds its rights",
                 Request::create(twins, twin),
             )]
         },
         |ground, access| {
-            // Held back by her `ConfigMap`, the fuse stays; what it holds does not.
-            let mine = held(access);
+            // Her ConfigMap keeps the fuse from being deleted. What the fuse owns is deleted on time.
+            let blocking_map = blocking_map(access);
             vec![harmless(
                 "eve",
-                "hangs a ConfigMap that stays beneath a fuse",
-                Request::create(ground.at("v1", "configmaps"), mine),
+                "creates a ConfigMap that a fuse owns and a finalizer keeps",
+                Request::create(ground.at("v1", "configmaps"), blocking_map),
             )]
         },
         |ground, access| {
-            // A fuse selects no pod by the labels that Jobs' pods have.
+            // A fuse does not select pods by the usual labels of the pods of Jobs.
             let uid = &access.fuse_uid;
             let mut mine = pod("stubborn");
             crate::support::merge(
@@ -227,12 +232,12 @@ fn harmless_attacks() -> Vec<Attacks> {
             vec![
                 harmless(
                     "eve",
-                    "labels a pod that does not end as the fuse's",
+                    "creates a pod with a finalizer and the labels of a fuse's pods",
                     Request::create(pods.clone(), mine),
                 ),
                 harmless(
                     "eve",
-                    "has the fuse own a pod that does not end",
+                    "creates a pod with a finalizer that a fuse owns",
                     Request::create(pods, owned),
                 ),
             ]
@@ -240,14 +245,15 @@ fn harmless_attacks() -> Vec<Attacks> {
     ]
 }
 
-/// A `ConfigMap` that does not go, owned by a fuse.
-fn held(access: &Access) -> Value {
+/// `ConfigMap` with a finalizer, owned by the fuse: it blocks foreground deletion of the fuse.
+fn blocking_map(access: &Access) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
         "name": format!("held-{}", access.name), "finalizers": ["example.com/mine"],
         "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": access.name,
             "uid": access.fuse_uid, "blockOwnerDeletion": true}]}})
 }
 
+/// Removes the finalizers of the attacks, then their pods and the node.
 async fn clean_up(suite: &Suite, ground: &Ground<'_>) -> anyhow::Result<()> {
     let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     let maps = Api::<ConfigMap>::namespaced(suite.admin.clone(), &ground.place.name);

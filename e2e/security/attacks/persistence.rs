@@ -1,4 +1,4 @@
-//! Making, while one holds access for a time, what would outlast it.
+//! Attacks on persistence: elevated access is used to create something that would outlast it.
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Secret;
@@ -14,17 +14,19 @@ use crate::support::json::{CURFEW, RBAC};
 use crate::support::manifests::{binding, create, role};
 use crate::support::{Place, SOON, Suite};
 
-/// The mark, as a hand makes it: where Curfew makes one, its name is the fuse's.
+/// Name of an elevation marker that this test creates by hand. Curfew names a marker after its fuse.
 const MARK: &str = "marked";
 
-/// A namespace in which alice is `admin` for a time, bob for good, and dave something like it for a time everywhere.
+/// Scene with two elevated people: alice is `admin` of a namespace, and dave holds similar rights in the whole cluster.
+///
+/// Bob is `admin` of the namespace permanently.
 pub struct Elevated<'a> {
-    /// The namespace.
+    /// The namespace of alice and bob.
     pub place: Place<'a>,
 }
 
 impl<'a> Elevated<'a> {
-    /// Makes it.
+    /// Creates the scene and waits until the guards know the elevated people.
     pub async fn prepare(suite: &'a Suite) -> anyhow::Result<Self> {
         let place = suite.namespace().await?;
         let admin = || suite.admin.clone();
@@ -42,7 +44,7 @@ impl<'a> Elevated<'a> {
         let token = json!({"metadata": {"name": "theirs", "annotations": annotations},
             "type": "kubernetes.io/service-account-token"});
         let secrets = Api::<Secret>::namespaced(admin(), &place.name);
-        eventually("the default account is there", SOON, async || {
+        eventually("the service account default exists", SOON, async || {
             create(&secrets, token.clone())
                 .await
                 .map_err(|error| error.to_string())
@@ -57,23 +59,25 @@ impl<'a> Elevated<'a> {
             {"apiGroups": ["access.curfew.dev"], "resources": ["accesspolicies"], "verbs": ["create", "update"]},
         ]);
         cluster_wide(suite, "dave", rules).await?;
-        let mut everywhere = binding(&suite.fresh(MARK), "curfew-elevated", "dave");
-        everywhere["kind"] = json!("ClusterRoleBinding");
-        create(&Api::<ClusterRoleBinding>::all(admin()), everywhere).await?;
+        let mut cluster_marker = binding(&suite.fresh(MARK), "curfew-elevated", "dave");
+        cluster_marker["kind"] = json!("ClusterRoleBinding");
+        create(&Api::<ClusterRoleBinding>::all(admin()), cluster_marker).await?;
         let elevated = Self { place };
-        elevated.rights_have_come().await?;
+        elevated.wait_for_markers().await?;
         Ok(elevated)
     }
 
-    async fn rights_have_come(&self) -> anyhow::Result<()> {
+    async fn wait_for_markers(&self) -> anyhow::Result<()> {
         let callers = Callers::new(self.place.suite);
         for attack in self.attacks() {
-            eventually("the mark is seen", SOON, async || {
-                match callers.try_out(&attack).await {
+            eventually(
+                "the guards see the elevation markers",
+                SOON,
+                async || match callers.try_out(&attack).await {
                     Err(error) if error.contains("cannot") || error.contains("accepted") => Err(error),
                     _ => Ok(()),
-                }
-            })
+                },
+            )
             .await?;
         }
         Ok(())
@@ -83,8 +87,8 @@ impl<'a> Elevated<'a> {
         at(group_version, &self.place.name, rest)
     }
 
-    /// The attacks in the namespace.
-    fn here(&self) -> Vec<(&'static str, Request, &'static str)> {
+    /// Attacks in the namespace: name, request and guard.
+    fn in_the_namespace(&self) -> Vec<(&'static str, Request, &'static str)> {
         let token_secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kept",
             "annotations": {"kubernetes.io/service-account.name": "default"}},
             "type": "kubernetes.io/service-account-token"});
@@ -99,19 +103,19 @@ impl<'a> Elevated<'a> {
         let alice =
             json!({"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}]});
         let rules = json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
-        let mut owned = token_secret.clone();
-        owned["metadata"]["name"] = json!("theirs");
-        let souvenirs = "curfew-no-souvenirs";
+        let mut existing = token_secret.clone();
+        existing["metadata"]["name"] = json!("theirs");
+        let guard = "curfew-no-souvenirs";
         vec![
             (
                 "binds a role to herself",
                 Request::create(self.at(RBAC, "rolebindings"), binding("mine", "admin", "alice")),
-                souvenirs,
+                guard,
             ),
             (
                 "binds a role to a friend",
                 Request::create(self.at(RBAC, "rolebindings"), binding("mine", "view", "mallory")),
-                souvenirs,
+                guard,
             ),
             (
                 "applies a binding",
@@ -120,54 +124,54 @@ impl<'a> Elevated<'a> {
                     "helm",
                     binding("mine", "view", "alice"),
                 ),
-                souvenirs,
+                guard,
             ),
             (
-                "joins a binding of others",
+                "adds herself to an existing binding",
                 Request::merge(theirs("rolebindings"), alice.clone()),
-                souvenirs,
+                guard,
             ),
             (
-                "joins a binding of others, as kubectl edit does",
+                "adds herself to an existing binding, by strategic patch",
                 Request::strategic(theirs("rolebindings"), alice),
-                souvenirs,
+                guard,
             ),
             (
-                "makes a Role",
+                "creates a Role",
                 Request::create(self.at(RBAC, "roles"), role("mine")),
-                souvenirs,
+                guard,
             ),
             (
-                "widens a Role of others",
+                "adds rules to an existing Role",
                 Request::merge(theirs("roles"), rules),
-                souvenirs,
+                guard,
             ),
-            ("makes a token for a year", token(8760 * 3600), souvenirs),
-            ("makes a token for ten minutes", token(600), souvenirs),
+            ("requests a token for a year", token(8760 * 3600), guard),
+            ("requests a token for ten minutes", token(600), guard),
             (
-                "makes a Secret that becomes a token",
+                "creates a token Secret",
                 Request::create(self.at("v1", "secrets"), token_secret.clone()),
                 "curfew-no-token-secrets",
             ),
             (
-                "applies a Secret that becomes a token",
+                "applies a token Secret",
                 Request::apply(self.at("v1", "secrets/kept"), "helm", token_secret),
                 "curfew-no-token-secrets",
             ),
             (
-                "has the token of others filled in anew",
-                Request::apply(self.at("v1", "secrets/theirs"), "helm", owned),
+                "applies an existing token Secret, which renews its token",
+                Request::apply(self.at("v1", "secrets/theirs"), "helm", existing),
                 "curfew-no-token-secrets",
             ),
         ]
     }
 
-    /// The attacks outside of any namespace.
-    fn everywhere() -> Vec<(&'static str, Request, &'static str)> {
-        let mut bound = binding("mine", "view", "dave");
-        bound["kind"] = json!("ClusterRoleBinding");
-        let mut wide = role("mine");
-        wide["kind"] = json!("ClusterRole");
+    /// Attacks on cluster-scoped objects: name, request and guard.
+    fn in_the_cluster() -> Vec<(&'static str, Request, &'static str)> {
+        let mut cluster_binding = binding("mine", "view", "dave");
+        cluster_binding["kind"] = json!("ClusterRoleBinding");
+        let mut cluster_role = role("mine");
+        cluster_role["kind"] = json!("ClusterRole");
         let policy = json!({"apiVersion": CURFEW, "kind": "AccessPolicy", "metadata": {"name": "mine"}, "spec": {
             "namespaceSelector": {}, "requesters": [{"kind": "User", "name": "dave"}], "path": "Automatic",
             "duration": {"max": "1h"},
@@ -175,35 +179,35 @@ impl<'a> Elevated<'a> {
         let request = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
             "metadata": {"name": "mine"}, "spec": {"request": REQUEST, "usages": ["client auth"],
             "signerName": "kubernetes.io/kube-apiserver-client"}});
-        let souvenirs = "curfew-no-souvenirs";
+        let guard = "curfew-no-souvenirs";
         vec![
             (
-                "binds a role everywhere",
-                Request::create(at(RBAC, "", "clusterrolebindings"), bound),
-                souvenirs,
+                "binds a role in the whole cluster",
+                Request::create(at(RBAC, "", "clusterrolebindings"), cluster_binding),
+                guard,
             ),
             (
-                "makes a ClusterRole",
-                Request::create(at(RBAC, "", "clusterroles"), wide),
-                souvenirs,
+                "creates a ClusterRole",
+                Request::create(at(RBAC, "", "clusterroles"), cluster_role),
+                guard,
             ),
             (
-                "asks for a certificate",
+                "requests a certificate",
                 Request::create(
                     at("certificates.k8s.io/v1", "", "certificatesigningrequests"),
                     request,
                 ),
-                souvenirs,
+                guard,
             ),
             (
-                "writes a policy under which there will be access again",
+                "creates a policy that lets dave request access again",
                 Request::create(at(CURFEW, "", "accesspolicies"), policy),
-                souvenirs,
+                guard,
             ),
         ]
     }
 
-    /// The attacks.
+    /// All attacks of this family.
     pub fn attacks(&self) -> Vec<Attack> {
         let attack = |who: Who, (what, request, guard): (&str, Request, &'static str)| Attack {
             what: what.to_owned(),
@@ -214,61 +218,67 @@ impl<'a> Elevated<'a> {
                 "it would outlast the access. Ask someone with permanent access",
             ),
         };
-        let identity = || Who::AlmightyAs("system:serviceaccount:curfew-identities:node-reader".to_owned());
+        let act_as_account =
+            || Who::AlmightyAs("system:serviceaccount:curfew-identities:node-reader".to_owned());
         let mut attacks = Vec::new();
-        for tried in self.here() {
-            attacks.push(attack(Who::Person("alice"), tried.clone()));
-            // Whoever acts as an identity does so for a time, with whatever rights.
-            attacks.push(attack(identity(), tried));
+        for attempt in self.in_the_namespace() {
+            attacks.push(attack(Who::Person("alice"), attempt.clone()));
+            // A person acts as such an account only for a time. The guards thus treat every act-as account as elevated.
+            attacks.push(attack(act_as_account(), attempt));
         }
-        for tried in Self::everywhere() {
-            attacks.push(attack(Who::Person("dave"), tried.clone()));
-            attacks.push(attack(identity(), tried));
+        for attempt in Self::in_the_cluster() {
+            attacks.push(attack(Who::Person("dave"), attempt.clone()));
+            attacks.push(attack(act_as_account(), attempt));
         }
         attacks
     }
 
-    /// That others are not disturbed meanwhile, and alice is not when her time is over.
+    /// Checks that the guards limit nobody else, and do not limit alice after her elevated access.
+    ///
+    /// # Errors
+    /// The first refused request.
     pub async fn nobody_else_is_kept(&self) -> anyhow::Result<()> {
         let suite = self.place.suite;
         let callers = Callers::new(suite);
-        let may = async |person: &'static str, request: Request| {
-            let deed = Attack {
+        let is_accepted = async |person: &'static str, request: Request| {
+            let attempt = Attack {
                 what: String::new(),
                 who: Who::Person(person),
                 request,
                 holds: Holds::Harmless,
             };
-            callers.lets_through(&deed).await
+            callers.lets_through(&attempt).await
         };
-        for (what, request, _) in self.here() {
+        for (what, request, _) in self.in_the_namespace() {
             for person in ["bob", "admin"] {
-                may(person, request.clone())
+                is_accepted(person, request.clone())
                     .await
                     .map_err(|error| anyhow::anyhow!("{person} {what}: {error}"))?;
             }
         }
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "plain"}});
-        may("alice", Request::create(self.at("v1", "secrets"), secret))
+        is_accepted("alice", Request::create(self.at("v1", "secrets"), secret))
             .await
             .map_err(anyhow::Error::msg)
-            .context("an ordinary Secret")?;
+            .context("alice creates an ordinary Secret")?;
         let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &self.place.name);
         bindings.delete(MARK, &DeleteParams::default()).await?;
-        for (what, request, _) in self.here() {
-            eventually(&format!("alice {what} afterwards"), SOON, async || {
-                may("alice", request.clone()).await
-            })
+        for (what, request, _) in self.in_the_namespace() {
+            eventually(
+                &format!("alice, not elevated any more, {what}"),
+                SOON,
+                async || is_accepted("alice", request.clone()).await,
+            )
             .await?;
         }
         Ok(())
     }
 
-    /// Takes from dave what he has everywhere.
+    /// Deletes the elevation markers of dave, which hold in the whole cluster.
     pub async fn done(&self) -> anyhow::Result<()> {
         let bindings = Api::<ClusterRoleBinding>::all(self.place.suite.admin.clone());
-        for bound in bindings.list(&ListParams::default()).await? {
-            let name = bound.metadata.name.unwrap_or_default();
+        for binding in bindings.list(&ListParams::default()).await? {
+            let name = binding.metadata.name.unwrap_or_default();
             if name.starts_with(MARK) {
                 bindings.delete(&name, &DeleteParams::default()).await?;
             }
@@ -277,5 +287,5 @@ impl<'a> Elevated<'a> {
     }
 }
 
-/// A certificate signing request for `CN=dave`, in PEM and base64.
+/// Certificate signing request for `CN=dave`: PEM, encoded in base64.
 const REQUEST: &str = include_str!("request.base64");

@@ -1,4 +1,4 @@
-//! That the attacks are attacks: with a guard away, what it refused is accepted.
+//! Proof that the attacks are real: without its guard, every attack is accepted.
 
 use anyhow::{Context as _, ensure};
 use curfew::core::{CANARY, GuardKind};
@@ -11,15 +11,15 @@ use crate::support::guards;
 use crate::support::{SOON, Suite};
 use crate::tests;
 
-tests![each_attack_gets_through_where_its_guard_is_away];
+tests![without_its_guard_each_attack_is_accepted];
 
-async fn each_attack_gets_through_where_its_guard_is_away(suite: &Suite) -> anyhow::Result<()> {
+async fn without_its_guard_each_attack_is_accepted(suite: &Suite) -> anyhow::Result<()> {
     let operator = Operator::start(&suite.plane, &suite.binary, OperatorOptions::default()).await?;
     let ground = Ground::prepare(suite).await?;
     let elevated = Elevated::prepare(suite).await?;
     let authors = Authors::prepare(suite).await?;
     let deciding = Deciding::prepare(suite).await?;
-    // Nobody looks on while guards are away.
+    // A running operator would notice the missing guards and step in.
     operator.kill9().await?;
     ground.mark_carol(&Callers::new(suite)).await?;
     let attacks = [
@@ -42,26 +42,29 @@ async fn each_attack_gets_through_where_its_guard_is_away(suite: &Suite) -> anyh
         if guard.kind != GuardKind::ValidatingBinding {
             continue;
         }
-        let its: Vec<&Attack> = attacks
+        let refused: Vec<&Attack> = attacks
             .iter()
             .filter(|attack| matches!(attack.holds, Holds::Guard(name, _) if name == guard.name))
             .collect();
-        // It refuses only what is no dry run, and here all are: `faults::guards` tries it.
+        // The guard of the canary refuses all but dry runs, and this proof makes only dry runs.
+        // `faults::guards` tests this guard.
         if guard.name == CANARY {
             continue;
         }
-        ensure!(!its.is_empty(), "no attack on {}", guard.name);
-        proved += its.len();
-        failed.extend(without(suite, &guard, &its).await?);
+        ensure!(!refused.is_empty(), "no attack tests the guard {}", guard.name);
+        proved += refused.len();
+        failed.extend(refused_without(suite, &guard, &refused).await?);
     }
     println!(
-        "attacks: {proved} of {} proved to be refused by the guard that they name",
+        "attacks: {proved} of {} are refused by the guard that they name, and accepted without it",
         attacks.len()
     );
+    // No operator is left to end the access: delete the fuse with all that it owns.
     let path = ground.fuse_at("");
-    let end = super::attack::Request::delete(path, serde_json::json!({"propagationPolicy": "Background"}));
+    let delete_fuse =
+        super::attack::Request::delete(path, serde_json::json!({"propagationPolicy": "Background"}));
     let admin = super::attack::Who::Person("admin");
-    Callers::new(suite).ask(&admin, &end).await??;
+    Callers::new(suite).ask(&admin, &delete_fuse).await??;
     elevated.done().await?;
     authors.done(suite).await?;
     deciding.done().await?;
@@ -69,21 +72,27 @@ async fn each_attack_gets_through_where_its_guard_is_away(suite: &Suite) -> anyh
     Ok(())
 }
 
-/// Takes a guard away, and tells the attacks that are refused all the same.
-async fn without(suite: &Suite, guard: &curfew::core::Guard, its: &[&Attack]) -> anyhow::Result<Vec<String>> {
+/// Deletes a guard, tries its attacks and creates the guard again. Returns the attacks that were refused without it.
+async fn refused_without(
+    suite: &Suite,
+    guard: &curfew::core::Guard,
+    attacks: &[&Attack],
+) -> anyhow::Result<Vec<String>> {
     let callers = Callers::new(suite);
-    let first = *its.first().context("no attack")?;
+    let first = *attacks.first().context("the list of attacks is empty")?;
     let bindings = guards::api_of(guard.kind, suite.admin.clone());
     bindings.delete(&guard.name, &DeleteParams::default()).await?;
-    let away = eventually(&format!("{} is away", guard.name), SOON, async || {
-        match callers.lets_through(first).await {
+    let deleted = eventually(
+        &format!("the guard {} is not enforced", guard.name),
+        SOON,
+        async || match callers.lets_through(first).await {
             Err(error) if error.contains(&format!("'{}'", guard.name)) => Err(error),
             _ => Ok(()),
-        }
-    })
+        },
+    )
     .await;
     let mut failed = Vec::new();
-    for attack in its {
+    for attack in attacks {
         if let Err(error) = callers.lets_through(attack).await {
             failed.push(format!(
                 "without {}: {:?} {}: {error}",
@@ -91,14 +100,16 @@ async fn without(suite: &Suite, guard: &curfew::core::Guard, its: &[&Attack]) ->
             ));
         }
     }
-    let back = serde_json::from_value(guard.manifest.clone())?;
-    bindings.create(&PostParams::default(), &back).await?;
-    eventually(&format!("{} is back", guard.name), SOON, async || {
-        match callers.lets_through(first).await {
-            Ok(()) => Err("it does not hold".to_owned()),
+    let restored = serde_json::from_value(guard.manifest.clone())?;
+    bindings.create(&PostParams::default(), &restored).await?;
+    eventually(
+        &format!("the guard {} is enforced again", guard.name),
+        SOON,
+        async || match callers.lets_through(first).await {
+            Ok(()) => Err(format!("accepted: {}", first.what)),
             Err(_) => Ok(()),
-        }
-    })
+        },
+    )
     .await?;
-    away.map(|()| failed)
+    deleted.map(|()| failed)
 }

@@ -1,4 +1,4 @@
-//! What is attacked: a namespace with access in force, and people whom RBAC lets do what only guards refuse.
+//! Scene of the attacks: a namespace with access in force, and people whose rights only the guards limit.
 
 use anyhow::Context as _;
 use curfew::api::{AccessGrant, AccessPolicy};
@@ -15,38 +15,40 @@ use crate::support::json::{CURFEW, RBAC};
 use crate::support::manifests::{binding, create, user};
 use crate::support::{Place, SOON, Suite};
 
-/// A namespace in which alice has access, by a fuse, a Role and a binding of one name; in which eve holds `edit` and
-/// bob `admin`, both also what teams give away that know no better: every verb on grants and on the status of Jobs.
+/// A namespace with active access for alice: a fuse, a Role and a binding, all of one name.
+///
+/// Eve holds `edit` and bob holds `admin`. Both also hold every verb on Curfew's objects and on the status of Jobs, as
+/// careless teams might grant it.
 pub struct Ground<'a> {
     /// The namespace.
     pub place: Place<'a>,
-    /// The policy.
+    /// Name of the policy of alice's grant.
     pub policy: String,
-    /// Alice's grant.
+    /// Alice's grant, as JSON.
     pub grant: Value,
-    /// Name of what was made for it.
+    /// Name of the fuse, the Role and the binding.
     pub name: String,
-    /// Its fuse.
+    /// The fuse, as JSON without `resourceVersion`, `managedFields` and `status`.
     pub fuse: Value,
-    /// Its Role.
+    /// The Role, in the same form.
     pub role: Value,
-    /// Its binding.
+    /// The binding, in the same form.
     pub binding: Value,
 }
 
 impl<'a> Ground<'a> {
-    /// Makes it, with access of an hour.
+    /// Creates the scene with access for one hour, and waits until all rights are in force.
     pub async fn prepare(suite: &'a Suite) -> anyhow::Result<Self> {
         let place = suite.namespace().await?;
         people(&place).await?;
         let policy = place.policy(json!({})).await?.name_any();
         let access = access(&place, &policy, "1h").await?;
         let ground = access.on(place, policy).await?;
-        ground.rights_have_come().await?;
+        ground.wait_for_rights().await?;
         Ok(ground)
     }
 
-    /// More access of alice here, that long.
+    /// Further access of alice in this namespace, for `duration`.
     pub async fn more(&self, duration: &str) -> anyhow::Result<Access> {
         access(&self.place, &self.policy, duration).await
     }
@@ -56,7 +58,7 @@ impl<'a> Ground<'a> {
         at(group_version, &self.place.name, rest)
     }
 
-    /// Path of the fuse, with what follows.
+    /// Path of the fuse, followed by `rest`, such as `/status`.
     pub fn fuse_at(&self, rest: &str) -> String {
         self.at("batch/v1", &format!("jobs/{}{rest}", self.name))
     }
@@ -71,13 +73,13 @@ impl<'a> Ground<'a> {
         self.at(RBAC, &format!("roles/{}", self.name))
     }
 
-    /// Path of the grant, with what follows.
+    /// Path of the grant, followed by `rest`, such as `/status`.
     pub fn grant_at(&self, rest: &str) -> String {
         let name = self.grant["metadata"]["name"].as_str().unwrap_or_default();
         self.at(CURFEW, &format!("accessgrants/{name}{rest}"))
     }
 
-    /// A request for access under this policy, by one of the people, who states themselves; changed by `edit`.
+    /// Grant that requests access under this policy with `person` as the true requester, then merged with `edit`.
     pub fn asking(&self, person: &str, edit: Value) -> Value {
         let mut grant = json!({
             "apiVersion": CURFEW, "kind": "AccessGrant", "metadata": {"name": "tried"},
@@ -88,7 +90,7 @@ impl<'a> Ground<'a> {
         grant
     }
 
-    /// An approval of this access by one of the people, who states themselves; changed by `edit`.
+    /// Approval of this access with `person` as the true decider, then merged with `edit`.
     pub fn approving(&self, person: &str, edit: Value) -> Value {
         let mut decision = json!({
             "apiVersion": CURFEW, "kind": "AccessDecision", "metadata": {"name": "tried"},
@@ -102,18 +104,20 @@ impl<'a> Ground<'a> {
         decision
     }
 
-    /// The user name of a ServiceAccount here, as which eve may act.
+    /// User name of the ServiceAccount `default` of this namespace. Eve may impersonate it, because `edit` allows that.
     pub fn account(&self) -> String {
         format!("system:serviceaccount:{}:default", self.place.name)
     }
 
-    /// Name of the mark beside the binding, where there is one.
+    /// Name of the elevation marker of this access. Only elevated access has one.
     pub fn mark(&self) -> String {
         format!("{}-elevated", self.name)
     }
 
-    /// Makes carol `admin` for a time, with the mark that Curfew makes then. Only where no operator lives: it would
-    /// take away what it has no record of.
+    /// Makes carol `admin`, with the elevation marker that Curfew would create for her.
+    ///
+    /// # Caveats
+    /// Only while no operator runs: an operator deletes artifacts that no grant records.
     pub async fn mark_carol(&self, callers: &Callers<'_>) -> anyhow::Result<()> {
         let mut mark = mark(self);
         mark["subjects"][0]["name"] = json!("carol");
@@ -125,7 +129,7 @@ impl<'a> Ground<'a> {
         let admin = Request::create(bindings.clone(), binding("carol", "admin", "carol"));
         callers.ask(&Who::Person("admin"), &admin).await??;
         let harmless = Attack {
-            what: "deletes a binding of others".to_owned(),
+            what: "deletes a binding of another person".to_owned(),
             who: Who::Person("carol"),
             request: Request::delete(format!("{bindings}/bob"), json!({})),
             holds: Holds::Harmless,
@@ -136,14 +140,14 @@ impl<'a> Ground<'a> {
         .await
     }
 
-    /// Ends the access, and waits until nothing of it is left.
+    /// Deletes the grant and waits until all its artifacts are gone.
     pub async fn done(self) -> anyhow::Result<()> {
         let name = self.grant["metadata"]["name"].as_str().unwrap_or_default();
         self.place.grants().delete(name, &DeleteParams::default()).await?;
         self.place.nothing_left().await
     }
 
-    async fn rights_have_come(&self) -> anyhow::Result<()> {
+    async fn wait_for_rights(&self) -> anyhow::Result<()> {
         let callers = Callers::new(self.place.suite);
         let label = json!({"metadata": {"labels": {"team": "payments"}}});
         for (who, path) in [
@@ -154,14 +158,14 @@ impl<'a> Ground<'a> {
             (Who::Stolen("curfew-sweep"), self.role_at()),
         ] {
             let attack = Attack {
-                what: "labels".to_owned(),
+                what: "adds a label".to_owned(),
                 who,
                 request: Request::merge(path, label.clone()),
                 holds: Holds::Harmless,
             };
-            eventually("rights come into force", SOON, async || {
+            eventually("RBAC allows the attackers their requests", SOON, async || {
                 match callers.lets_through(&attack).await {
-                    // The sweeper's own guard speaks only to whom RBAC let through.
+                    // A guard refuses the sweep's account. RBAC comes first, so RBAC has allowed the request.
                     Err(error) if error.contains("ValidatingAdmissionPolicy") => Ok(()),
                     other => other,
                 }
@@ -172,19 +176,19 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// Access in force.
+/// Active access of one grant.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// The grant.
+    /// The grant, as it was when it became active.
     pub grant: AccessGrant,
-    /// Name of its fuse, Role and binding.
+    /// Name of the fuse, the Role and the binding.
     pub name: String,
-    /// Uid of its fuse.
+    /// Uid of the fuse.
     pub fuse_uid: String,
 }
 
 impl Access {
-    /// As what is attacked, in its place.
+    /// The scene with this access as the target of the attacks.
     pub async fn on(self, place: Place<'_>, policy: String) -> anyhow::Result<Ground<'_>> {
         let client = || place.suite.admin.clone();
         let fuse = Api::<Job>::namespaced(client(), &place.name)
@@ -226,23 +230,26 @@ impl Access {
         })
     }
 
-    /// Path of one of its objects.
+    /// Path of the fuse, Role or binding of this access; `kind` is the plural resource name.
     pub fn at(&self, place: &Place<'_>, group_version: &str, kind: &str) -> String {
         at(group_version, &place.name, &format!("{kind}/{}", self.name))
     }
 }
 
 async fn access(place: &Place<'_>, policy: &str, duration: &str) -> anyhow::Result<Access> {
-    let asked = json!({"duration": duration, "entitlements": [{"name": "read"}]});
-    let grant = place.active("alice", policy, asked).await?;
-    let uid = grant.uid().context("a grant without a uid")?;
-    let made = place.bindings().await?;
+    let request = json!({"duration": duration, "entitlements": [{"name": "read"}]});
+    let grant = place.active("alice", policy, request).await?;
+    let uid = grant.uid().context("the grant has no uid")?;
+    let bindings = place.bindings().await?;
     let label = curfew::api::GRANT_UID_LABEL;
-    let binding = made
+    let binding = bindings
         .into_iter()
         .find(|binding| binding.labels().get(label) == Some(&uid));
-    let binding = binding.context("no binding")?;
-    let fuse = binding.owner_references().first().context("no fuse")?;
+    let binding = binding.context("the grant has no RoleBinding")?;
+    let fuse = binding
+        .owner_references()
+        .first()
+        .context("the RoleBinding has no owner")?;
     Ok(Access {
         name: binding.name_any(),
         fuse_uid: fuse.uid.clone(),
@@ -272,20 +279,20 @@ async fn people(place: &Place<'_>) -> anyhow::Result<()> {
     create(&bindings, account).await?;
     create(&bindings, binding("eve", "edit", "eve")).await?;
     create(&bindings, binding("bob", "admin", "bob")).await?;
-    // What somebody lets the operator hand out it holds itself, and the sweeper is given too much.
+    // The operator holds what it may grant. The sweep gets too much, so that only guards limit both accounts.
     for account in ["curfew", "curfew-sweep"] {
         for (role, kind) in [("admin", "ClusterRole"), ("more", "Role")] {
-            let mut hands = binding(&format!("hands-of-{account}-{role}"), role, account);
-            hands["roleRef"]["kind"] = json!(kind);
-            hands["subjects"] =
+            let mut rights = binding(&format!("rights-of-{account}-{role}"), role, account);
+            rights["roleRef"]["kind"] = json!(kind);
+            rights["subjects"] =
                 json!([{"kind": "ServiceAccount", "name": account, "namespace": "curfew-system"}]);
-            create(&bindings, hands).await?;
+            create(&bindings, rights).await?;
         }
     }
     Ok(())
 }
 
-/// A cluster-wide role of a person's own.
+/// Gives a person a ClusterRole with these rules, bound in the whole cluster.
 pub async fn cluster_wide(suite: &Suite, person: &str, rules: Value) -> anyhow::Result<()> {
     let name = suite.fresh(person);
     create(
@@ -293,21 +300,27 @@ pub async fn cluster_wide(suite: &Suite, person: &str, rules: Value) -> anyhow::
         json!({"metadata": {"name": name}, "rules": rules}),
     )
     .await?;
-    let mut bound = binding(&name, &name, person);
-    bound["kind"] = json!("ClusterRoleBinding");
-    create(&Api::<ClusterRoleBinding>::all(suite.admin.clone()), bound).await
+    let mut cluster_binding = binding(&name, &name, person);
+    cluster_binding["kind"] = json!("ClusterRoleBinding");
+    create(
+        &Api::<ClusterRoleBinding>::all(suite.admin.clone()),
+        cluster_binding,
+    )
+    .await
 }
 
-/// A policy whose spec the administrator wrote, once it is judged: nothing changes it any more.
+/// Creates a policy as the administrator and waits until the operator has checked it.
+///
+/// After that, nothing changes the policy any more.
 pub async fn policy(suite: &Suite, name: &str, spec: Value) -> anyhow::Result<AccessPolicy> {
     let policies = Api::<AccessPolicy>::all(suite.admin.clone());
     let policy = AccessPolicy::new(name, serde_json::from_value(spec)?);
     policies.create(&PostParams::default(), &policy).await?;
-    let anywhere = Place {
+    let cluster = Place {
         suite,
         name: String::new(),
     };
-    anywhere.judged(name).await
+    cluster.judged(name).await
 }
 
 pub fn anew(object: &Value, name: &str) -> Value {

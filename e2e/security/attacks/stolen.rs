@@ -1,4 +1,4 @@
-//! What a stolen token of the operator, the sweeper or the canary is worth.
+//! Attacks with a stolen token of Curfew's own accounts: operator, sweep or canary.
 
 use curfew::core::CANARY;
 use serde_json::{Value, json};
@@ -18,22 +18,23 @@ const LIMITS: Holds = Holds::Guard(
 );
 const OPERATOR: Who = Who::Stolen("curfew");
 
-/// The attacks.
+/// All attacks of this family.
 pub fn attacks(ground: &Ground<'_>) -> Vec<Attack> {
     [
-        of_what_is_not_ours(ground),
-        beyond_its_job(ground),
+        on_unlabelled_objects(ground),
+        beyond_own_limits(ground),
         fuses(ground),
         roles(ground),
         bindings(ground),
-        of_the_sweeper(ground),
+        by_the_sweep(ground),
         decisions(ground),
-        of_the_canary(ground),
+        by_the_canary(ground),
     ]
     .concat()
 }
 
-fn by_both(what: &str, request: &Request, holds: &Holds) -> Vec<Attack> {
+/// The same attack by the operator's account and by the sweep's account.
+fn by_operator_and_sweep(what: &str, request: &Request, holds: &Holds) -> Vec<Attack> {
     ["curfew", "curfew-sweep"]
         .into_iter()
         .map(|account| Attack {
@@ -45,69 +46,76 @@ fn by_both(what: &str, request: &Request, holds: &Holds) -> Vec<Attack> {
         .collect()
 }
 
-fn of_what_is_not_ours(ground: &Ground<'_>) -> Vec<Attack> {
+fn on_unlabelled_objects(ground: &Ground<'_>) -> Vec<Attack> {
     let bob = ground.at(RBAC, "rolebindings/bob");
     let mallory =
         json!({"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]});
     let mut attacks = Vec::new();
     for (what, request) in [
         (
-            "makes a Job",
+            "creates a Job without the label",
             Request::create(ground.at("batch/v1", "jobs"), ordinary_job("mine")),
         ),
         (
-            "makes a Role",
+            "creates a Role without the label",
             Request::create(ground.at(RBAC, "roles"), role("mine")),
         ),
         (
-            "makes a binding",
+            "creates a binding without the label",
             Request::create(
                 ground.at(RBAC, "rolebindings"),
                 binding("mine", "view", "mallory"),
             ),
         ),
         (
-            "applies a binding",
+            "applies a binding without the label",
             Request::apply(
                 ground.at(RBAC, "rolebindings/mine"),
                 "helm",
                 binding("mine", "view", "mallory"),
             ),
         ),
-        ("edits a binding of others", Request::merge(bob.clone(), mallory)),
-        ("deletes a binding of others", Request::delete(bob, json!({}))),
         (
-            "deletes all bindings",
+            "edits a binding that Curfew did not create",
+            Request::merge(bob.clone(), mallory),
+        ),
+        (
+            "deletes a binding that Curfew did not create",
+            Request::delete(bob, json!({})),
+        ),
+        (
+            "deletes all bindings that Curfew did not create",
             Request::delete(ground.at(RBAC, "rolebindings"), json!({}))
                 .selecting("!access.curfew.dev/grant-uid"),
         ),
         (
-            "deletes a Role of others",
+            "deletes a Role that Curfew did not create",
             Request::delete(ground.at(RBAC, "roles/more"), json!({})),
         ),
     ] {
-        attacks.extend(by_both(what, &request, &UNLABELLED));
+        attacks.extend(by_operator_and_sweep(what, &request, &UNLABELLED));
     }
     attacks
 }
 
-fn beyond_its_job(ground: &Ground<'_>) -> Vec<Attack> {
+fn beyond_own_limits(ground: &Ground<'_>) -> Vec<Attack> {
     let token =
         json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mine"}});
-    let mut asked = ground.asking("alice", json!({}));
-    // Where the name is right, what remains is that it asks at all.
-    asked["spec"]["requester"] = itself("curfew");
+    let mut grant = ground.asking("alice", json!({}));
+    // The requester is true: only the limit on own accounts can refuse the request.
+    grant["spec"]["requester"] = own_account("curfew");
     let token_of = |namespace: &str, account: &str| {
         let path = super::attack::at("v1", namespace, &format!("serviceaccounts/{account}/token"));
         Request::create(path, token.clone())
     };
-    let almighty = |account: &str| Who::AlmightyAs(format!("system:serviceaccount:curfew-system:{account}"));
-    let pod_at = |rest: &str| ground.at("v1", &format!("pods/a{rest}"));
+    let as_account =
+        |account: &str| Who::AlmightyAs(format!("system:serviceaccount:curfew-system:{account}"));
+    let pod_path = |rest: &str| ground.at("v1", &format!("pods/a{rest}"));
     let mut attacks = vec![Attack {
-        what: "asks for access for itself".to_owned(),
+        what: "requests access for itself".to_owned(),
         who: OPERATOR,
-        request: Request::create(ground.at(CURFEW, "accessgrants"), asked),
+        request: Request::create(ground.at(CURFEW, "accessgrants"), grant),
         holds: LIMITS,
     }];
     for (who, namespace, account) in [
@@ -117,23 +125,23 @@ fn beyond_its_job(ground: &Ground<'_>) -> Vec<Attack> {
         ("curfew-sweep", "curfew-system", "curfew"),
     ] {
         attacks.push(Attack {
-            what: format!("makes a token of {namespace}/{account}"),
-            who: almighty(who),
+            what: format!("requests a token of {namespace}/{account}"),
+            who: as_account(who),
             request: token_of(namespace, account),
             holds: LIMITS,
         });
     }
     for (what, request) in [
         (
-            "makes a token of an account here",
+            "requests a token of an account of the namespace",
             token_of(&ground.place.name, "default"),
         ),
         (
-            "makes a Secret",
+            "creates a Secret",
             Request::create(ground.at("v1", "secrets"), secret.clone()),
         ),
         (
-            "applies a Secret",
+            "applies a token Secret",
             Request::apply(ground.at("v1", "secrets/mine"), "helm", {
                 let mut secret = secret;
                 secret["type"] = json!("kubernetes.io/service-account-token");
@@ -146,63 +154,67 @@ fn beyond_its_job(ground: &Ground<'_>) -> Vec<Attack> {
             Request::delete(ground.at("v1", "secrets/theirs"), json!({})),
         ),
         (
-            "makes a pod",
+            "creates a pod",
             Request::create(ground.at("v1", "pods"), pod("mine")),
         ),
         (
-            "enters a pod",
-            Request::connect(pod_at("/exec"), "command=sh&stdout=true"),
+            "executes a command in a pod",
+            Request::connect(pod_path("/exec"), "command=sh&stdout=true"),
         ),
         (
             "attaches to a pod",
-            Request::connect(pod_at("/attach"), "stdout=true"),
+            Request::connect(pod_path("/attach"), "stdout=true"),
         ),
         (
             "forwards a port of a pod",
-            Request::connect(pod_at("/portforward"), "ports=80"),
+            Request::connect(pod_path("/portforward"), "ports=80"),
         ),
     ] {
-        attacks.extend(by_both(what, &request, &LIMITS));
+        attacks.extend(by_operator_and_sweep(what, &request, &LIMITS));
     }
     attacks
 }
 
-/// Where more than one guard refuses, so that neither is proved by it.
-const NO_PERSON: Holds = Holds::EachOf(&["curfew-own-limits", "curfew-decider"]);
+/// Refusal by two guards. Each of them refuses alone, so these attacks prove neither of them.
+const NOT_A_PERSON: Holds = Holds::EachOf(&["curfew-own-limits", "curfew-decider"]);
 
-/// An account of Curfew's as it has to state itself.
-fn itself(account: &str) -> Value {
+/// User name and groups of an own account, as the API server attests them.
+fn own_account(account: &str) -> Value {
     json!({
         "username": format!("system:serviceaccount:curfew-system:{account}"),
         "groups": ["system:serviceaccounts", "system:serviceaccounts:curfew-system", "system:authenticated"],
     })
 }
 
-/// What ends the access, as a decision of this account, who may say so like everybody.
+/// Revoke of the access by this account. By itself the decision is valid, and its decider is true.
 fn revoking(ground: &Ground<'_>, account: &str) -> Value {
-    let ending = json!({"decision": "Revoke", "accessHash": null});
-    let mut decision = ground.approving("bob", json!({"spec": ending}));
-    decision["spec"]["decider"] = itself(account);
+    let revoke = json!({"decision": "Revoke", "accessHash": null});
+    let mut decision = ground.approving("bob", json!({"spec": revoke}));
+    decision["spec"]["decider"] = own_account(account);
     decision
 }
 
 fn decisions(ground: &Ground<'_>) -> Vec<Attack> {
-    let (all, one) = (
+    let (collection, object) = (
         ground.at(CURFEW, "accessdecisions"),
         ground.at(CURFEW, "accessdecisions/tried"),
     );
     let mut attacks = Vec::new();
     for account in ["curfew", "curfew-sweep"] {
         let mut approving = ground.approving("bob", json!({}));
-        approving["spec"]["decider"] = itself(account);
+        approving["spec"]["decider"] = own_account(account);
         for (what, body, holds) in [
             ("revokes", revoking(ground, account), LIMITS),
-            ("approves", approving, NO_PERSON),
-            ("approves as bob", ground.approving("bob", json!({})), NO_PERSON),
+            ("approves", approving, NOT_A_PERSON),
+            (
+                "approves as bob",
+                ground.approving("bob", json!({})),
+                NOT_A_PERSON,
+            ),
         ] {
             for (way, request) in [
-                ("create", Request::create(all.clone(), body.clone())),
-                ("apply", Request::apply(one.clone(), "curfew", body.clone())),
+                ("create", Request::create(collection.clone(), body.clone())),
+                ("apply", Request::apply(object.clone(), "curfew", body.clone())),
             ] {
                 attacks.push(Attack {
                     what: format!("{what}, by {way}"),
@@ -216,12 +228,12 @@ fn decisions(ground: &Ground<'_>) -> Vec<Attack> {
     attacks
 }
 
-/// Its dry runs are what it is for; they are held to the same guards as everybody's.
-fn of_the_canary(ground: &Ground<'_>) -> Vec<Attack> {
+/// Attacks by the canary. It may make dry runs, and all guards apply to them as to every caller.
+fn by_the_canary(ground: &Ground<'_>) -> Vec<Attack> {
     let path = ground.at(CURFEW, "accessdecisions");
     let create = |body: Value| Request::create(path.clone(), body);
     let mut approving = ground.approving("bob", json!({}));
-    approving["spec"]["decider"] = itself(CANARY);
+    approving["spec"]["decider"] = own_account(CANARY);
     [
         (
             "revokes",
@@ -258,7 +270,7 @@ fn far() -> Value {
     json!({"metadata": {"annotations": {"access.curfew.dev/not-after": "2036-01-01T00:00:00.000000Z"}}})
 }
 
-/// A fuse just like ours, that the operator might make; changed.
+/// A valid fuse that the operator could create, then merged with `edit`.
 pub fn fuse(ground: &Ground<'_>, edit: Value) -> Value {
     let mut fuse = anew(&ground.fuse, &format!("curfew-{}1", "0".repeat(31)));
     crate::support::merge(&mut fuse, edit);
@@ -267,85 +279,97 @@ pub fn fuse(ground: &Ground<'_>, edit: Value) -> Value {
 
 fn fuses(ground: &Ground<'_>) -> Vec<Attack> {
     let shape = "This Job is not a valid fuse. A fuse runs no pod";
-    let another = "8d7f9f4e-0000-4000-8000-000000000000";
+    let other_uid = "8d7f9f4e-0000-4000-8000-000000000000";
     let mut attacks = Vec::new();
     for (what, edit, words) in [
-        ("runs a pod as a fuse", json!({"spec": {"parallelism": 1}}), shape),
         (
-            "runs pods by default",
+            "creates a fuse that runs a pod",
+            json!({"spec": {"parallelism": 1}}),
+            shape,
+        ),
+        (
+            "creates a fuse with the default parallelism, which runs a pod",
             json!({"spec": {"parallelism": null}}),
             shape,
         ),
         (
-            "makes a fuse that is suspended",
+            "creates a suspended fuse",
             json!({"spec": {"suspend": true}}),
             shape,
         ),
         (
-            "makes a fuse that burns in three years",
+            "creates a fuse that expires in three years",
             json!({"spec": {"activeDeadlineSeconds": 99_999_999}}),
             shape,
         ),
         (
-            "makes a fuse that never burns",
+            "creates a fuse that never expires",
             json!({"spec": {"activeDeadlineSeconds": null}}),
             shape,
         ),
         (
-            "makes a fuse that stays",
+            "creates a fuse that stays 60 s after its end",
             json!({"spec": {"ttlSecondsAfterFinished": 60}}),
             shape,
         ),
         (
-            "makes a fuse that stays for ever",
+            "creates a fuse that stays for ever after its end",
             json!({"spec": {"ttlSecondsAfterFinished": null}}),
             shape,
         ),
         (
-            "makes a fuse that somebody else minds",
+            "creates a fuse that another controller manages",
             json!({"spec": {"managedBy": "example.com/nobody"}}),
             shape,
         ),
-        ("makes a fuse of many", json!({"spec": {"completions": 5}}), shape),
         (
-            "makes a fuse that pods may hold back",
+            "creates a fuse with five completions",
+            json!({"spec": {"completions": 5}}),
+            shape,
+        ),
+        (
+            "creates a fuse with the default selector, which pods could match",
             json!({"spec": {"manualSelector": null, "selector": null, "template": {"metadata": null}}}),
             shape,
         ),
         (
-            "names a fuse as it likes",
+            "creates a fuse with a name of its choice",
             json!({"metadata": {"name": "curfew-short"}}),
             "32 hexadecimal digits",
         ),
         (
-            "makes a fuse that no grant owns",
+            "creates a fuse without an owner",
             json!({"metadata": {"ownerReferences": null}}),
             "owner of a fuse must be the grant",
         ),
         (
-            "makes a fuse of another's grant",
+            "creates a fuse with the label of another grant",
             json!({
-                "metadata": {"labels": {"access.curfew.dev/grant-uid": another}},
+                "metadata": {"labels": {"access.curfew.dev/grant-uid": other_uid}},
                 "spec": {
-                    "selector": {"matchLabels": {"access.curfew.dev/grant-uid": another}},
-                    "template": {"metadata": {"labels": {"access.curfew.dev/grant-uid": another}}},
+                    "selector": {"matchLabels": {"access.curfew.dev/grant-uid": other_uid}},
+                    "template": {"metadata": {"labels": {"access.curfew.dev/grant-uid": other_uid}}},
                 },
             }),
             "owner of a fuse must be the grant in its label",
         ),
         (
-            "makes a fuse that a finalizer holds",
+            "creates a fuse with a finalizer",
             json!({"metadata": {"finalizers": ["example.com/mine"]}}),
             "must have no finalizer",
         ),
-        ("promises an end beyond the cap", far(), "at most 12h ahead"),
         (
-            "promises no end",
+            "creates a fuse with an end beyond the fuse cap",
+            far(),
+            "at most 12h ahead",
+        ),
+        (
+            "creates a fuse without the annotation of its end",
             json!({"metadata": {"annotations": {"access.curfew.dev/not-after": null}}}),
             "at most 12h ahead",
         ),
         (
-            "promises an end that is none",
+            "creates a fuse with an end that is not a time",
             json!({"metadata": {"annotations": {"access.curfew.dev/not-after": "tomorrow"}}}),
             "at most 12h ahead",
         ),
@@ -372,7 +396,7 @@ fn fuses(ground: &Ground<'_>) -> Vec<Attack> {
         });
     }
     attacks.push(Attack {
-        what: "deletes a fuse without what it holds".to_owned(),
+        what: "deletes a fuse and orphans what it owns".to_owned(),
         who: OPERATOR,
         request: Request::delete(ground.fuse_at(""), json!({"propagationPolicy": "Orphan"})),
         holds: Holds::Guard("curfew-fuse", "cannot be deleted without the access that it owns"),
@@ -381,43 +405,43 @@ fn fuses(ground: &Ground<'_>) -> Vec<Attack> {
 }
 
 fn roles(ground: &Ground<'_>) -> Vec<Attack> {
-    // A name that is free, held by a fuse of that name: the API server does not ask whether it stands.
+    // A free name. The owner is a fuse of that name, and the API server does not check that an owner exists.
     let free = format!("curfew-{}2", "0".repeat(31));
     let rule = |verb: &str| json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": [verb]}]});
     let mut attacks = Vec::new();
     for (what, edit, words) in [
         (
-            "makes a Role that no fuse holds",
+            "creates a Role without an owner",
             json!({"metadata": {"ownerReferences": null}}),
             "exactly one owner",
         ),
         (
-            "makes a Role that ends beyond the cap",
+            "creates a Role with an end beyond the fuse cap",
             far(),
             "at most 12h ahead",
         ),
         (
-            "makes a Role that a finalizer holds",
+            "creates a Role with a finalizer",
             json!({"metadata": {"finalizers": ["example.com/mine"]}}),
             "must have no finalizer",
         ),
         (
-            "makes a Role that impersonates",
+            "creates a Role with the verb impersonate",
             rule("impersonate"),
             "are never granted temporarily",
         ),
         (
-            "makes a Role with every verb",
+            "creates a Role with every verb",
             rule("*"),
             "are never granted temporarily",
         ),
         (
-            "makes a Role that escalates",
+            "creates a Role with the verb escalate",
             rule("escalate"),
             "are never granted temporarily",
         ),
         (
-            "makes a Role that binds",
+            "creates a Role with the verb bind",
             rule("bind"),
             "are never granted temporarily",
         ),
@@ -427,7 +451,7 @@ fn roles(ground: &Ground<'_>) -> Vec<Attack> {
         crate::support::merge(&mut made, edit);
         attacks.push(Attack {
             what: what.to_owned(),
-            // RBAC keeps most of these rules from it; the guard does not rest on that.
+            // RBAC refuses the operator most of these rules. The guard must refuse them without RBAC.
             who: Who::AlmightyAs("system:serviceaccount:curfew-system:curfew".to_owned()),
             request: Request::create(ground.at(RBAC, "roles"), made),
             holds: Holds::Guard("curfew-role", words),
@@ -438,8 +462,8 @@ fn roles(ground: &Ground<'_>) -> Vec<Attack> {
 
 fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
     let free = format!("curfew-{}3", "0".repeat(31));
-    let held = "must have exactly one owner: the fuse of the same name";
-    let given = "The subject must be one user or service account: no group";
+    let owner_words = "must have exactly one owner: the fuse of the same name";
+    let subject_words = "The subject must be one user or service account: no group";
     let subject = |kind: &str, name: &str| json!({"subjects": [{"kind": kind, "name": name}]});
     let account = |namespace: &str, name: &str| json!({"subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]});
     let to_role = |name: &str| json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}});
@@ -455,70 +479,98 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
         json!({"metadata": {"ownerReferences": [{"apiVersion": "access.curfew.dev/v1alpha1",
             "kind": "AccessGrant", "name": ground.grant["metadata"]["name"], "uid": uid}]}})
     };
-    let mut both_hold = by_grant(uid);
-    let fuses = owner("Job", &free);
-    if let Some(owners) = both_hold["metadata"]["ownerReferences"].as_array_mut() {
-        owners.push(fuses["metadata"]["ownerReferences"][0].clone());
+    let mut by_both = by_grant(uid);
+    let by_fuse = owner("Job", &free);
+    if let Some(owners) = by_both["metadata"]["ownerReferences"].as_array_mut() {
+        owners.push(by_fuse["metadata"]["ownerReferences"][0].clone());
     }
     let mut own_name = by_grant(uid);
     own_name["metadata"]["name"] = json!("curfew-mine");
     for (what, edit, words) in [
         (
-            "makes a binding that no fuse holds",
+            "creates a binding without an owner",
             json!({"metadata": {"ownerReferences": null}}),
-            held,
+            owner_words,
         ),
-        ("makes one that any Job holds", owner("Job", "mine"), held),
-        ("makes one that a CronJob holds", owner("CronJob", &free), held),
         (
-            "makes one that another's grant holds",
+            "creates a binding that an ordinary Job owns",
+            owner("Job", "mine"),
+            owner_words,
+        ),
+        (
+            "creates a binding that a CronJob owns",
+            owner("CronJob", &free),
+            owner_words,
+        ),
+        (
+            "creates a binding that another grant owns",
             by_grant("8d7f9f4e-0000-4000-8000-000000000000"),
-            held,
+            owner_words,
         ),
-        ("makes one that the grant and a fuse hold", both_hold, held),
         (
-            "makes one of a name of its own that the grant holds",
+            "creates a binding that the grant and a fuse own",
+            by_both,
+            owner_words,
+        ),
+        (
+            "creates a binding that the grant owns, with a name of its choice",
             own_name,
-            held,
+            owner_words,
         ),
         (
-            "makes one of another name than its fuse",
+            "creates a binding with another name than its fuse",
             json!({"metadata": {"name": format!("curfew-{}4", "0".repeat(31))}}),
-            held,
+            owner_words,
         ),
-        ("makes a mark that gives something", marks_other, held),
-        ("makes one that ends beyond the cap", far(), "at most 12h ahead"),
         (
-            "makes one that a finalizer holds",
+            "creates an elevation marker that grants access",
+            marks_other,
+            owner_words,
+        ),
+        (
+            "creates a binding with an end beyond the fuse cap",
+            far(),
+            "at most 12h ahead",
+        ),
+        (
+            "creates a binding with a finalizer",
             json!({"metadata": {"finalizers": ["example.com/mine"]}}),
             "must have no finalizer",
         ),
-        ("gives access to a group", subject("Group", "devs"), given),
         (
-            "gives access to everybody",
+            "grants access to a group",
+            subject("Group", "devs"),
+            subject_words,
+        ),
+        (
+            "grants access to all users",
             subject("Group", "system:authenticated"),
-            given,
+            subject_words,
         ),
         (
-            "gives access to a component",
+            "grants access to a component of Kubernetes",
             subject("User", "system:kube-scheduler"),
-            given,
+            subject_words,
         ),
-        ("gives access to nobody yet", json!({"subjects": []}), given),
         (
-            "gives access to itself",
+            "grants access without a subject",
+            json!({"subjects": []}),
+            subject_words,
+        ),
+        (
+            "grants access to itself",
             account("curfew-system", "curfew"),
-            given,
+            subject_words,
         ),
         (
-            "gives access to an identity",
+            "grants access to an act-as account",
             account("curfew-identities", "node-reader"),
-            given,
+            subject_words,
         ),
         (
-            "hands out a role of the cluster itself",
+            "grants a system role of Kubernetes",
             to_role("system:aggregate-to-view"),
-            given,
+            subject_words,
         ),
     ] {
         let mut binding = anew(&ground.binding, &free);
@@ -535,7 +587,7 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
     let mallory =
         json!({"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}]});
     attacks.push(Attack {
-        what: "gives a binding to somebody else".to_owned(),
+        what: "changes the subject of a binding".to_owned(),
         who: OPERATOR,
         request: Request::merge(ground.binding_at(), mallory),
         holds: Holds::Guard("curfew-binding", "can only be removed"),
@@ -543,8 +595,11 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
     let mut other = owner("Job", &free);
     other["metadata"]["ownerReferences"][0]["uid"] = json!("8d7f9f4e-0000-4000-8000-000000000000");
     for (what, owners) in [
-        ("takes a binding from its fuse, for the grant", by_grant(uid)),
-        ("gives a binding to another fuse", other),
+        (
+            "makes the grant the owner of a binding instead of the fuse",
+            by_grant(uid),
+        ),
+        ("makes another fuse the owner of a binding", other),
     ] {
         attacks.push(Attack {
             what: what.to_owned(),
@@ -554,7 +609,7 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
         });
     }
     attacks.push(Attack {
-        what: "widens a Role".to_owned(),
+        what: "adds rules to a Role".to_owned(),
         who: OPERATOR,
         request: Request::merge(
             ground.role_at(),
@@ -565,8 +620,8 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
     attacks
 }
 
-fn of_the_sweeper(ground: &Ground<'_>) -> Vec<Attack> {
-    let deletes = Holds::Guard(
+fn by_the_sweep(ground: &Ground<'_>) -> Vec<Attack> {
+    let only_deletes = Holds::Guard(
         "curfew-own-hands",
         "The sweeper's service account may only delete, or remove finalizers from a RoleBinding that is being deleted. Use your own account",
     );
@@ -574,15 +629,15 @@ fn of_the_sweeper(ground: &Ground<'_>) -> Vec<Attack> {
     [
         ("labels a fuse", Request::merge(ground.fuse_at(""), label.clone())),
         (
-            "labels a Role of ours",
+            "labels a Role of Curfew",
             Request::merge(ground.role_at(), label.clone()),
         ),
         (
-            "labels a binding of ours",
+            "labels a binding of Curfew",
             Request::merge(ground.binding_at(), label),
         ),
         (
-            "empties a binding of ours",
+            "removes the subject of a binding of Curfew",
             Request::merge(ground.binding_at(), json!({"subjects": []})),
         ),
     ]
@@ -591,7 +646,7 @@ fn of_the_sweeper(ground: &Ground<'_>) -> Vec<Attack> {
         what: what.to_owned(),
         who: Who::Stolen("curfew-sweep"),
         request,
-        holds: deletes.clone(),
+        holds: only_deletes.clone(),
     })
     .collect()
 }

@@ -1,4 +1,4 @@
-//! What surrounds Curfew: impersonation, tools that change Jobs, quota, and what others hang beneath ours.
+//! Attacks through the cluster around Curfew: impersonation, mutating tools, quota, and dependents of artifacts.
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -17,52 +17,53 @@ use crate::support::{Place, SOON, Suite, condition};
 use crate::tests;
 
 tests![
-    whoever_may_impersonate_is_whom_they_impersonate_and_nobody_else,
-    a_tool_that_suspends_jobs_leaves_access_unmade_that_a_fuse_has_to_hold,
-    a_quota_without_jobs_leaves_access_unmade_that_a_fuse_has_to_hold,
-    what_hangs_beneath_ours_holds_nothing_back_while_curfew_lives,
-    a_twin_of_a_binding_ends_with_the_role,
+    an_impersonator_can_request_only_as_the_impersonated_user,
+    access_with_a_required_fuse_waits_if_a_tool_suspends_jobs,
+    access_with_a_required_fuse_waits_if_a_quota_forbids_jobs,
+    dependents_of_artifacts_do_not_delay_the_end_of_access,
+    a_second_binding_of_a_role_ends_with_the_role,
 ];
 
+/// Name of this family in the counts.
 const FAMILY: &str = "surroundings";
 
-async fn whoever_may_impersonate_is_whom_they_impersonate_and_nobody_else(
-    suite: &Suite,
-) -> anyhow::Result<()> {
+async fn an_impersonator_can_request_only_as_the_impersonated_user(suite: &Suite) -> anyhow::Result<()> {
     let ground = Ground::prepare(suite).await?;
     let callers = Callers::new(suite);
     let grants = ground.at(CURFEW, "accessgrants");
-    // Admission sees only whom the administrator plays: impersonation is out of the guards' reach, and on the record.
-    let played = Who::AlmightyAs("bob".to_owned());
-    let mut asked = ground.asking("bob", json!({"metadata": {"name": "as-bob"}}));
-    asked["spec"]["requester"]["groups"] = json!(["system:masters", "system:authenticated"]);
+    // Admission sees only the impersonated user, so guards cannot refuse impersonation. The audit log records it.
+    let impersonating = Who::AlmightyAs("bob".to_owned());
+    let mut grant = ground.asking("bob", json!({"metadata": {"name": "as-bob"}}));
+    grant["spec"]["requester"]["groups"] = json!(["system:masters", "system:authenticated"]);
     callers
-        .ask(&played, &Request::create(grants.clone(), asked))
+        .ask(&impersonating, &Request::create(grants.clone(), grant))
         .await?
-        .context("bob, played by whoever may")?;
+        .context("the administrator requests access as bob")?;
     let denied = ground.place.in_state("as-bob", "Denied").await?;
     ensure!(
         denied.spec.requester.unwrap_or_default().username == "bob",
-        "it is not bob's"
+        "the requester is not bob"
     );
-    // `edit` holds `impersonate` on every service account of the namespace: what one asks is asked by everybody there.
+    // `edit` may impersonate every service account of the namespace. A request by such an account may thus come from
+    // anyone with `edit`.
     let account = format!("system:serviceaccount:{}:default", ground.place.name);
     let groups = json!([
         "system:serviceaccounts",
         format!("system:serviceaccounts:{}", ground.place.name),
         "system:authenticated"
     ]);
-    let accounts = Api::<RoleBinding>::namespaced(suite.admin.clone(), &ground.place.name);
-    let mut may = binding("default", "curfew-requester", "default");
-    may["subjects"] = json!([{"kind": "ServiceAccount", "name": "default", "namespace": ground.place.name}]);
-    create(&accounts, may).await?;
-    let mut asked = ground.asking("eve", json!({"metadata": {"name": "as-account"}}));
-    asked["spec"]["requester"] = json!({"username": account, "groups": groups});
-    asked["spec"]["notAfter"] = json!("2036-01-01T00:00:00Z");
-    let played = Who::As("eve", account);
-    let request = Request::create(grants, asked);
-    eventually("the account may ask", SOON, async || {
-        let answer = callers.ask(&played, &request).await;
+    let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &ground.place.name);
+    let mut may_request = binding("default", "curfew-requester", "default");
+    may_request["subjects"] =
+        json!([{"kind": "ServiceAccount", "name": "default", "namespace": ground.place.name}]);
+    create(&bindings, may_request).await?;
+    let mut grant = ground.asking("eve", json!({"metadata": {"name": "as-account"}}));
+    grant["spec"]["requester"] = json!({"username": account, "groups": groups});
+    grant["spec"]["notAfter"] = json!("2036-01-01T00:00:00Z");
+    let impersonating = Who::As("eve", account);
+    let request = Request::create(grants, grant);
+    eventually("the service account may request access", SOON, async || {
+        let answer = callers.ask(&impersonating, &request).await;
         let answer = answer.map_err(|error| format!("{error:#}"))?;
         answer.map(drop).map_err(|error| error.to_string())
     })
@@ -74,62 +75,63 @@ async fn whoever_may_impersonate_is_whom_they_impersonate_and_nobody_else(
     ground.done().await
 }
 
-/// Asks for access that a fuse has to hold, and tells why it is not made.
-async fn not_made(place: &Place<'_>, words: &str) -> anyhow::Result<()> {
+/// Requests access with a required fuse. Checks that the condition `Active` gives the reason and no artifact exists.
+async fn not_activated(place: &Place<'_>, words: &str) -> anyhow::Result<()> {
     let policy = place.policy(json!({"fuse": "Required"})).await?.name_any();
     let grant = place.ask("alice", &policy, json!({"duration": "1m"})).await?;
     let name = grant.name_any();
     let grants = place.grants();
-    eventually("it says why", SOON, async || {
-        let waits = grants.get(&name).await.map_err(|error| error.to_string())?;
-        match condition(&waits, "Active") {
-            Some(active) if active.reason == "Activating" && active.message.contains(words) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
+    eventually(
+        "the condition Active says why there is no access",
+        SOON,
+        async || {
+            let grant = grants.get(&name).await.map_err(|error| error.to_string())?;
+            match condition(&grant, "Active") {
+                Some(active) if active.reason == "Activating" && active.message.contains(words) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        },
+    )
     .await?;
-    ensure!(
-        place.artifacts().await?.is_empty(),
-        "{:?}",
-        place.artifacts().await?
-    );
+    let artifacts = place.artifacts().await?;
+    ensure!(artifacts.is_empty(), "artifacts exist: {artifacts:?}");
     grants.delete(&name, &DeleteParams::default()).await?;
     place.nothing_left().await
 }
 
-async fn a_tool_that_suspends_jobs_leaves_access_unmade_that_a_fuse_has_to_hold(
-    suite: &Suite,
-) -> anyhow::Result<()> {
+async fn access_with_a_required_fuse_waits_if_a_tool_suspends_jobs(suite: &Suite) -> anyhow::Result<()> {
     let place = suite.namespace().await?;
     let Some(tool) = Suspender::install(&place).await? else {
-        println!("attacks: no tool that suspends Jobs was tried: this API server has no mutating policies");
+        println!(
+            "attacks: skipped the tool that suspends Jobs: this API server has no mutating admission policies"
+        );
         return Ok(());
     };
-    let outcome = not_made(&place, "This Job is not a valid fuse. A fuse runs no pod").await;
+    let outcome = not_activated(&place, "This Job is not a valid fuse. A fuse runs no pod").await;
     tool.remove().await?;
     count(FAMILY, 1, usize::from(outcome.is_ok()));
     outcome
 }
 
-async fn a_quota_without_jobs_leaves_access_unmade_that_a_fuse_has_to_hold(
-    suite: &Suite,
-) -> anyhow::Result<()> {
+async fn access_with_a_required_fuse_waits_if_a_quota_forbids_jobs(suite: &Suite) -> anyhow::Result<()> {
     let place = suite.namespace().await?;
     no_jobs(&place).await?;
-    let outcome = not_made(&place, "exceeded quota").await;
+    let outcome = not_activated(&place, "exceeded quota").await;
     count(FAMILY, 1, usize::from(outcome.is_ok()));
     outcome
 }
 
-/// With an operator, whatever is hung beneath: it deletes the binding itself. Without one, the garbage collector would
-/// delete it in the foreground where both it and its fuse have dependents that block.
-async fn what_hangs_beneath_ours_holds_nothing_back_while_curfew_lives(suite: &Suite) -> anyhow::Result<()> {
+/// The operator deletes the binding itself, so its dependents cannot delay the end.
+///
+/// Without an operator they could: the garbage collector deletes a binding in the foreground if the binding and its
+/// fuse both have dependents that block.
+async fn dependents_of_artifacts_do_not_delay_the_end_of_access(suite: &Suite) -> anyhow::Result<()> {
     let ground = Ground::prepare(suite).await?;
     let access = ground.more("4s").await?;
     let callers = Callers::new(suite);
     let bindings = Api::<RoleBinding>::namespaced(suite.admin.clone(), &ground.place.name);
     let binding = bindings.get(&access.name).await?;
-    let uid = binding.uid().context("no uid")?;
+    let uid = binding.uid().context("the object has no uid")?;
     for (name, group_version, kind, uid) in [
         ("beneath-fuse", "batch/v1", "Job", access.fuse_uid.clone()),
         ("beneath-binding", RBAC, "RoleBinding", uid),
@@ -137,7 +139,7 @@ async fn what_hangs_beneath_ours_holds_nothing_back_while_curfew_lives(suite: &S
             "beneath-grant",
             CURFEW,
             "AccessGrant",
-            access.grant.uid().context("no uid")?,
+            access.grant.uid().context("the object has no uid")?,
         ),
     ] {
         let owner = if kind == "AccessGrant" {
@@ -157,22 +159,24 @@ async fn what_hangs_beneath_ours_holds_nothing_back_while_curfew_lives(suite: &S
             .await??;
     }
     let ended = ground.place.in_state(&access.grant.name_any(), "Expired").await;
-    let left = bindings.get_opt(&access.name).await?;
+    let remaining = bindings.get_opt(&access.name).await?;
     let maps = Api::<ConfigMap>::namespaced(suite.admin.clone(), &ground.place.name);
     let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     for name in ["beneath-fuse", "beneath-binding", "beneath-grant"] {
         maps.patch(name, &PatchParams::default(), &free).await?;
     }
-    let held = ended.is_ok() && left.is_none();
+    let held = ended.is_ok() && remaining.is_none();
     count(FAMILY, 3, if held { 3 } else { 0 });
     ended?;
-    ensure!(left.is_none(), "the binding stands: {left:?}");
+    ensure!(remaining.is_none(), "the binding still exists: {remaining:?}");
     ground.done().await
 }
 
-/// Whoever may bind a Role and holds what it gives may bind ours too. They give what they might give by a Role of
-/// their own; and this ends with the Role, whose name never comes again.
-async fn a_twin_of_a_binding_ends_with_the_role(suite: &Suite) -> anyhow::Result<()> {
+/// A person who may bind Roles and holds the rights of Curfew's Role may bind it to someone else.
+///
+/// This is no new power: the person could bind a Role of their own. The second binding ends with Curfew's Role, whose
+/// name is never used again.
+async fn a_second_binding_of_a_role_ends_with_the_role(suite: &Suite) -> anyhow::Result<()> {
     let ground = Ground::prepare(suite).await?;
     let access = ground.more("3s").await?;
     let callers = Callers::new(suite);
@@ -183,7 +187,7 @@ async fn a_twin_of_a_binding_ends_with_the_role(suite: &Suite) -> anyhow::Result
         .ask(&Who::Person("bob"), &Request::create(twins, twin))
         .await??;
     ground.place.in_state(&access.grant.name_any(), "Expired").await?;
-    eventually("the twin gives nothing", SOON, async || {
+    eventually("the second binding grants nothing", SOON, async || {
         match ground.place.may("dave", "get", "configmaps").await {
             Ok(false) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -191,6 +195,6 @@ async fn a_twin_of_a_binding_ends_with_the_role(suite: &Suite) -> anyhow::Result
     })
     .await?;
     count(FAMILY, 1, 1);
-    ensure!(user("dave")["username"] == "dave", "dave is somebody else");
+    ensure!(user("dave")["username"] == "dave", "the binding was for dave");
     ground.done().await
 }
