@@ -1,57 +1,57 @@
-//! What the demo sets out to show, and whether it held.
+//! The claims that the demo checks, and the result of each check.
 
 use std::collections::BTreeMap;
 
 use crate::screen::Screen;
 
-/// Width to which a sentence of the table is broken.
+/// Width of the first column of the table, in characters; no sentence is longer.
 const COLUMN: usize = 62;
 
-/// One claim.
+/// A sentence that the demo checks, in the order of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Claim {
-    /// Before.
+    /// Alice has no access before her request.
     NoAccessBefore,
-    /// Identity.
+    /// The API server fills in the requester.
     RequesterIsFilledIn,
-    /// Activation.
+    /// The access starts in time.
     AccessComesAtOnce,
-    /// During.
+    /// Alice has the access while the grant is active.
     AccessDuring,
-    /// Least privilege.
+    /// The access contains nothing that was not granted.
     NothingBeyond,
-    /// Revocation.
+    /// The operator ends the access on time.
     EndsOnTime,
-    /// After.
+    /// Alice has no access after the end.
     NoAccessAfter,
-    /// Policy.
+    /// The policy limits what Alice can get.
     TooMuchIsRefused,
-    /// Forgery.
+    /// A guard denies a forged requester.
     ForgeryIsRefused,
-    /// Souvenirs.
+    /// A guard denies persistence: objects that would outlast the access.
     SouvenirIsRefused,
-    /// Events.
+    /// The Events tell the transitions.
     EventsTellIt,
-    /// Artifacts.
+    /// No artifact is left.
     NothingIsLeft,
-    /// Approval.
+    /// A request under the path `Manual` waits for approvers.
     PeopleAreAwaited,
-    /// Four eyes.
+    /// The requester's own approval does not count.
     SelfApprovalIsIgnored,
-    /// Stages.
+    /// The access starts after the approvals of both stages, not before.
     TwoApprove,
-    /// Ending it early.
+    /// One Revoke ends the access early.
     OneRevokes,
-    /// The fuse.
+    /// The fuse ends the access while no operator runs.
     EndsWithCurfewDead,
-    /// The record.
+    /// The next operator records that end.
     RecordedAfterwards,
-    /// The demo itself.
+    /// The demo removes everything that it created.
     LeavesNoTrace,
 }
 
 impl Claim {
-    /// All of them, in the order in which they are shown.
+    /// All claims, in the order of the table.
     const ALL: [Self; 19] = [
         Self::NoAccessBefore,
         Self::RequesterIsFilledIn,
@@ -76,60 +76,60 @@ impl Claim {
 
     fn sentence(self) -> &'static str {
         match self {
-            Self::NoAccessBefore => "before she asks, alice may not list pods",
-            Self::RequesterIsFilledIn => "the API server itself writes down who asks",
-            Self::AccessComesAtOnce => "the access is there within 2 s",
-            Self::AccessDuring => "with the grant she may list pods",
-            Self::NothingBeyond => "she may not delete them: only what was granted",
+            Self::NoAccessBefore => "before her request, alice may not list pods",
+            Self::RequesterIsFilledIn => "the API server itself records who asks",
+            Self::AccessComesAtOnce => "the access starts within 2 s",
+            Self::AccessDuring => "with the grant, alice may list pods",
+            Self::NothingBeyond => "alice may not delete pods: she has only what was granted",
             Self::EndsOnTime => "the access ends on time: never early, at most 2 s late",
-            Self::NoAccessAfter => "after that she may not list pods any more",
-            Self::TooMuchIsRefused => "a request for too much is refused and says what is allowed",
-            Self::ForgeryIsRefused => "nobody can ask in the name of somebody else",
-            Self::SouvenirIsRefused => "access for a time makes nothing that outlasts it",
-            Self::EventsTellIt => "the Events of the grant tell when access came and went",
+            Self::NoAccessAfter => "after the end, alice may not list pods any more",
+            Self::TooMuchIsRefused => "a request for too much is denied, and the denial says why",
+            Self::ForgeryIsRefused => "nobody can ask in the name of someone else",
+            Self::SouvenirIsRefused => "temporary access cannot create lasting access",
+            Self::EventsTellIt => "the Events of the grant say when access started and ended",
             Self::NothingIsLeft => "no Job, Role or RoleBinding is left, only the record",
-            Self::PeopleAreAwaited => "in production nothing is given before people approve",
-            Self::SelfApprovalIsIgnored => "nobody approves their own request",
-            Self::TwoApprove => "with the yes of two people she has the access",
-            Self::OneRevokes => "one person ends it, and it says who and why",
-            Self::EndsWithCurfewDead => "with Curfew dead it ends all the same, at most 5 s late",
-            Self::RecordedAfterwards => "Curfew records that end when it is back",
+            Self::PeopleAreAwaited => "in production nobody has access before people approve",
+            Self::SelfApprovalIsIgnored => "nobody can approve their own request",
+            Self::TwoApprove => "after two people approve, alice has the access",
+            Self::OneRevokes => "one person can revoke it, and the record says who and why",
+            Self::EndsWithCurfewDead => "with Curfew dead, the access still ends, at most 5 s late",
+            Self::RecordedAfterwards => "when Curfew is back, it records that end",
             Self::LeavesNoTrace => "the demo leaves everything as it was",
         }
     }
 }
 
-/// What was seen of each claim so far.
+/// Result of each claim that was checked: whether it is true, and what the demo observed.
 #[derive(Debug, Default)]
 pub struct Claims(BTreeMap<Claim, (bool, String)>);
 
 impl Claims {
-    /// Records whether a claim held, and says so at once.
-    pub fn judge(&mut self, screen: &mut Screen, claim: Claim, held: bool, seen: &str) {
-        screen.verdict(held, claim.sentence(), seen);
-        self.0.insert(claim, (held, seen.to_owned()));
+    /// Records the result of a claim and prints it at once.
+    pub fn judge(&mut self, screen: &mut Screen, claim: Claim, proven: bool, observed: &str) {
+        screen.verdict(proven, claim.sentence(), observed);
+        self.0.insert(claim, (proven, observed.to_owned()));
     }
 
-    /// Whether every claim was reached and held.
+    /// Whether every claim was checked and is true.
     pub fn all_held(&self) -> bool {
         Claim::ALL
             .iter()
-            .all(|claim| self.0.get(claim).is_some_and(|(held, _)| *held))
+            .all(|claim| self.0.get(claim).is_some_and(|(proven, _)| *proven))
     }
 
-    /// The table of all claims; none, if the demo did not get as far as the first.
+    /// Prints the table of all claims. Prints nothing if the demo stopped before the first claim.
     pub fn show(&self, screen: &mut Screen) {
         if self.0.is_empty() {
             return;
         }
         screen.heading("Summary");
-        screen.say(&format!("{:COLUMN$}  {}", "what was claimed", "what was seen"));
+        screen.say(&format!("{:COLUMN$}  {}", "claim", "observed"));
         for claim in Claim::ALL {
-            let (held, seen) = match self.0.get(&claim) {
-                Some((held, seen)) => (Some(*held), seen.as_str()),
-                None => (None, "not reached"),
+            let (proven, observed) = match self.0.get(&claim) {
+                Some((proven, observed)) => (Some(*proven), observed.as_str()),
+                None => (None, "not checked"),
             };
-            screen.row(held, &format!("{:COLUMN$}  {seen}", claim.sentence()));
+            screen.row(proven, &format!("{:COLUMN$}  {observed}", claim.sentence()));
         }
         screen.blank();
     }

@@ -1,4 +1,4 @@
-//! The act in which people decide: a request in production, approved by two, ended by one.
+//! Part of the demo about approval: two people approve a request in production, and one person revokes it.
 
 use anyhow::{Context as _, ensure};
 
@@ -7,17 +7,17 @@ use crate::people::Who;
 use crate::stage::{Answer, Installed};
 use crate::story::Story;
 
-/// The namespace in which it happens.
+/// Namespace of this part.
 const PRODUCTION: &str = "checkout-production";
-/// The grant of the example.
+/// Name of the grant in [`GRANT_FILE`].
 const GRANT: &str = "payments-hang";
-/// Its file.
+/// File of the grant.
 const GRANT_FILE: &str = "examples/production/grant.yaml";
-/// Prints what is asked, and the decision that approves it.
+/// Template for `kubectl get`: prints the requested access, and the decision that approves exactly that access.
 const TEMPLATE: &str = "examples/approve.gotemplate";
 
 impl Story<'_> {
-    /// From the request to its end.
+    /// Runs this part: the request, an ignored approval, two approvals, and the end by a Revoke.
     pub async fn let_people_decide(&mut self) -> anyhow::Result<()> {
         self.ask_people().await?;
         let seen = self.ignore_a_self_approval().await?;
@@ -28,8 +28,8 @@ impl Story<'_> {
     async fn ask_people(&mut self) -> anyhow::Result<()> {
         self.screen.step("In production, people decide");
         self.screen.say(
-            "Another policy: a lead of the team approves each request, and then somebody of security.\n\
-             Bob is a lead, Dave is of security.",
+            "This policy has two stages: first a lead of the team approves, then someone of the group security.\n\
+             Bob is a lead. Dave is in the group security.",
         );
         self.stage.installed.push(Installed::Production);
         let apply = [&["apply", "--server-side"], Installed::Production.files()].concat();
@@ -48,25 +48,25 @@ impl Story<'_> {
         )
         .await?;
         let listed = self.list_grants(Who::Alice).await?;
-        let waits = listed.text.contains("AwaitingApproval") && listed.text.contains("0 of 1 from team");
+        let waiting = listed.text.contains("AwaitingApproval") && listed.text.contains("0 of 1 from team");
         let may = self.may_exec().await?;
         self.claims.judge(
             self.screen,
             Claim::PeopleAreAwaited,
-            waits && may == "no",
-            &format!("who is asked is shown, and the API server says {may}"),
+            waiting && may == "no",
+            &format!("the approvers are shown, and the API server says {may}"),
         );
         Ok(())
     }
 
     async fn ignore_a_self_approval(&mut self) -> anyhow::Result<String> {
-        self.screen.step("Alice approves it herself");
+        self.screen.step("Alice approves her own request");
         self.screen.say(&format!(
-            "{TEMPLATE} prints what is asked for, and the decision that approves exactly that:"
+            "{TEMPLATE} prints the requested access, and a decision that approves exactly this access:"
         ));
-        let (decision, shown) = self.approve(Who::Alice, None).await?;
-        let judged = ["wait", "--for=condition=Counted=False", "--timeout=30s"];
-        self.on_decision(Who::Alice, &decision, &judged).await?;
+        let (decision, printed) = self.approve(Who::Alice, None).await?;
+        let has_verdict = ["wait", "--for=condition=Counted=False", "--timeout=30s"];
+        self.on_decision(Who::Alice, &decision, &has_verdict).await?;
         let verdict = self.on_decision(Who::Alice, &decision, &["get"]).await?.text;
         let why = ["get", "--output", "jsonpath={.status.conditions[].message}"];
         let why = self.on_decision(Who::Alice, &decision, &why).await?.text;
@@ -81,39 +81,39 @@ impl Story<'_> {
             if ignored {
                 "SelfDecision, and still 0 of 1"
             } else {
-                "it was not ignored"
+                "her approval was not ignored"
             },
         );
-        Ok(shown)
+        Ok(printed)
     }
 
     async fn approve_with_two(&mut self, seen: &str) -> anyhow::Result<()> {
         self.screen.step("Bob approves, then Dave");
         let (decision, _) = self.approve(Who::Bob, Some(seen)).await?;
-        let judged = ["wait", "--for=condition=Counted", "--timeout=30s"];
-        self.on_decision(Who::Bob, &decision, &judged).await?;
+        let counted = ["wait", "--for=condition=Counted", "--timeout=30s"];
+        self.on_decision(Who::Bob, &decision, &counted).await?;
         let listed = self.list_grants(Who::Bob).await?;
-        let half = listed.text.contains("0 of 1 from security");
+        let one_counted = listed.text.contains("0 of 1 from security");
         let before = self.may_exec().await?;
         self.approve(Who::Dave, Some(seen)).await?;
         self.on_grant(Who::Dave, &["wait", "--for=condition=Active", "--timeout=30s"])
             .await?;
         let listed = self.list_grants(Who::Dave).await?;
-        let whole = listed.text.contains("approved by bob (team), dave (security)");
+        let both_counted = listed.text.contains("approved by bob (team), dave (security)");
         let after = self.may_exec().await?;
         self.claims.judge(
             self.screen,
             Claim::TwoApprove,
-            half && whole && before == "no" && after == "yes",
-            &format!("after bob the API server says {before}, after dave {after}"),
+            one_counted && both_counted && before == "no" && after == "yes",
+            &format!("after bob the API server says {before}, after dave it says {after}"),
         );
         Ok(())
     }
 
     async fn revoke_with_one(&mut self) -> anyhow::Result<()> {
-        self.screen.step("Bob ends it");
+        self.screen.step("Bob revokes the access");
         self.screen
-            .say("Whoever asked, gets the access or may approve it can end it, each alone, and says why:");
+            .say("The requester, the subject and each approver can revoke alone. The decision says why:");
         let uid = ["get", "--output", "jsonpath={.metadata.uid}"];
         let uid = self.on_grant(Who::Bob, &uid).await?.text;
         let reason = "the dump is taken";
@@ -136,25 +136,25 @@ impl Story<'_> {
         let revocation = ["get", "--output", "jsonpath={.status.revocation}"];
         let revocation = self.on_grant(Who::Alice, &revocation).await?.text;
         let may = self.may_exec().await?;
-        let told = revocation.contains(r#""by":"bob""#) && revocation.contains(reason);
+        let recorded = revocation.contains(r#""by":"bob""#) && revocation.contains(reason);
         self.claims.judge(
             self.screen,
             Claim::OneRevokes,
-            told && may == "no",
-            &format!("bob, since {reason}; the API server says {may}"),
+            recorded && may == "no",
+            &format!("bob, because {reason}; the API server says {may}"),
         );
         Ok(())
     }
 
-    /// Somebody looks at what is asked and approves that. Answers the name of the decision, and what was looked at,
-    /// which is not shown again where it is what was `seen`.
+    /// Reads the requested access as `who` and approves it. Returns the name of the decision, and the text that
+    /// [`TEMPLATE`] printed. A text equal to `seen` is not shown again.
     async fn approve(&mut self, who: Who, seen: Option<&str>) -> anyhow::Result<(String, String)> {
         let template = format!("go-template-file={TEMPLATE}");
         let object = format!("agrant/{GRANT}");
-        let look = ["get", &object, "--namespace", PRODUCTION, "--output", &template];
-        self.screen.command(who.name(), &self.stage.shown(who, &look)?);
-        let printed = self.stage.ask(who, &look).await?;
-        ensure!(printed.ok, "{}", printed.text);
+        let read = ["get", &object, "--namespace", PRODUCTION, "--output", &template];
+        self.screen.command(who.name(), &self.stage.shown(who, &read)?);
+        let printed = self.stage.ask(who, &read).await?;
+        ensure!(printed.ok, "cannot read {object}: {}", printed.text);
         let same = seen == Some(printed.text.as_str());
         self.screen
             .answer(if same { "(the same)" } else { &printed.text });
@@ -163,7 +163,7 @@ impl Story<'_> {
         Ok((decision, printed.text))
     }
 
-    /// Creates a decision from a file in the demo's folder. Answers its name.
+    /// Writes a decision to a file in the demo's folder and creates it. Returns the name of the decision.
     async fn decide(&mut self, who: Who, file: &str, decision: &str) -> anyhow::Result<String> {
         let file = self.stage.folder.path().join(file);
         std::fs::write(&file, decision)?;
@@ -173,7 +173,7 @@ impl Story<'_> {
             .strip_prefix("accessdecision.access.curfew.dev/")
             .and_then(|rest| rest.strip_suffix(" created"));
         Ok(name
-            .with_context(|| format!("no decision was created: {created}"))?
+            .with_context(|| format!("kubectl did not name the created decision: {created}"))?
             .to_owned())
     }
 
@@ -191,12 +191,12 @@ impl Story<'_> {
     }
 
     async fn on(&mut self, who: Who, object: &str, command: &[&str]) -> anyhow::Result<Answer> {
-        let (verb, rest) = command.split_first().context("no command")?;
+        let (verb, rest) = command.split_first().context("the command is empty")?;
         let object = [*verb, object, "--namespace", PRODUCTION];
         self.must(who, &[&object[..], rest].concat()).await
     }
 
-    /// What kubectl says on whether Alice may exec into the pod of the request.
+    /// The answer of `kubectl auth can-i`, `yes` or `no`: may Alice exec into the pod of the request?
     async fn may_exec(&mut self) -> anyhow::Result<String> {
         let question = ["auth", "can-i", "create", "pods/cart-0", "--subresource=exec"];
         let question = [&question[..], &["--namespace", PRODUCTION]].concat();

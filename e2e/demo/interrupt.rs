@@ -1,15 +1,15 @@
-//! Ctrl-C and its like.
+//! Signals that end the demo early, such as Ctrl-C.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals by which somebody ends the demo early.
+/// Receiver of SIGINT, SIGTERM and SIGHUP.
 pub struct Interrupt {
     signals: [Signal; 3],
     came: bool,
 }
 
 impl Interrupt {
-    /// From now on these signals no longer end the process.
+    /// Starts to receive. From now on these signals do not end the process.
     pub fn listen() -> std::io::Result<Self> {
         Ok(Self {
             signals: [
@@ -21,7 +21,7 @@ impl Interrupt {
         })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     pub async fn came(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.signals;
         tokio::select! {
@@ -32,7 +32,7 @@ impl Interrupt {
         self.came = true;
     }
 
-    /// Whether one came.
+    /// Whether [`came`](Self::came) has received a signal.
     pub fn has_come(&self) -> bool {
         self.came
     }

@@ -1,7 +1,8 @@
 //! `make demo`: one access to a Kubernetes namespace, from the request to its end, as it happens.
 //!
-//! Every command that is shown is run, and every claim is judged by what the API server said. Exits with 0 when all of
-//! them held, and leaves the machine (or the cluster that was lent to it) as it was, also when it is interrupted.
+//! The demo runs every command that it shows, and checks every claim against an answer of the API server. It exits
+//! with 0 if all claims are true. At the end, and after an interrupt, it removes everything that it created on the
+//! machine or in the cluster.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -35,20 +36,20 @@ use stage::Stage;
 #[derive(Debug, Parser)]
 #[command(name = "demo")]
 struct Arguments {
-    /// Where to show it.
+    /// The cluster to use.
     #[arg(long, value_enum, default_value_t = Where::Embedded)]
     cluster: Where,
-    /// Do not ask before something is installed into the current cluster.
+    /// Install into the current cluster without asking first.
     #[arg(long)]
     yes: bool,
 }
 
-/// The clusters to choose from.
+/// Clusters that the demo can use.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Where {
-    /// A control plane of its own on this machine, removed at the end.
+    /// A new control plane on this machine. The demo removes it at the end.
     Embedded,
-    /// The cluster of kubectl's current context; everything that is installed there is removed at the end.
+    /// The cluster of kubectl's current context. At the end the demo removes everything that it installed there.
     Current,
 }
 
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(run(&arguments, &mut screen));
-    // Does not wait for a question that nobody will answer any more.
+    // A plain drop would wait for the thread that reads stdin, where nobody answers any more.
     runtime.shutdown_background();
     code
 }
@@ -77,11 +78,11 @@ async fn run(arguments: &Arguments, screen: &mut Screen) -> ExitCode {
         screen.failure(&format!("{error:#}"));
     } else if claims.all_held() {
         screen.success(&format!(
-            "Everything held. It took {:.0} s.",
+            "All claims are true. The demo took {:.0} s.",
             began.elapsed().as_secs_f64()
         ));
     } else {
-        screen.failure("Not everything held.");
+        screen.failure("Not all claims are true: see the lines with ✗ or -.");
     }
     if played.is_ok() && claims.all_held() {
         ExitCode::SUCCESS
@@ -90,18 +91,18 @@ async fn run(arguments: &Arguments, screen: &mut Screen) -> ExitCode {
     }
 }
 
-/// Sets the stage, tells the story and takes the stage down, whatever became of the story.
+/// Sets the stage, tells the story, and always takes the stage down, also after an error.
 async fn play(arguments: &Arguments, screen: &mut Screen, claims: &mut Claims) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
     let mut stage = tokio::select! {
         stage = set(arguments, screen) => stage?,
-        () = interrupt.came() => return Err(anyhow!("interrupted; nothing was left behind")),
+        () = interrupt.came() => return Err(anyhow!("interrupted; nothing is left behind")),
     };
-    let told = tokio::select! {
-        told = story::tell(&mut stage, screen, claims) => told,
+    let outcome = tokio::select! {
+        outcome = story::tell(&mut stage, screen, claims) => outcome,
         () = interrupt.came() => Err(anyhow!("interrupted")),
     };
-    if let Err(error) = &told {
+    if let Err(error) = &outcome {
         screen.failure(&format!("{error:#}"));
         if let Some(log) = stage.operator_log_tail().filter(|_| !interrupt.has_come()) {
             screen.answer(&log);
@@ -110,13 +111,13 @@ async fn play(arguments: &Arguments, screen: &mut Screen, claims: &mut Claims) -
     let by_hand = stage.removal_by_hand();
     let taken_down = tokio::select! {
         taken_down = takedown::take_down(stage, screen) => taken_down,
-        () = interrupt.came() => Err(anyhow!("interrupted while tidying up; {by_hand}")),
+        () = interrupt.came() => Err(anyhow!("interrupted during the cleanup; {by_hand}")),
     };
-    let seen = taken_down
+    let observed = taken_down
         .as_ref()
         .map_or_else(|error| format!("{error:#}"), Clone::clone);
-    claims.judge(screen, Claim::LeavesNoTrace, taken_down.is_ok(), &seen);
-    told
+    claims.judge(screen, Claim::LeavesNoTrace, taken_down.is_ok(), &observed);
+    outcome
 }
 
 async fn set(arguments: &Arguments, screen: &mut Screen) -> anyhow::Result<Stage> {

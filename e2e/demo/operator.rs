@@ -1,4 +1,4 @@
-//! The operator as a process on this machine, with the ServiceAccount and the permissions that it ships with.
+//! The operator as a process on this machine, with the service account and the permissions of `manifests/`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,23 +12,23 @@ use serde_json::{Value, json};
 use crate::harness::get::get;
 use crate::harness::{Guard, Guarded, eventually};
 
-/// How long it may take to be ready.
+/// Time in which the operator must become ready.
 const READY: Duration = Duration::from_secs(30);
 
-/// What `cargo build` made: beside the folder in which this example lies.
+/// Path of the operator's binary: `curfew` beside the folder `examples` of this program, where `cargo build` puts it.
 pub fn binary() -> anyhow::Result<PathBuf> {
     let demo = std::env::current_exe()?;
     let profile = demo.parent().and_then(Path::parent);
-    let binary = profile.context("this executable lies nowhere")?.join("curfew");
+    let binary = profile.context("the path of this program has no parent folder")?.join("curfew");
     ensure!(
         binary.is_file(),
-        "there is no {}: build it with cargo build --bin curfew",
+        "{} does not exist. Run: cargo build --bin curfew",
         binary.display()
     );
     Ok(binary)
 }
 
-/// A kubeconfig for the cluster of `context` with a token.
+/// A kubeconfig for the cluster of `context` that authenticates with `token`.
 pub fn kubeconfig(of: &Kubeconfig, context: &str, token: &str) -> anyhow::Result<String> {
     let cluster = of
         .contexts
@@ -37,7 +37,7 @@ pub fn kubeconfig(of: &Kubeconfig, context: &str, token: &str) -> anyhow::Result
         .and_then(|named| named.context.as_ref())
         .and_then(|context| of.clusters.iter().find(|named| named.name == context.cluster))
         .and_then(|named| named.cluster.as_ref())
-        .with_context(|| format!("the kubeconfig does not say which cluster context {context} means"))?;
+        .with_context(|| format!("the kubeconfig has no cluster for context {context}"))?;
     // JSON is YAML.
     Ok(serde_json::to_string(&json!({
         "apiVersion": "v1",
@@ -49,8 +49,8 @@ pub fn kubeconfig(of: &Kubeconfig, context: &str, token: &str) -> anyhow::Result
     }))?)
 }
 
-/// A client with the same permissions, for the bystander's watches: it tries each request once, and a watch stays
-/// open as long as nothing happens.
+/// A client for the bystander's watches, with the permissions of the operator. It does not retry, and it has no read
+/// timeout: a watch stays open while nothing happens.
 pub async fn client(kubeconfig: &str) -> anyhow::Result<Client> {
     let kubeconfig = Kubeconfig::from_yaml(kubeconfig)?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -59,7 +59,7 @@ pub async fn client(kubeconfig: &str) -> anyhow::Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// Starts it.
+/// Starts the operator. Its kubeconfig and its log lie in `folder`.
 pub fn start(kubeconfig: &str, folder: &Path) -> anyhow::Result<Guarded> {
     let file = folder.join("operator.kubeconfig");
     std::fs::write(&file, kubeconfig)?;
@@ -72,7 +72,7 @@ pub fn start(kubeconfig: &str, folder: &Path) -> anyhow::Result<Guarded> {
     guard.start(&binary()?, &args, &[("KUBECONFIG", file.as_os_str())])
 }
 
-/// Waits until it says that it is ready.
+/// Waits until `/readyz` of the operator answers 200. Fails if the process exits first.
 pub async fn ready(process: &Guarded) -> anyhow::Result<()> {
     let ready = eventually("the operator is ready", READY, async || {
         let address = listening(&process.log()).ok_or_else(|| process.log_tail(5))?;
@@ -84,11 +84,11 @@ pub async fn ready(process: &Guarded) -> anyhow::Result<()> {
     });
     tokio::select! {
         ready = ready => ready,
-        Some(code) = process.gone_within(READY) => Err(anyhow!("the operator ended with {code}")),
+        Some(code) = process.gone_within(READY) => Err(anyhow!("the operator exited with {code}")),
     }
 }
 
-/// The address in the last line of the log that says `listening`: who starts again writes to the same log.
+/// Address in the *last* log line with the message `listening`: an operator that starts again appends to the same log.
 fn listening(log: &str) -> Option<SocketAddr> {
     log.lines().rev().find_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;

@@ -1,26 +1,26 @@
-//! The cast.
+//! The people of the demo.
 
 use anyhow::Context as _;
 
 use crate::harness::{PEOPLE, Person};
 
-/// Somebody who types commands.
+/// A person who types commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// Runs the cluster.
+    /// The administrator of the cluster.
     Admin,
     /// An engineer of the group `devs`.
     Alice,
-    /// Another one.
+    /// Another engineer of the group `devs`.
     Eve,
-    /// A lead of their team, of the group `leads`.
+    /// A lead of the team, of the group `leads`.
     Bob,
-    /// Of the group `security`.
+    /// A member of the group `security`.
     Dave,
 }
 
 impl Who {
-    /// Their name.
+    /// User name in the cluster, also shown before the `$` of a command.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -31,7 +31,7 @@ impl Who {
         }
     }
 
-    /// The arguments with which the admin of a cluster acts as them.
+    /// Arguments of kubectl with which the administrator impersonates this person; none for the administrator.
     pub fn impersonation(self) -> anyhow::Result<Vec<&'static str>> {
         if self == Self::Admin {
             return Ok(Vec::new());
@@ -39,7 +39,7 @@ impl Who {
         let Person { name, groups } = PEOPLE
             .iter()
             .find(|person| person.name == self.name())
-            .with_context(|| format!("{} is not one of the people", self.name()))?;
+            .with_context(|| format!("{} is not in the list of people of the tests", self.name()))?;
         let groups = groups.iter().flat_map(|group| ["--as-group", group]);
         Ok(["--as", name].into_iter().chain(groups).collect())
     }

@@ -1,6 +1,6 @@
-//! What people see.
+//! Output of the demo on stdout.
 //!
-//! Nothing here fails: whoever stops reading (`make demo | head`) must not keep the demo from tidying up.
+//! No function here fails: the demo must clean up even if nobody reads its output any more (`make demo | head`).
 
 use std::io::{IsTerminal as _, Write as _};
 use std::pin::pin;
@@ -8,27 +8,27 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// How often a line that shows progress is drawn anew on a terminal.
+/// Interval at which a line of progress is redrawn on a terminal.
 const REDRAW: Duration = Duration::from_millis(100);
-/// How often progress is told where nothing can be drawn anew.
+/// Interval at which progress is printed where no line can be redrawn.
 const RETELL: Duration = Duration::from_secs(10);
-/// Cells of the bar of a countdown.
+/// Width of the bar of a countdown, in characters.
 const CELLS: u32 = 40;
 
-/// Where everything is printed.
+/// Printer of everything that the demo shows.
 pub struct Screen {
-    /// Whether lines can be drawn anew.
+    /// Whether stdout is a terminal, where lines can be redrawn.
     terminal: bool,
-    /// Whether to use colour.
+    /// Whether to print colours.
     colour: bool,
-    /// Number of the step that is shown.
+    /// Number of the current step; 0 before the first.
     step: usize,
-    /// Whether the cursor stands behind a line that will be drawn anew.
+    /// Whether the cursor is at the end of a line that will be redrawn.
     drawing: bool,
 }
 
 impl Screen {
-    /// Standard output; in colour if it is a terminal and `NO_COLOR` is not set.
+    /// A printer to stdout. It uses colours if stdout is a terminal and `NO_COLOR` is unset or empty.
     pub fn new() -> Self {
         let terminal = std::io::stdout().is_terminal();
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -40,39 +40,39 @@ impl Screen {
         }
     }
 
-    /// The name of the play.
+    /// Prints the title of the demo.
     pub fn title(&mut self, text: &str) {
         let text = self.paint("1", text);
         self.line(&text);
     }
 
-    /// The beginning of the next step.
+    /// Prints the heading of the next step, with its number.
     pub fn step(&mut self, text: &str) {
         self.step += 1;
         self.heading(&format!("{}. {text}", self.step));
     }
 
-    /// A heading without a number.
+    /// Prints a heading without a number.
     pub fn heading(&mut self, text: &str) {
         self.blank();
         let text = self.paint("1", text);
         self.line(&text);
     }
 
-    /// What is going on, for people.
+    /// Prints an explanation.
     pub fn say(&mut self, text: &str) {
         for line in text.lines() {
             self.line(&format!("   {line}"));
         }
     }
 
-    /// A command as somebody types it.
+    /// Prints a command as a person types it, after the name of the person and a `$`.
     pub fn command(&mut self, who: &str, command: &str) {
         let command = self.paint("36", &format!("{who}$ {command}"));
         self.line(&format!("   {command}"));
     }
 
-    /// What a command answered, or a file holds.
+    /// Prints the output of a command or the content of a file.
     pub fn answer(&mut self, text: &str) {
         for line in text.lines() {
             let line = self.paint("2", &format!("| {line}"));
@@ -80,15 +80,15 @@ impl Screen {
         }
     }
 
-    /// Whether a claim held.
-    pub fn verdict(&mut self, held: bool, claim: &str, seen: &str) {
-        let seen = self.paint("2", &format!("({seen})"));
-        self.row(Some(held), &format!("{claim} {seen}"));
+    /// Prints the result of a claim.
+    pub fn verdict(&mut self, proven: bool, claim: &str, observed: &str) {
+        let observed = self.paint("2", &format!("({observed})"));
+        self.row(Some(proven), &format!("{claim} {observed}"));
     }
 
-    /// A row of the table of claims; `None` for one that was not reached.
-    pub fn row(&mut self, held: Option<bool>, text: &str) {
-        let mark = match held {
+    /// Prints a row of the table of claims. `None` means that the claim was not checked.
+    pub fn row(&mut self, proven: Option<bool>, text: &str) {
+        let mark = match proven {
             None => "-".to_owned(),
             Some(true) => self.paint("32", "✓"),
             Some(false) => self.paint("31", "✗"),
@@ -96,24 +96,24 @@ impl Screen {
         self.line(&format!(" {mark} {text}"));
     }
 
-    /// The end, if it is a good one.
+    /// Prints the last line of a demo that succeeded.
     pub fn success(&mut self, text: &str) {
         let text = self.paint("1;32", text);
         self.line(&text);
     }
 
-    /// What went wrong.
+    /// Prints an error.
     pub fn failure(&mut self, text: &str) {
         let text = self.paint("1;31", text);
         self.line(&text);
     }
 
-    /// An empty line.
+    /// Prints an empty line.
     pub fn blank(&mut self) {
         self.line("");
     }
 
-    /// Shows that `work` goes on, and how long it took.
+    /// Shows the time while `work` runs, and prints how long `work` took.
     pub async fn during<T>(
         &mut self,
         what: &str,
@@ -137,7 +137,7 @@ impl Screen {
         outcome
     }
 
-    /// Shows the time that is left until `end` while `work` goes on.
+    /// Shows the time left until `end` while `work` runs.
     pub async fn counting_down<T>(
         &mut self,
         end: Timestamp,
@@ -155,9 +155,9 @@ impl Screen {
             let pause = if self.terminal {
                 REDRAW
             } else {
-                // The next full five seconds, and once at the end.
-                let past = left.as_secs_f64() % 5.0;
-                Duration::from_secs_f64(if past < 0.05 { 5.0 } else { past })
+                // Prints at each multiple of 5 s before the end, and at the end.
+                let until_multiple = left.as_secs_f64() % 5.0;
+                Duration::from_secs_f64(if until_multiple < 0.05 { 5.0 } else { until_multiple })
             };
             tokio::select! {
                 outcome = &mut work => {
@@ -171,7 +171,7 @@ impl Screen {
         }
     }
 
-    /// A line that the next one replaces, on a terminal; elsewhere a line like any other.
+    /// Prints a line that the next [`draw`](Self::draw) replaces. Without a terminal the line stays.
     fn draw(&mut self, text: &str) {
         if self.terminal {
             put(&format!("\r\x1b[K{text}"));
@@ -181,7 +181,7 @@ impl Screen {
         }
     }
 
-    /// The last of them.
+    /// Replaces the drawn line for the last time. This line stays.
     fn draw_last(&mut self, text: &str) {
         if self.drawing {
             self.drawing = false;

@@ -1,4 +1,4 @@
-//! What a bystander sees: watches that note when each object comes and goes.
+//! Watches that record when each object is created and deleted, independent of the operator.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -16,45 +16,45 @@ use tokio::task::JoinHandle;
 
 use curfew::api::{AccessGrant, GRANT_UID_LABEL};
 
-/// Something that was seen to happen.
+/// One change that a watch has shown.
 #[derive(Clone, Debug)]
 pub struct Sighting {
-    /// When it was seen.
+    /// Time at which this process received the event.
     pub at: Timestamp,
-    /// What happened.
+    /// Kind of change.
     pub what: Happening,
     /// Uid of the object.
     pub uid: String,
     /// Name of the object.
     pub name: String,
-    /// Uid of the grant for which the object was made; empty for others.
+    /// Uid of the grant for which Curfew created the object; empty for a grant itself.
     pub grant_uid: String,
 }
 
-/// What can happen.
+/// Kinds of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
-    /// A grant came.
+    /// A grant was created.
     Asked,
-    /// A binding came.
+    /// A RoleBinding was created.
     Bound,
-    /// A binding went.
+    /// A RoleBinding was deleted.
     Unbound,
 }
 
-/// The watches of one namespace, from when they were made.
+/// Watches of one namespace. Dropping it stops them.
 pub struct Bystander {
     sightings: mpsc::UnboundedReceiver<anyhow::Result<Sighting>>,
     watches: Vec<JoinHandle<()>>,
 }
 
 impl Bystander {
-    /// Begins to watch the grants of a namespace, and what Curfew binds there.
+    /// Starts to watch the grants of a namespace, and the RoleBindings that Curfew creates there.
     pub async fn watch(client: Client, namespace: &str) -> anyhow::Result<Self> {
         let (tell, sightings) = mpsc::unbounded_channel();
         let grants = Api::<AccessGrant>::namespaced(client.clone(), namespace);
         let bindings = Api::<RoleBinding>::namespaced(client, namespace);
-        let ours = WatchParams::default().labels(GRANT_UID_LABEL);
+        let of_curfew = WatchParams::default().labels(GRANT_UID_LABEL);
         let watches = vec![
             follow(
                 grants,
@@ -65,7 +65,7 @@ impl Bystander {
             .await?,
             follow(
                 bindings,
-                &ours,
+                &of_curfew,
                 [Some(Happening::Bound), Some(Happening::Unbound)],
                 tell,
             )
@@ -74,14 +74,17 @@ impl Bystander {
         Ok(Self { sightings, watches })
     }
 
-    /// The next sighting that is wanted; fails at the deadline, and when a watch breaks.
+    /// Waits for the next change that is `wanted`. Earlier changes are dropped.
+    ///
+    /// # Errors
+    /// The deadline has passed, or a watch broke. `what` names the change in the error.
     pub async fn sees(
         &mut self,
         what: &str,
         deadline: Duration,
         wanted: impl Fn(&Sighting) -> bool,
     ) -> anyhow::Result<Sighting> {
-        let seen = async {
+        let next = async {
             loop {
                 let sighting = self.sightings.recv().await.context("the watches ended")??;
                 if wanted(&sighting) {
@@ -89,10 +92,10 @@ impl Bystander {
                 }
             }
         };
-        tokio::time::timeout(deadline, seen)
+        tokio::time::timeout(deadline, next)
             .await
-            .map_err(|_| anyhow!("{what}: not seen within {:.0} s", deadline.as_secs_f64()))?
-            .with_context(|| what.to_owned())
+            .map_err(|_| anyhow!("the watch did not show {what} within {:.0} s", deadline.as_secs_f64()))?
+            .with_context(|| format!("waiting for {what}"))
     }
 }
 
@@ -104,7 +107,7 @@ impl Drop for Bystander {
     }
 }
 
-/// Tells what comes and what goes, from when this returns on.
+/// Starts one watch and sends each creation and deletion to `tell`. Covers all changes after this function returns.
 async fn follow<K>(
     api: Api<K>,
     params: &WatchParams,
@@ -138,7 +141,7 @@ where
                 name: object.name_any(),
                 grant_uid: object.labels().get(GRANT_UID_LABEL).cloned().unwrap_or_default(),
             };
-            // Nobody listens any more when the story is over.
+            // The receiver is gone at the end of the demo.
             tell.send(Ok(sighting)).unwrap_or_default();
         }
     }))

@@ -1,4 +1,4 @@
-//! Where the story happens: a cluster, people who may call it, and kubectl.
+//! Stage of the demo: the cluster, the people, kubectl, and what must be removed at the end.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
@@ -14,24 +14,24 @@ use crate::harness::{Guarded, Plane, in_repository};
 use crate::people::Who;
 use crate::screen::Screen;
 
-/// How long one kubectl may take; deleting a namespace is the longest of what it is asked to do.
+/// Longest time of one kubectl command. The slowest command deletes a namespace.
 const KUBECTL: Duration = Duration::from_mins(2);
 
-/// What the demo installs, in this order: the arguments of `kubectl apply` and, for the end, of `kubectl delete`.
+/// Groups of files that the demo installs in this order. The removal takes the opposite order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Installed {
-    /// Curfew itself.
+    /// The CRDs and manifests of Curfew.
     Curfew,
-    /// The sandbox and its policy.
+    /// The namespace `sandbox` and its policy.
     Sandbox,
-    /// A policy that hands out the role of an administrator.
+    /// A policy that hands out the role `admin`.
     Administrator,
-    /// A namespace in production and its policy.
+    /// The namespace `checkout-production` and its policy.
     Production,
 }
 
 impl Installed {
-    /// The files it consists of.
+    /// The files as arguments of `kubectl apply` and `kubectl delete`.
     pub fn files(self) -> &'static [&'static str] {
         match self {
             Self::Curfew => &["-f", "crds/", "-f", "manifests/"],
@@ -52,45 +52,45 @@ impl Installed {
     }
 }
 
-/// The cluster.
+/// Cluster that the demo uses.
 pub enum Cluster {
-    /// One of our own.
+    /// A control plane that the demo has started.
     Embedded(Box<Plane>),
-    /// That of a kubectl context.
+    /// The cluster of a kubectl context.
     Current {
-        /// The context's name; every kubectl is told, in case the user switches it meanwhile.
+        /// Name of the context. Every kubectl command names it, because the user can switch the current context.
         context: String,
     },
 }
 
-/// What a kubectl answered.
+/// Result of one kubectl command.
 #[derive(Debug)]
 pub struct Answer {
-    /// Whether it exited with 0.
+    /// Whether kubectl exited with 0.
     pub ok: bool,
-    /// What it printed.
+    /// Stdout, then stderr, without white space at the end.
     pub text: String,
 }
 
-/// The stage.
+/// Everything that the demo uses and must remove.
 pub struct Stage {
-    /// The cluster.
+    /// The cluster in which the demo runs.
     pub cluster: Cluster,
-    /// What was installed there, or may have been in part.
+    /// Groups of files that are installed, perhaps only in part.
     pub installed: Vec<Installed>,
-    /// The running operator.
+    /// The operator while it runs.
     pub operator: Option<Guarded>,
-    /// For the operator's token and log.
+    /// Temporary folder for the operator's kubeconfig, the operator's log and the files of decisions.
     pub folder: TempDir,
 }
 
 impl Stage {
-    /// A control plane of its own.
+    /// Builds the control plane if necessary, and starts it.
     pub async fn embedded(screen: &mut Screen) -> anyhow::Result<Self> {
         screen.step("A Kubernetes control plane starts on this machine");
         screen.say(
-            "etcd, kube-apiserver and kube-controller-manager, the real ones, in a temporary folder.\n\
-             They are built from source the first time, which takes 10 to 20 minutes; after that they are kept.",
+            "It is a real etcd, kube-apiserver and kube-controller-manager, in a temporary folder.\n\
+             The first time they are built from source, which takes 10 to 20 minutes. The binaries are kept.",
         );
         build_the_plane().await?;
         let plane = screen.during("starting", Plane::start()).await?;
@@ -98,21 +98,20 @@ impl Stage {
         stage.fills_in_requesters().await?;
         let version = stage.ask(Who::Admin, &["version"]).await?;
         let version = version.text.lines().find(|line| line.starts_with("Server"));
-        screen.say(version.unwrap_or("the server does not say its version"));
+        screen.say(version.unwrap_or("The API server does not say its version."));
         screen.say(
-            "It knows people by their tokens: admin, alice and eve of the group devs, bob of the group leads and dave of\n\
-             the group security.\n\
-             The name before the $ says who types.",
+            "Each person has a token: admin, alice and eve (group devs), bob (group leads) and dave (group security).\n\
+             The name before the $ is the person who types the command.",
         );
         Ok(stage)
     }
 
-    /// The cluster of the current context, if it is free of Curfew and somebody agrees.
+    /// The cluster of the current context. Fails if Curfew is installed there, or if the user does not agree.
     pub async fn current(screen: &mut Screen, agreed: bool) -> anyhow::Result<Self> {
         screen.step("The cluster of the current kubectl context");
-        let kubeconfig = Kubeconfig::read().context("there is no kubeconfig")?;
+        let kubeconfig = Kubeconfig::read().context("cannot read the kubeconfig")?;
         let context = kubeconfig.current_context.filter(|context| !context.is_empty());
-        let context = context.context("kubectl has no current context: kubectl config use-context")?;
+        let context = context.context("kubectl has no current context. Run: kubectl config use-context NAME")?;
         let stage = Self::on(Cluster::Current {
             context: context.clone(),
         })?;
@@ -121,15 +120,16 @@ impl Stage {
         screen.say(&format!("Context {context}:"));
         screen.answer(&info.text);
         stage.fills_in_requesters().await?;
-        let there = stage.what_is_there().await?;
+        let present = stage.what_is_there().await?;
         ensure!(
-            there.is_empty(),
-            "context {context} holds things of these names already. The demo removes at the end what it installs, and\n\
-             would remove these with it, so it does not begin:\n{there}"
+            present.is_empty(),
+            "context {context} already has objects with names that the demo uses. The demo would delete them\n\
+             at the end, so it does not start. Use another cluster, or remove them first:\n{present}"
         );
         screen.say(
-            "It will install Curfew and the namespaces sandbox and checkout-production there, run the operator on this\n\
-             machine, and remove everything at the end. People are played by impersonation (--as), so you must be an administrator.",
+            "The demo installs Curfew and the namespaces sandbox and checkout-production in this cluster. It runs the\n\
+             operator on this machine, and removes everything at the end. It impersonates the people (--as), so you\n\
+             must be an administrator.",
         );
         if !agreed {
             agree(&context).await?;
@@ -146,7 +146,7 @@ impl Stage {
         })
     }
 
-    /// The kubeconfig of the cluster's administrator, and the context in it.
+    /// The kubeconfig of the cluster's administrator, and the name of the context in it.
     pub fn kubeconfig(&self) -> anyhow::Result<(Kubeconfig, String)> {
         match &self.cluster {
             Cluster::Embedded(plane) => {
@@ -154,27 +154,27 @@ impl Stage {
                 let context = kubeconfig
                     .current_context
                     .clone()
-                    .context("no context of the plane")?;
+                    .context("the kubeconfig of the control plane has no current context")?;
                 Ok((kubeconfig, context))
             }
             Cluster::Current { context } => Ok((Kubeconfig::read()?, context.clone())),
         }
     }
 
-    /// The end of what the operator said.
+    /// The last 20 lines of the operator's log; `None` if no operator runs.
     pub fn operator_log_tail(&self) -> Option<String> {
         self.operator.as_ref().map(|operator| operator.log_tail(20))
     }
 
-    /// The command line as somebody types it.
+    /// The command line as a person types it.
     pub fn shown(&self, who: Who, args: &[&str]) -> anyhow::Result<String> {
         let args = self.arguments(who, args)?;
         let args: Vec<String> = args.into_iter().map(quoted).collect();
         Ok(format!("kubectl {}", args.join(" ")))
     }
 
-    /// What kubectl is told: on our own cluster a person is known by a kubeconfig, on another one the context is
-    /// named and people are impersonated.
+    /// The arguments of kubectl. On the demo's own control plane each person has a kubeconfig. On another cluster the
+    /// arguments name the context and impersonate the person.
     fn arguments<'a>(&'a self, who: Who, args: &[&'a str]) -> anyhow::Result<Vec<&'a str>> {
         Ok(match &self.cluster {
             Cluster::Embedded(_) => args.to_vec(),
@@ -184,7 +184,10 @@ impl Stage {
         })
     }
 
-    /// Runs kubectl as somebody, in the repository.
+    /// Runs kubectl as a person, in the folder of the repository.
+    ///
+    /// # Errors
+    /// kubectl cannot be started or takes longer than [`KUBECTL`]. A kubectl that fails is an [`Answer`].
     pub async fn ask(&self, who: Who, args: &[&str]) -> anyhow::Result<Answer> {
         let arguments = self.arguments(who, args)?;
         let mut command = match &self.cluster {
@@ -194,7 +197,7 @@ impl Stage {
         if matches!(self.cluster, Cluster::Current { .. }) {
             command.args(arguments);
         }
-        // In a group of its own: Ctrl-C is for us, who tidy up with it.
+        // A process group of its own keeps Ctrl-C from kubectl: the demo still needs kubectl to clean up.
         command
             .current_dir(in_repository("."))
             .stdin(Stdio::null())
@@ -202,7 +205,7 @@ impl Stage {
             .kill_on_drop(true);
         let output = tokio::time::timeout(KUBECTL, command.output())
             .await
-            .with_context(|| format!("kubectl {} does not come back", args.join(" ")))?
+            .with_context(|| format!("kubectl {} did not exit in time", args.join(" ")))?
             .context("cannot run kubectl")?;
         let printed = [output.stdout, output.stderr].concat();
         Ok(Answer {
@@ -211,7 +214,7 @@ impl Stage {
         })
     }
 
-    /// What is there of the names that the demo installs, one a line. In a cluster without Curfew: nothing.
+    /// Names of the existing objects that the demo would install, one per line; empty in a cluster without Curfew.
     pub async fn what_is_there(&self) -> anyhow::Result<String> {
         let query = ["get", "--ignore-not-found", "--output", "name"];
         let files = [
@@ -220,30 +223,30 @@ impl Stage {
             &["-f", "examples/production/namespace.yaml"],
         ];
         let files = [&query[..], &files.concat()].concat();
-        // The rest of the policies' files is of a kind that only Curfew brings.
+        // The other objects in the files of the policies have kinds that only exist once Curfew is installed.
         let roles = [
             "clusterrole",
             "curfew-grantable-sandbox",
             "curfew-grantable-sandbox-administrator",
             "curfew-grantable-production",
         ];
-        let role = [&query[..], &roles].concat();
-        let mut there = Vec::new();
-        for query in [files, role] {
+        let roles = [&query[..], &roles].concat();
+        let mut present = Vec::new();
+        for query in [files, roles] {
             let answer = self.ask(Who::Admin, &query).await?;
             ensure!(answer.ok, "kubectl {}: {}", query.join(" "), answer.text);
             if !answer.text.is_empty() {
-                there.push(answer.text);
+                present.push(answer.text);
             }
         }
-        Ok(there.join("\n"))
+        Ok(present.join("\n"))
     }
 
-    /// How to remove by hand what an interrupted removal left.
+    /// Commands that remove the rest after an interrupted cleanup.
     pub fn removal_by_hand(&self) -> String {
         match &self.cluster {
-            Cluster::Embedded(_) => "the control plane ends by itself".to_owned(),
-            Cluster::Current { .. } => "to remove what may be left:\n\
+            Cluster::Embedded(_) => "the control plane stops by itself".to_owned(),
+            Cluster::Current { .. } => "to remove the rest, run:\n\
                  kubectl delete --ignore-not-found -f e2e/demo/administrator.yaml -f examples/sandbox/\n\
                  kubectl delete --ignore-not-found -f examples/production/\n\
                  kubectl delete --ignore-not-found -f manifests/ -f crds/"
@@ -251,7 +254,7 @@ impl Stage {
         }
     }
 
-    /// Fails where the API server is too old to fill in who asks.
+    /// Fails if the API server is too old to fill in the requester (older than Kubernetes 1.36).
     async fn fills_in_requesters(&self) -> anyhow::Result<()> {
         let answer = self
             .ask(
@@ -261,14 +264,14 @@ impl Stage {
             .await?;
         ensure!(
             answer.text.contains("\"mutatingadmissionpolicies\""),
-            "the demo needs Kubernetes 1.36 or newer: this one has no MutatingAdmissionPolicy in \
+            "the demo needs Kubernetes 1.36 or newer: this API server has no MutatingAdmissionPolicy in \
              admissionregistration.k8s.io/v1"
         );
         Ok(())
     }
 }
 
-/// Builds the control plane if that was not done yet; the script says how far it is.
+/// Builds the binaries of the control plane if the cache has none. The script prints its progress to stderr.
 async fn build_the_plane() -> anyhow::Result<()> {
     let script = in_repository("e2e/plane/build.sh");
     let built = Command::new(&script)
@@ -282,16 +285,16 @@ async fn build_the_plane() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks the person at the terminal.
+/// Asks the user at the terminal for consent.
 async fn agree(context: &str) -> anyhow::Result<()> {
     ensure!(
         std::io::stdin().is_terminal(),
-        "nobody is there to ask whether to install into context {context}: say YES=1 (or --yes)"
+        "cannot ask whether to install into context {context}: stdin is no terminal. To agree, set YES=1 (or --yes)"
     );
     let mut out = std::io::stdout();
-    write!(out, "   Go on with context {context}? [y/N] ")?;
+    write!(out, "   Continue with context {context}? [y/N] ")?;
     out.flush()?;
-    // Where it blocks nothing, not even Ctrl-C.
+    // On a thread of its own: reading stdin blocks, and Ctrl-C must still work.
     let line = tokio::task::spawn_blocking(|| std::io::stdin().lines().next()).await?;
     match line.transpose()?.unwrap_or_default().trim() {
         "y" | "Y" | "yes" => Ok(()),
@@ -299,7 +302,7 @@ async fn agree(context: &str) -> anyhow::Result<()> {
     }
 }
 
-/// An argument as a shell reads it.
+/// An argument in quotes, if a shell needs them.
 fn quoted(arg: &str) -> String {
     let plain = |character: char| character.is_ascii_alphanumeric() || "-_./,:=@".contains(character);
     if !arg.is_empty() && arg.chars().all(plain) {
@@ -309,7 +312,7 @@ fn quoted(arg: &str) -> String {
     }
 }
 
-/// A file of the repository without its comments.
+/// Content of a file of the repository, without comment lines.
 pub fn without_comments(path: &str) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(in_repository(path))
         .with_context(|| Path::new(path).display().to_string())?;

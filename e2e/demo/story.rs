@@ -1,4 +1,4 @@
-//! The story, step by step.
+//! The steps of the demo in order, and the part about the sandbox.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use crate::screen::Screen;
 use crate::sightings::{Bystander, Happening};
 use crate::stage::{Answer, Installed, Stage, without_comments};
 
-/// The namespace in which it happens.
+/// Namespace of most steps.
 pub const NAMESPACE: &str = "sandbox";
-/// The grant of the example.
+/// Name of the grant in [`GRANT_FILE`].
 const GRANT: &str = "checkout-returns-500";
-/// Its file.
+/// File of the grant.
 const GRANT_FILE: &str = "examples/sandbox/grant.yaml";
-/// A request for too much.
+/// A request for a longer duration than the policy allows.
 const TOO_LONG: &str = "e2e/demo/too-long.yaml";
-/// A request in the name of somebody else.
+/// A request with a forged requester.
 const FORGED: &str = "e2e/demo/forged.yaml";
-/// A request for a role with which lasting access could be made.
+/// A request for a role that could be used for persistence.
 const ADMINISTRATOR: &str = "e2e/demo/souvenir.yaml";
-/// What is promised with an operator alive, in milliseconds.
+/// Longest delay of a start or an end while an operator runs, in milliseconds.
 const PROMISE: i64 = 2_000;
-/// How long the API server may take to act by what was installed, and anything else that has no deadline of its own.
+/// Deadline for the API server to apply what was installed, and for every wait without a deadline of its own.
 pub const SOON: Duration = Duration::from_mins(1);
 
-/// Tells it.
+/// Runs all steps. A claim that is not true does not stop the demo; a command that fails does.
 pub async fn tell(stage: &mut Stage, screen: &mut Screen, claims: &mut Claims) -> anyhow::Result<()> {
     let mut story = Story {
         stage,
@@ -56,28 +56,28 @@ pub async fn tell(stage: &mut Stage, screen: &mut Screen, claims: &mut Claims) -
     story.outlive_the_operator(&mut bystander).await
 }
 
-/// The access whose end is waited for.
+/// Access that the demo watches until its end.
 pub struct Access {
     grant_uid: String,
     expires_at: Timestamp,
 }
 
-/// Everything that is needed to tell it.
+/// State of the demo while the steps run.
 pub struct Story<'a> {
-    /// Where it happens.
+    /// Cluster, people and kubectl.
     pub stage: &'a mut Stage,
-    /// Who sees it.
+    /// Output.
     pub screen: &'a mut Screen,
-    /// What was claimed so far.
+    /// Results of the claims so far.
     pub claims: &'a mut Claims,
-    /// With what the operator speaks to the cluster, once it runs.
+    /// Kubeconfig of the operator; empty before the operator is started.
     pub operator_kubeconfig: String,
     clock: Clock,
 }
 
 impl Story<'_> {
     async fn before(&mut self) -> anyhow::Result<()> {
-        self.screen.step("Alice may not look into the sandbox");
+        self.screen.step("Alice may not list pods in the sandbox");
         let answer = self.may("list").await?;
         self.claims.judge(
             self.screen,
@@ -89,26 +89,26 @@ impl Story<'_> {
     }
 
     async fn ask(&mut self, bystander: &mut Bystander) -> anyhow::Result<Access> {
-        self.screen.step("Alice asks");
+        self.screen.step("Alice asks for access");
         self.screen.say(&format!(
-            "She says under which policy, why, and for how long. This is the whole of {GRANT_FILE}:"
+            "She names the policy, the reason and the duration. This is the whole of {GRANT_FILE}:"
         ));
         self.screen.answer(&without_comments(GRANT_FILE)?);
         self.must(Who::Alice, &["create", "-f", GRANT_FILE]).await?;
-        let asked = bystander.sees("the grant", SOON, |seen| {
+        let asked = bystander.sees("the new grant", SOON, |seen| {
             seen.what == Happening::Asked && seen.name == GRANT
         });
         let asked = asked.await?;
-        let bound = bystander.sees("the RoleBinding", SOON, |seen| {
+        let bound = bystander.sees("the new RoleBinding", SOON, |seen| {
             seen.what == Happening::Bound && seen.grant_uid == asked.uid
         });
         let bound = bound.await?;
         let took = bound.at.duration_since(asked.at);
-        let held = took.as_millis() <= i128::from(PROMISE);
+        let in_time = took.as_millis() <= i128::from(PROMISE);
         self.claims.judge(
             self.screen,
             Claim::AccessComesAtOnce,
-            held,
+            in_time,
             &format!(
                 "{} ms from the grant to its RoleBinding, seen by a watch",
                 took.as_millis()
@@ -116,7 +116,7 @@ impl Story<'_> {
         );
         self.grant(&["wait", "--for=condition=Active", "--timeout=30s"])
             .await?;
-        self.screen.say("She did not say who she is. The API server did:");
+        self.screen.say("She did not say who she is. The API server filled in the requester:");
         let requester = self
             .grant(&["get", "--output", "jsonpath={.spec.requester}"])
             .await?;
@@ -129,13 +129,13 @@ impl Story<'_> {
             self.screen,
             Claim::RequesterIsFilledIn,
             name == Who::Alice.name(),
-            &format!("it wrote {name}"),
+            &format!("the API server recorded {name}"),
         );
         self.access(GRANT, asked.uid).await
     }
 
     async fn during(&mut self) -> anyhow::Result<()> {
-        self.screen.step("Alice may look into the sandbox");
+        self.screen.step("Alice may list pods in the sandbox");
         self.must(Who::Alice, &["get", "agrant", "--namespace", NAMESPACE])
             .await?;
         let list = self.may("list").await?;
@@ -156,9 +156,9 @@ impl Story<'_> {
     }
 
     async fn wait_for_the_end(&mut self, bystander: &mut Bystander, access: &Access) -> anyhow::Result<()> {
-        self.screen.step("Time runs");
+        self.screen.step("The access expires");
         self.screen.say(&format!(
-            "The access ends at {} ({}). Nobody has to do anything.",
+            "The access expires at {} ({}). Nobody has to do anything.",
             self.clock.time(access.expires_at),
             self.clock.zone()
         ));
@@ -179,18 +179,18 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Counts down to the end of Alice's access, and answers how many milliseconds after it the binding was gone.
+    /// Counts down to the end of Alice's access. Returns the lag: how many milliseconds later the RoleBinding was gone.
     pub async fn watch_it_end(&mut self, bystander: &mut Bystander, access: &Access) -> anyhow::Result<i64> {
         let end = access.expires_at;
         let deadline = Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
-        let gone = bystander.sees("the RoleBinding goes", deadline.saturating_add(SOON), |seen| {
+        let gone = bystander.sees("the removal of the RoleBinding", deadline.saturating_add(SOON), |seen| {
             seen.what == Happening::Unbound && seen.grant_uid == access.grant_uid
         });
         let gone = self.screen.counting_down(end, gone).await?.at;
         let lag = gone.as_millisecond() - end.as_millisecond();
-        self.screen.step("Alice may not look into the sandbox any more");
+        self.screen.step("Alice may not list pods any more");
         self.screen.say(&format!(
-            "promised end      {}\nRoleBinding gone  {}   {lag} ms later, seen by a watch",
+            "promised end         {}\nRoleBinding deleted  {}   {lag} ms later, seen by a watch",
             self.clock.time(end),
             self.clock.time(gone)
         ));
@@ -199,7 +199,7 @@ impl Story<'_> {
 
     async fn refuse_too_much(&mut self) -> anyhow::Result<()> {
         self.screen.step("Alice asks for too much");
-        self.screen.say("Eight hours, where the policy allows four:");
+        self.screen.say("She asks for eight hours; the policy allows four:");
         self.screen.answer(&without_comments(TOO_LONG)?);
         self.must(Who::Alice, &["create", "-f", TOO_LONG]).await?;
         let wait = [
@@ -223,12 +223,12 @@ impl Story<'_> {
         let message = self.must(Who::Alice, &get).await?.text;
         let says_what_is_allowed = message.contains("spec.duration") && message.contains("4h");
         self.screen
-            .say("Nothing was made. The attempt stays as a record with the state Denied.");
+            .say("No access was created. The request stays as a record with the state Denied.");
         self.claims.judge(
             self.screen,
             Claim::TooMuchIsRefused,
             says_what_is_allowed,
-            "names the field, what was asked and what is allowed",
+            "the denial names the field, the request and the limit",
         );
         Ok(())
     }
@@ -236,20 +236,21 @@ impl Story<'_> {
     async fn refuse_a_forgery(&mut self) -> anyhow::Result<()> {
         self.screen.step("Eve asks in Alice's name");
         self.screen
-            .say("She may ask, as everybody in the group devs. But she says that it is Alice who does:");
+            .say("Everyone in the group devs may ask, so Eve may too. But she writes that Alice asks:");
         self.screen.answer(&without_comments(FORGED)?);
         let answer = self.show(Who::Eve, &["create", "-f", FORGED]).await?;
-        let refused = !answer.ok && answer.text.contains("spec.requester.username must be you");
-        self.screen
-            .say("This never became an object: the API server refused it, whether or not an operator runs.");
+        let denied = !answer.ok && answer.text.contains("spec.requester.username must be you");
+        self.screen.say(
+            "The API server denied the request, and no object was created. This works also while no operator runs.",
+        );
         self.claims.judge(
             self.screen,
             Claim::ForgeryIsRefused,
-            refused,
-            if refused {
-                "refused by the API server"
+            denied,
+            if denied {
+                "denied by the API server"
             } else {
-                "not refused"
+                "not denied"
             },
         );
         Ok(())
@@ -257,10 +258,10 @@ impl Story<'_> {
 
     async fn refuse_a_souvenir(&mut self) -> anyhow::Result<()> {
         self.screen
-            .step("Alice is administrator for a moment, and keeps nothing");
+            .step("Alice has the role admin for a moment, and cannot keep access");
         self.screen.say(
-            "An administrator of a namespace could bind herself for ever. Another policy hands that role out, for a\n\
-             minute at most, and says that it does so knowingly:",
+            "With the role admin of a namespace Alice could bind a role to herself for ever. Another policy hands\n\
+             out this role for at most one minute, and allows it explicitly (escalation: Allow):",
         );
         self.stage.installed.push(Installed::Administrator);
         let apply = [&["apply", "--server-side"], Installed::Administrator.files()].concat();
@@ -281,7 +282,7 @@ impl Story<'_> {
         ];
         let bind = [&bind[..], &["--namespace", NAMESPACE]].concat();
         let answer = self.show(Who::Alice, &bind).await?;
-        let refused = !answer.ok
+        let denied = !answer.ok
             && answer
                 .text
                 .contains("You have temporary access and cannot create or change this, because it would outlast the access");
@@ -289,18 +290,18 @@ impl Story<'_> {
         self.claims.judge(
             self.screen,
             Claim::SouvenirIsRefused,
-            refused,
-            if refused {
-                "refused by the API server"
+            denied,
+            if denied {
+                "denied by the API server"
             } else {
-                "not refused"
+                "not denied"
             },
         );
         Ok(())
     }
 
     async fn show_the_events(&mut self) -> anyhow::Result<()> {
-        self.screen.step("What happened can be read later");
+        self.screen.step("The Events tell what happened");
         let describe = ["describe", "agrant", GRANT, "--namespace", NAMESPACE];
         let line = format!(
             "{} | sed -n '/^Events/,$p'",
@@ -311,29 +312,29 @@ impl Story<'_> {
         let (_, events) = answer.text.rsplit_once("\nEvents:").unwrap_or(("", " none"));
         self.screen.answer(&format!("Events:{events}"));
         self.screen.say(
-            "Its milliseconds count until Curfew has read back that nothing is left, so they are a few more.",
+            "Curfew counts milliseconds until it has read back that nothing is left: a few more than the watch.",
         );
-        let told = events.contains("Active") && events.contains("Expired");
+        let complete = events.contains("Active") && events.contains("Expired");
         self.claims.judge(
             self.screen,
             Claim::EventsTellIt,
-            told,
-            if told {
+            complete,
+            if complete {
                 "Active, Expired"
             } else {
-                "not both are there"
+                "Active or Expired is missing"
             },
         );
         Ok(())
     }
 
     async fn look_for_leftovers(&mut self) -> anyhow::Result<()> {
-        self.screen.step("What is left of it");
-        let made = ["get", "jobs,roles,rolebindings", "--namespace", NAMESPACE];
-        let made = [&made[..], &["--selector", curfew::api::GRANT_UID_LABEL]].concat();
-        let gone = eventually("everything made for the grant is gone", SOON, async || match self
+        self.screen.step("Only the record is left");
+        let artifacts = ["get", "jobs,roles,rolebindings", "--namespace", NAMESPACE];
+        let artifacts = [&artifacts[..], &["--selector", curfew::api::GRANT_UID_LABEL]].concat();
+        let gone = eventually("all artifacts are gone", SOON, async || match self
             .stage
-            .ask(Who::Admin, &made)
+            .ask(Who::Admin, &artifacts)
             .await
         {
             Ok(answer) if answer.text.starts_with("No resources found") => Ok(()),
@@ -341,32 +342,32 @@ impl Story<'_> {
             Err(error) => Err(format!("{error:#}")),
         });
         let gone = gone.await;
-        let made = self.show(Who::Admin, &made).await?;
+        let listed = self.show(Who::Admin, &artifacts).await?;
         self.must(Who::Admin, &["get", "agrant", "--namespace", NAMESPACE])
             .await?;
         self.claims.judge(
             self.screen,
             Claim::NothingIsLeft,
             gone.is_ok(),
-            made.text.lines().next().unwrap_or_default(),
+            listed.text.lines().next().unwrap_or_default(),
         );
         Ok(())
     }
 
-    /// What kubectl says on whether Alice may do something with pods.
+    /// The answer of `kubectl auth can-i`, `yes` or `no`: has Alice this verb on pods?
     pub async fn may(&mut self, verb: &str) -> anyhow::Result<String> {
         let question = ["auth", "can-i", verb, "pods", "--namespace", NAMESPACE];
         self.show(Who::Alice, &question).await.map(|answer| answer.text)
     }
 
-    /// A command on the grant.
+    /// Runs a command of kubectl on the grant as Alice. The command must succeed.
     async fn grant(&mut self, command: &[&str]) -> anyhow::Result<Answer> {
-        let (verb, rest) = command.split_first().context("no command")?;
+        let (verb, rest) = command.split_first().context("the command is empty")?;
         let object = [*verb, "agrant", GRANT, "--namespace", NAMESPACE];
         self.must(Who::Alice, &[&object[..], rest].concat()).await
     }
 
-    /// When the access of a grant ends.
+    /// Reads from the grant when its access expires.
     pub async fn access(&self, grant: &str, grant_uid: String) -> anyhow::Result<Access> {
         let end = ["get", "agrant", grant, "--namespace", NAMESPACE, "--output"];
         let end = [&end[..], &["jsonpath={.status.expiresAt}"]].concat();
@@ -374,14 +375,14 @@ impl Story<'_> {
         let expires_at = end
             .text
             .parse()
-            .with_context(|| format!("no end: {}", end.text))?;
+            .with_context(|| format!("grant {grant} has no valid status.expiresAt: {}", end.text))?;
         Ok(Access {
             grant_uid,
             expires_at,
         })
     }
 
-    /// Shows a command and what it answers.
+    /// Shows a kubectl command, runs it, and shows its output.
     pub async fn show(&mut self, who: Who, args: &[&str]) -> anyhow::Result<Answer> {
         self.screen.command(who.name(), &self.stage.shown(who, args)?);
         let answer = self.stage.ask(who, args).await?;
@@ -389,10 +390,10 @@ impl Story<'_> {
         Ok(answer)
     }
 
-    /// The same for a command without which the story cannot go on.
+    /// Like [`show`](Self::show), but fails if the command fails.
     pub async fn must(&mut self, who: Who, args: &[&str]) -> anyhow::Result<Answer> {
         let answer = self.show(who, args).await?;
-        ensure!(answer.ok, "kubectl {} failed", args.join(" "));
+        ensure!(answer.ok, "kubectl {} failed; its output is above", args.join(" "));
         Ok(answer)
     }
 }

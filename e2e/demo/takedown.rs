@@ -1,4 +1,4 @@
-//! Leaves everything as it was.
+//! Cleanup: removes everything that the demo created.
 
 use std::time::Duration;
 
@@ -8,12 +8,13 @@ use crate::people::Who;
 use crate::screen::Screen;
 use crate::stage::{Cluster, Installed, Stage};
 
-/// How long the operator may take to end by itself.
+/// Time in which the operator must exit after SIGTERM.
 const STOP: Duration = Duration::from_secs(20);
 
-/// Removes what was installed and ends what was started; says what was found to be gone.
+/// Removes everything that the demo installed, stops every process that it started, and checks that nothing is left.
+/// Returns the result in one sentence.
 pub async fn take_down(mut stage: Stage, screen: &mut Screen) -> anyhow::Result<String> {
-    screen.step("Everything is tidied up");
+    screen.step("The demo cleans up");
     if matches!(stage.cluster, Cluster::Current { .. }) {
         uninstall(&mut stage, screen).await?;
     } else {
@@ -22,21 +23,21 @@ pub async fn take_down(mut stage: Stage, screen: &mut Screen) -> anyhow::Result<
     let Stage { cluster, folder, .. } = stage;
     folder.close()?;
     match cluster {
-        Cluster::Current { context } => Ok(format!("nothing of it is left in context {context}")),
+        Cluster::Current { context } => Ok(format!("nothing is left in context {context}")),
         Cluster::Embedded(plane) => {
             let folder = plane.folder().to_owned();
             let address = plane.url().trim_start_matches("https://").to_owned();
             screen.during("stopping the control plane", plane.stop()).await?;
-            ensure!(!folder.exists(), "{} is still there", folder.display());
+            ensure!(!folder.exists(), "the folder {} still exists", folder.display());
             if std::net::TcpStream::connect(&address).is_ok() {
-                bail!("something still listens on {address}");
+                bail!("a process still listens on {address}");
             }
             Ok("processes and temporary folders are gone".to_owned())
         }
     }
 }
 
-/// In the opposite order. The operator lives until its grants are gone, so that access ends as it should.
+/// Removes the files in the opposite order. The operator runs until the grants are gone, so that it ends their access.
 async fn uninstall(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()> {
     let mut failures = Vec::new();
     while let Some(installed) = stage.installed.pop() {
@@ -54,7 +55,7 @@ async fn uninstall(stage: &mut Stage, screen: &mut Screen) -> anyhow::Result<()>
     let left = stage.what_is_there().await?;
     ensure!(
         failures.is_empty() && left.is_empty(),
-        "not everything could be removed; {}\n{}\n{left}",
+        "cannot remove everything; {}\n{}\n{left}",
         stage.removal_by_hand(),
         failures.join("\n")
     );
