@@ -1,4 +1,4 @@
-//! What it takes from somebody's yes to access, and what requests that wait for one cost.
+//! Time from an approval to access, and the cost of requests that wait for approval.
 
 use std::time::Duration;
 
@@ -12,28 +12,29 @@ use crate::load::{Made, Wish};
 use crate::readings::milliseconds;
 use crate::stages::{Bench, PACE, Scale, in_so_long};
 
-/// How long requests may take to wait for people.
+/// Deadline for all requests to reach `AwaitingApproval`, and for all approved requests to become active.
 const ASKED: Duration = Duration::from_mins(3);
 
 impl Bench<'_> {
-    /// Requests that somebody approves one at a time, and then as many as wait at once for nobody.
+    /// Measures `scale.single` requests that are approved one at a time; then the idle cost of `scale.live` requests
+    /// that nobody approves.
     pub async fn approvals(&mut self, scale: &Scale) -> anyhow::Result<()> {
         let who = Contender::Curfew;
         self.teller
             .phase(format_args!("{who}: {} approvals, one at a time", scale.single));
         let running = self.start(who).await?;
         self.warm_up(&running).await?;
-        let far = in_so_long(Duration::from_hours(2))?;
-        let made = self.load.burst(scale.single, Wish::Approval, far).await?;
+        let far_end = in_so_long(Duration::from_hours(2))?;
+        let made = self.load.burst(scale.single, Wish::Approval, far_end).await?;
         self.until_asked(&made).await?;
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut approved = Vec::with_capacity(made.len());
-        for one in &made {
+        for grant in &made {
             pace.tick().await;
-            approved.push(self.load.approve(one).await?);
+            approved.push(self.load.approve(grant).await?);
         }
-        self.until_seen("made", &running, &made, ASKED, |seen| seen.came.is_some())
+        self.until_seen("created", &running, &made, ASKED, |seen| seen.came.is_some())
             .await?;
         let seen = self.sightings.of(made.iter().map(|made| made.uid.as_str()))?;
         let times: Vec<f64> = approved
@@ -44,29 +45,29 @@ impl Bench<'_> {
         self.readings.put_times(who, "approval_ms.single", &times);
         self.load.clear().await?;
 
-        let made = self.load.burst(scale.live, Wish::Approval, far).await?;
+        let made = self.load.burst(scale.live, Wish::Approval, far_end).await?;
         self.until_asked(&made).await?;
         self.idle(&running, &format!("awaiting{}", scale.live), scale.idle)
             .await?;
         self.stop(running).await
     }
 
-    /// Waits until all of them wait for people.
+    /// Waits until all grants wait for approval.
     async fn until_asked(&self, made: &[Made]) -> anyhow::Result<()> {
         let what = format!("{} grants await approval", made.len());
         eventually(&what, ASKED, async || {
             let grants = self.load.grants().list(&ListParams::default()).await;
             let grants = grants.map_err(|error| error.to_string())?;
-            let waits = grants.iter().flat_map(|grant| &grant.status).filter(|status| {
+            let waiting = grants.iter().flat_map(|grant| &grant.status).filter(|status| {
                 status.conditions.iter().any(|condition| {
                     condition.type_ == conditions::ACTIVE && condition.reason == reasons::AWAITING_APPROVAL
                 })
             });
-            let waiting = waits.count();
-            if waiting == made.len() {
+            let number = waiting.count();
+            if number == made.len() {
                 Ok(())
             } else {
-                Err(format!("{waiting} do"))
+                Err(format!("{number} of them wait"))
             }
         })
         .await

@@ -1,5 +1,7 @@
-//! `bench bare`: the least an operator could do. It watches grants, creates one RoleBinding for each and deletes it
-//! at the end; no decision, no record, no second look. What it takes is what any operator takes on this machine.
+//! `bench bare`: the bare client, the simplest possible operator.
+//!
+//! It watches grants, creates one RoleBinding for each grant, and deletes the RoleBinding at the end. It makes no
+//! decision, writes no record and never checks again. Any operator on this machine needs at least what it needs.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,15 +20,15 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-/// How many requests are under way at once.
+/// Limit of simultaneous requests to the API server.
 const WORKERS: usize = 16;
-/// What the name of its bindings begins with; the uid of the grant follows. Names that begin with `curfew-` are
-/// reserved.
+/// Prefix of the names of the bare client's RoleBindings; the uid of the grant follows. The guards reserve the prefix
+/// `curfew-` for Curfew.
 pub const PREFIX: &str = "bare-";
-/// The line it prints when it has seen the grants that are there.
+/// Line that the bare client prints when it has listed the existing grants.
 pub const READY: &str = "ready";
 
-/// Serves until it is killed.
+/// Serves grants until the process is killed. The cluster and the account come from `KUBECONFIG`.
 pub async fn run() -> anyhow::Result<()> {
     let client = client(kube::Config::infer().await?)?;
     let workers = Arc::new(Semaphore::new(WORKERS));
@@ -54,15 +56,15 @@ pub async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One grant: create, wait, delete.
+/// Serves one grant: creates the RoleBinding, waits until the end, deletes the RoleBinding.
 async fn life(client: Client, workers: Arc<Semaphore>, grant: AccessGrant) -> anyhow::Result<()> {
-    let namespace = grant.namespace().context("a grant without a namespace")?;
-    let uid = grant.uid().context("a grant without a uid")?;
+    let namespace = grant.namespace().context("the grant has no namespace")?;
+    let uid = grant.uid().context("the grant has no uid")?;
     let requester = grant
         .spec
         .requester
         .as_ref()
-        .context("a grant without a requester")?;
+        .context("the grant has no spec.requester")?;
     let name = format!("{PREFIX}{uid}");
     let end = end(&grant)?;
     let binding = serde_json::from_value(json!({
@@ -86,7 +88,7 @@ async fn life(client: Client, workers: Arc<Semaphore>, grant: AccessGrant) -> an
     Ok(())
 }
 
-/// When the access ends: at `notAfter`, else its duration after the request.
+/// End of the access: `notAfter`; else creation plus `duration`, which defaults to 1 h.
 fn end(grant: &AccessGrant) -> anyhow::Result<Timestamp> {
     if let Some(end) = &grant.spec.not_after {
         return Ok(end.parse()?);
@@ -98,11 +100,11 @@ fn end(grant: &AccessGrant) -> anyhow::Result<Timestamp> {
         .map_or_else(|| "1h".to_owned(), ToString::to_string);
     let created = grant
         .creation_timestamp()
-        .context("a grant that was never created")?;
+        .context("the grant has no creationTimestamp")?;
     Ok(Span::parse(&duration)?.after(created.0))
 }
 
-#[expect(clippy::print_stderr, reason = "the log of a process of the benchmark")]
-fn say(what: &str) {
-    eprintln!("{what}");
+#[expect(clippy::print_stderr, reason = "stderr is the log of this process")]
+fn say(line: &str) {
+    eprintln!("{line}");
 }

@@ -1,5 +1,7 @@
-//! Who is measured: Curfew, or the bare client, each as a process of its own with an account of its own: the guards let nobody
-//! else do what only Curfew may, and Curfew nothing else.
+//! The two programs that are measured: Curfew and the bare client.
+//!
+//! Each is a process with a service account of its own. The guards require this: they reserve some requests for Curfew's
+//! account, and deny this account all others.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,27 +14,27 @@ use anyhow::Context as _;
 use crate::bare;
 use crate::harness::{Guard, Guarded, Operator, OperatorOptions, Plane, eventually};
 
-/// How long the bare client may take to be ready, and either to end.
+/// Time in which the bare client must become ready, and in which it must exit.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The namespace and the name of the bare client's account, as in `policy.yaml`. The namespace is one whose accounts'
-/// requests are in the audit log.
+/// Namespace and name of the bare client's service account, as in `policy.yaml`. The audit log records requests of all
+/// accounts in this namespace.
 const ACCOUNT: (&str, &str) = ("curfew-system", "bare");
 
-/// Each bare client has a log of its own.
+/// Number of bare clients started so far; gives each client a log file of its own.
 static STARTED: AtomicUsize = AtomicUsize::new(0);
 
-/// One of the two.
+/// A program that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Contender {
-    /// The least an operator could do.
+    /// The bare client: the simplest possible operator, as a baseline.
     Bare,
-    /// What is to be judged.
+    /// Curfew.
     Curfew,
 }
 
 impl Contender {
-    /// Both, in the order in which they are measured.
+    /// Both programs, in the order of measurement.
     pub const BOTH: [Self; 2] = [Self::Bare, Self::Curfew];
 }
 
@@ -45,7 +47,7 @@ impl fmt::Display for Contender {
     }
 }
 
-/// One of the two, running.
+/// A running program that is measured.
 #[derive(Debug)]
 pub enum Running {
     /// The bare client.
@@ -54,32 +56,32 @@ pub enum Running {
     Curfew(Operator),
 }
 
-/// What a process has used.
+/// Memory and processor time of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
-    /// Memory now, in MiB.
+    /// Resident memory now, in MiB.
     pub resident_mib: f64,
     /// Processor time since its start, in seconds.
     pub cpu_seconds: f64,
 }
 
-/// What Curfew says it has done since its start, by its metrics.
+/// Work that Curfew has done since its start, from its metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     /// Grants recorded as active.
     pub active: f64,
     /// Grants recorded as ended.
     pub ended: f64,
-    /// Passes over one grant.
+    /// Reconciles of one object.
     pub passes: f64,
-    /// Effects tried.
+    /// Effects that were tried.
     pub effects: f64,
-    /// Those of them that were not applied at once.
+    /// Tried effects with another outcome than `Applied`.
     pub odd_effects: f64,
 }
 
 impl Running {
-    /// Starts it and waits until it is ready.
+    /// Starts the program and waits until it is ready.
     pub async fn start(plane: &Plane, who: Contender, operator: &Path) -> anyhow::Result<Self> {
         match who {
             Contender::Curfew => Operator::start(plane, operator, OperatorOptions::default())
@@ -89,7 +91,7 @@ impl Running {
         }
     }
 
-    /// Which of the two it is.
+    /// The program that runs.
     pub fn who(&self) -> Contender {
         match self {
             Self::Bare(_) => Contender::Bare,
@@ -97,7 +99,7 @@ impl Running {
         }
     }
 
-    /// What it has used.
+    /// Memory and processor time of the process so far.
     pub fn usage(&self) -> anyhow::Result<Usage> {
         let (kib, cpu_seconds) = match self {
             Self::Bare(process) => (process.resident_kib()?, process.cpu_seconds()?),
@@ -110,13 +112,13 @@ impl Running {
         })
     }
 
-    /// What it says it has done; the bare client says nothing.
+    /// Work done so far; `None` for the bare client, which has no metrics.
     pub async fn progress(&self) -> anyhow::Result<Option<Progress>> {
         let Self::Curfew(operator) = self else {
             return Ok(None);
         };
         let metrics = operator.metrics().await?;
-        let sum = |series: &str, but: &str| sum(&metrics, series, but);
+        let sum = |series: &str, except: &str| sum(&metrics, series, except);
         Ok(Some(Progress {
             active: sum("curfew_activation_seconds_count", "-"),
             ended: sum("curfew_revocations_total", "-"),
@@ -126,7 +128,7 @@ impl Running {
         }))
     }
 
-    /// Ends it.
+    /// Sends SIGTERM and waits until the process has exited.
     pub async fn stop(self) -> anyhow::Result<()> {
         match self {
             Self::Bare(process) => process.terminate(PATIENCE).await.map(drop),
@@ -134,7 +136,7 @@ impl Running {
         }
     }
 
-    /// What it has logged, for when it did not do its work.
+    /// Log of the process, for the message of a failure.
     pub fn log(&self) -> String {
         match self {
             Self::Bare(process) => process.log(),
@@ -171,12 +173,12 @@ async fn start_bare(plane: &Plane) -> anyhow::Result<Guarded> {
     Ok(process)
 }
 
-/// The sum of all series of that name whose line does not contain `but`.
-fn sum(metrics: &str, series: &str, but: &str) -> f64 {
+/// Sum of all series with this name whose line does not contain `except`.
+fn sum(metrics: &str, series: &str, except: &str) -> f64 {
     let values = metrics.lines().filter_map(|line| {
         let rest = line.strip_prefix(series)?;
-        let ours = rest.starts_with('{') || rest.starts_with(' ');
-        if !ours || rest.contains(but) {
+        let same_name = rest.starts_with('{') || rest.starts_with(' ');
+        if !same_name || rest.contains(except) {
             return None;
         }
         rest.rsplit(' ').next()?.parse::<f64>().ok()
@@ -184,7 +186,8 @@ fn sum(metrics: &str, series: &str, but: &str) -> f64 {
     values.sum()
 }
 
-/// Where `cargo build --release --bin curfew` puts the operator: this program is `target/release/examples/bench`.
+/// Path of the operator that `cargo build --release --bin curfew` builds: `target/release/curfew`. This program is
+/// `target/release/examples/bench`.
 pub fn built_operator() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe()?;
     let folder = program.parent().and_then(Path::parent);
@@ -192,6 +195,6 @@ pub fn built_operator() -> anyhow::Result<PathBuf> {
         .map(|folder| folder.join("curfew"))
         .filter(|operator| operator.is_file());
     operator.context(
-        "no operator: build it with `cargo build --release --bin curfew`, or name it with --operator",
+        "the operator is not built. Run `cargo build --release --bin curfew`, or give its path with --operator",
     )
 }

@@ -1,33 +1,33 @@
-//! The figures to reach, as data.
+//! The targets of the benchmark, as data: a limit for each of some readings of Curfew.
 
 use crate::contender::Contender;
 use crate::readings::Readings;
 
-/// One figure to reach.
+/// A target: one reading of Curfew and its limit.
 #[derive(Debug)]
 pub struct Figure {
-    /// What it is about.
+    /// Name in the table, at most 40 characters.
     pub name: &'static str,
-    /// The reading of Curfew that is judged.
+    /// Name of the reading of Curfew that is compared with the limit.
     pub reading: &'static str,
-    /// Its unit.
+    /// Unit of the reading; empty for a plain number.
     pub unit: &'static str,
-    /// What it must keep to.
+    /// Limit of the reading.
     pub limit: Limit,
 }
 
-/// What a reading must keep to.
+/// Limit of a reading.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
-    /// At most this.
+    /// At most this value.
     AtMost(f64),
-    /// Less than this.
+    /// Less than this value.
     Below(f64),
-    /// At most so many times what the bare client took in the same run.
+    /// At most this multiple of the bare client's reading in the same run.
     AtMostTimesBare(f64),
-    /// At least so many times what the bare client did in the same run.
+    /// At least this multiple of the bare client's reading in the same run.
     AtLeastTimesBare(f64),
-    /// At most so many times another reading of Curfew in the same run.
+    /// At most this multiple of another reading of Curfew in the same run.
     AtMostTimes(f64, &'static str),
 }
 
@@ -40,7 +40,7 @@ const fn figure(name: &'static str, reading: &'static str, unit: &'static str, l
     }
 }
 
-/// All of them.
+/// All targets, in the order of the table.
 pub const FIGURES: [Figure; 19] = [
     figure(
         "revocation lag, idle, p99",
@@ -73,19 +73,19 @@ pub const FIGURES: [Figure; 19] = [
         Limit::AtLeastTimesBare(0.3),
     ),
     figure(
-        "writes a grant, role",
+        "writes per grant, role",
         "writes_per_grant.role",
         "",
         Limit::AtMost(9.0),
     ),
     figure(
-        "writes a grant, rules",
+        "writes per grant, rules",
         "writes_per_grant.rules",
         "",
         Limit::AtMost(11.0),
     ),
     figure(
-        "writes while idle but heartbeats, 1,000 live",
+        "writes while idle, 1,000 live",
         "idle_writes.live1000",
         "",
         Limit::AtMost(0.0),
@@ -115,68 +115,68 @@ pub const FIGURES: [Figure; 19] = [
         Limit::Below(1.0),
     ),
     figure(
-        "operator CPU a grant",
+        "operator CPU per grant",
         "cpu_ms_per_grant.burst1000",
         "ms",
         Limit::AtMost(4.0),
     ),
-    figure("resident, idle", "resident_mib.idle", "MiB", Limit::AtMost(15.0)),
+    figure("resident memory, idle", "resident_mib.idle", "MiB", Limit::AtMost(15.0)),
     figure(
-        "resident, 1,000 live",
+        "resident memory, 1,000 live",
         "resident_mib.burst1000",
         "MiB",
         Limit::AtMost(25.0),
     ),
     figure(
-        "resident, 10,000 of which 9,000 ended",
+        "resident memory, 1,000 live, 9,000 ended",
         "resident_mib.total10000",
         "MiB",
         Limit::AtMost(60.0),
     ),
     figure(
-        "start to ready, 10,000",
+        "start to ready, 10,000 grants",
         "start_ms.total10000",
         "ms",
         Limit::AtMost(2000.0),
     ),
     figure(
-        "start to first end, 1,000 of them overdue",
+        "start to first end, 1,000 overdue",
         "overdue_first_ms.total10000",
         "ms",
         Limit::AtMost(2000.0),
     ),
     figure(
-        "from first to last end of 1,000 overdue",
+        "first to last end, 1,000 overdue",
         "ends_ms.overdue1000",
         "ms",
         Limit::AtMostTimesBare(1.5),
     ),
 ];
 
-/// What became of a figure.
+/// Result of a target.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
-    /// What was seen.
+    /// The reading of Curfew.
     pub value: f64,
     /// The limit in the reading's unit.
     pub limit: f64,
-    /// What was seen by what the bare client did, where that is what counts.
+    /// The reading divided by the reading that the limit refers to; `None` for a limit that is a plain value.
     pub ratio: Option<f64>,
-    /// Whether it was kept.
+    /// Whether the reading keeps the limit.
     pub reached: bool,
 }
 
 impl Figure {
-    /// What became of it; nothing if it was not measured.
+    /// Compares the reading with the limit. `None` if a reading that is needed was not measured.
     pub fn judge(&self, readings: &Readings) -> Option<Seen> {
         let value = readings.get(Contender::Curfew, self.reading)?;
-        let times_bare = |times: f64| {
+        let multiple_of_bare = |times: f64| {
             let bare = readings.get(Contender::Bare, self.reading)?;
             Some((times * bare, Some(value / bare)))
         };
         let (limit, ratio) = match self.limit {
             Limit::AtMost(limit) | Limit::Below(limit) => (limit, None),
-            Limit::AtMostTimesBare(times) | Limit::AtLeastTimesBare(times) => times_bare(times)?,
+            Limit::AtMostTimesBare(times) | Limit::AtLeastTimesBare(times) => multiple_of_bare(times)?,
             Limit::AtMostTimes(times, reading) => {
                 let other = readings.get(Contender::Curfew, reading)?;
                 (times * other, Some(value / other))
@@ -195,7 +195,7 @@ impl Figure {
         })
     }
 
-    /// The limit in words.
+    /// The limit as text, such as `≤ 1.5 × bare`.
     pub fn limit_in_words(&self) -> String {
         let unit = self.unit;
         match self.limit {

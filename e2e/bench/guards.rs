@@ -1,8 +1,10 @@
-//! `make bench-guards`: what the guards cost those who have nothing to do with Curfew, paired: the same requests by the
-//! same person with the guards in force and without them, in turns, on the same plane.
+//! `make bench-guards`: time that the guards add to requests that have nothing to do with Curfew.
 //!
-//! Guards are taken away by their bindings and come back by `kubectl apply`; either way the API server takes a moment,
-//! and nothing is measured before it is seen to act by it.
+//! The comparison is paired: the same person makes the same requests on the same control plane, in turns with the guards
+//! in force and without guards.
+//!
+//! The benchmark removes the guards by deleting their bindings, and brings them back with `kubectl apply`. The API server
+//! needs a moment to apply either change. Measurement starts after a dry run has shown the new state.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -24,22 +26,22 @@ use crate::harness::{Plane, eventually, in_repository, install};
 use crate::progress::Teller;
 use crate::readings::percentile;
 
-/// The namespace in which the requests are made.
+/// Namespace of the requests.
 const NAMESPACE: &str = "cost";
-/// Who makes them: holds `admin` there, as a team lead does, and may bind the role that is bound. Not the administrator,
-/// of whom the API server asks nothing; and without the right to bind, it would list everything the person holds first,
-/// which takes 100 ms here and would hide what is measured.
+/// Person who makes the requests. Holds `admin` in the namespace, as a team lead does, and the verb `bind` on the role
+/// that the requests bind. The administrator would be wrong: the API server does not check the administrator's rights.
+/// Without `bind`, the API server first lists all rights of the person. That takes 100 ms here and would hide the result.
 const PERSON: &str = "bob";
-/// Requests of a kind in one turn.
+/// Requests of each kind in one turn.
 const REQUESTS: usize = 60;
-/// Turns with the guards and as many without.
+/// Turns with guards; there are as many without guards.
 const TURNS: usize = 4;
-/// How many hold elevated access in that namespace.
+/// Numbers of people with elevated access in the namespace: one measurement for each number.
 const HOLDERS: [usize; 3] = [0, 200, 3_000];
-/// How long the API server may take to act by what changed.
+/// Deadline for the API server to apply a change.
 const EFFECTIVE: Duration = Duration::from_mins(1);
 
-/// What is made.
+/// Kinds of objects that the requests create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Made {
     RoleBinding,
@@ -51,7 +53,7 @@ impl Made {
     const ALL: [Self; 3] = [Self::RoleBinding, Self::Job, Self::Secret];
 }
 
-/// How long requests of one kind took in one situation, in milliseconds.
+/// Times of the requests of one kind with one number of holders, in milliseconds.
 #[derive(Debug, Serialize)]
 struct Row {
     made: String,
@@ -60,7 +62,7 @@ struct Row {
     without: Vec<f64>,
 }
 
-/// Measures and prints.
+/// Measures, writes all times to the file `json`, and prints the table.
 pub async fn run(json: &std::path::Path) -> anyhow::Result<()> {
     let mut teller = Teller::new(1 + HOLDERS.len());
     teller.phase("starting a control plane with a durable etcd, and installing Curfew");
@@ -121,17 +123,17 @@ async fn measure(plane: &Plane, teller: &mut Teller) -> anyhow::Result<Vec<Row>>
             .collect();
         for turn in 0..TURNS {
             teller.step(format!("turn {} of {TURNS}", turn + 1));
-            // The order changes, so that neither always comes first.
+            // The order alternates: a fixed order would favour one side.
             for guarded in [turn % 2 == 0, turn % 2 != 0] {
                 set_guards(plane, &person, guarded).await?;
                 for (row, made) in measured.iter_mut().zip(Made::ALL) {
                     let times = requests(&person, made).await?;
-                    let all = if guarded {
+                    let column = if guarded {
                         &mut row.with_guards
                     } else {
                         &mut row.without
                     };
-                    all.extend(times);
+                    column.extend(times);
                 }
             }
         }
@@ -140,7 +142,7 @@ async fn measure(plane: &Plane, teller: &mut Teller) -> anyhow::Result<Vec<Row>>
     Ok(rows)
 }
 
-/// Takes the guards away or brings them back, and waits until the API server acts by it.
+/// Removes the guards or brings them back, and waits until the API server applies the change.
 async fn set_guards(plane: &Plane, person: &Client, wanted: bool) -> anyhow::Result<()> {
     if wanted {
         plane.apply(&in_repository("manifests/guards.yaml")).await?;
@@ -159,9 +161,9 @@ async fn set_guards(plane: &Plane, person: &Client, wanted: bool) -> anyhow::Res
     } else {
         "no guard is in force"
     };
-    let seen = async || {
-        let squatter = serde_json::from_value(job("curfew-squatter")).map_err(|error| error.to_string())?;
-        match jobs.create(&dry_run, &squatter).await {
+    let in_effect = async || {
+        let reserved_name = serde_json::from_value(job("curfew-not-by-curfew")).map_err(|error| error.to_string())?;
+        match jobs.create(&dry_run, &reserved_name).await {
             Ok(_) if !wanted => Ok(()),
             Err(kube::Error::Api(status))
                 if wanted && status.message.contains("ValidatingAdmissionPolicy") =>
@@ -171,19 +173,19 @@ async fn set_guards(plane: &Plane, person: &Client, wanted: bool) -> anyhow::Res
             other => Err(format!("{:?}", other.map(|_| "accepted"))),
         }
     };
-    eventually(what, EFFECTIVE, seen).await
+    eventually(what, EFFECTIVE, in_effect).await
 }
 
 async fn requests(person: &Client, made: Made) -> anyhow::Result<Vec<f64>> {
     match made {
-        Made::RoleBinding => timed::<RoleBinding>(person, |name| binding(name, "view", "somebody")).await,
+        Made::RoleBinding => timed::<RoleBinding>(person, |name| binding(name, "view", "someone")).await,
         Made::Job => timed::<Job>(person, job).await,
         Made::Secret => timed::<Secret>(person, |name| json!({"metadata": {"name": name}})).await,
     }
 }
 
-/// Makes so many things one after the other, and removes them again.
-async fn timed<K>(person: &Client, of: impl Fn(&str) -> Value) -> anyhow::Result<Vec<f64>>
+/// Creates [`REQUESTS`] objects one after the other, then deletes them. Returns the time of each creation.
+async fn timed<K>(person: &Client, object_named: impl Fn(&str) -> Value) -> anyhow::Result<Vec<f64>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -194,17 +196,17 @@ where
     let api = Api::<K>::namespaced(person.clone(), NAMESPACE);
     let mut times = Vec::with_capacity(REQUESTS);
     for number in 0..REQUESTS {
-        let mut object = of(&format!("cost-{number}"));
+        let mut object = object_named(&format!("cost-{number}"));
         label(&mut object);
         let object: K = serde_json::from_value(object)?;
-        let begun = Instant::now();
+        let began = Instant::now();
         api.create(&PostParams::default(), &object).await?;
-        times.push(begun.elapsed().as_secs_f64() * 1_000.0);
+        times.push(began.elapsed().as_secs_f64() * 1_000.0);
     }
-    let ours = ListParams::default().labels("measured=yes");
-    api.delete_collection(&DeleteParams::background(), &ours).await?;
-    eventually("what was made is gone", EFFECTIVE, async || {
-        match api.list_metadata(&ours).await {
+    let measured = ListParams::default().labels("measured=yes");
+    api.delete_collection(&DeleteParams::background(), &measured).await?;
+    eventually("the measured objects are gone", EFFECTIVE, async || {
+        match api.list_metadata(&measured).await {
             Ok(list) if list.items.is_empty() => Ok(()),
             Ok(list) => Err(format!("{} are left", list.items.len())),
             Err(error) => Err(error.to_string()),
@@ -220,7 +222,7 @@ fn label(object: &mut Value) {
     }
 }
 
-/// Lets more people hold elevated access.
+/// Gives elevated access to one person for each number.
 async fn hold(admin: &Client, numbers: std::ops::Range<usize>) -> anyhow::Result<()> {
     let bindings = Api::<RoleBinding>::namespaced(admin.clone(), NAMESPACE);
     stream::iter(numbers)
@@ -252,7 +254,7 @@ fn binding(name: &str, role: &str, person: &str) -> Value {
     })
 }
 
-/// A Job that makes no pod, so that nothing but its creation is measured.
+/// A Job without pods, because only the creation of the Job is measured.
 fn job(name: &str) -> Value {
     json!({
         "metadata": {"name": name},
@@ -263,7 +265,8 @@ fn job(name: &str) -> Value {
 
 fn table(rows: &[Row]) -> anyhow::Result<String> {
     let mut text = format!(
-        "What the guards add to a request by somebody else: {} requests with and {} without, in {TURNS} turns each\n\n",
+        "Time that the guards add to a request that has nothing to do with Curfew:\n\
+         {} requests with guards and {} without, in {TURNS} turns each\n\n",
         REQUESTS * TURNS,
         REQUESTS * TURNS
     );
@@ -276,9 +279,9 @@ fn table(rows: &[Row]) -> anyhow::Result<String> {
         let (mut unguarded, mut guarded) = (row.without.clone(), row.with_guards.clone());
         unguarded.sort_by(f64::total_cmp);
         guarded.sort_by(f64::total_cmp);
-        let without = percentile(&unguarded, 50).context("nothing measured")?;
-        let with = percentile(&guarded, 50).context("nothing measured")?;
-        let high = percentile(&guarded, 99).context("nothing measured")?;
+        let without = percentile(&unguarded, 50).context("no request without guards was measured")?;
+        let with = percentile(&guarded, 50).context("no request with guards was measured")?;
+        let high = percentile(&guarded, 99).context("no request with guards was measured")?;
         let added = (with / without - 1.0) * 100.0;
         writeln!(
             text,

@@ -1,4 +1,4 @@
-//! People who ask for access: each grant is made by a person of its own, as in reality.
+//! Load on the cluster: people who ask for access. Each grant has a requester of its own, as in reality.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,54 +16,54 @@ use serde_json::{Value, json};
 
 use crate::harness::eventually;
 
-/// The namespace in which all of it happens.
+/// Namespace of all grants.
 pub const NAMESPACE: &str = "bench";
-/// The policy that is asked under.
+/// Policy without approval, in `policy.yaml`.
 pub const POLICY: &str = "bench";
-/// The policy under which somebody has to approve.
+/// Policy with one approval, in `policy.yaml`.
 const MANUAL_POLICY: &str = "bench-manual";
-/// How many ask at once.
+/// Limit of requests for access that are created in parallel.
 pub const CREATORS: usize = 50;
-/// How long the cluster may take to be empty again.
+/// Deadline for the namespace to be empty after a cleanup.
 const EMPTY: Duration = Duration::from_mins(3);
 
-/// What is asked for.
+/// Kinds of access to ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// An existing role.
+    /// An existing role, without approval.
     Role,
-    /// Rules of the policy's own, which become a Role.
+    /// Rules in the policy; Curfew creates a Role from them. Without approval.
     Rules,
-    /// An existing role, if somebody approves.
+    /// An existing role, after one approval.
     Approval,
 }
 
-/// A grant that was made.
+/// A grant that was created.
 #[derive(Clone, Debug)]
 pub struct Made {
-    /// Its name.
+    /// Name of the grant and of its requester.
     pub name: String,
-    /// Its uid.
+    /// Uid of the grant.
     pub uid: String,
-    /// When its creation was begun.
+    /// Time just before the request that created the grant.
     pub asked: Timestamp,
-    /// When its creation was answered.
+    /// Time of the answer to that request.
     pub answered: Timestamp,
-    /// Its `notAfter`.
+    /// `spec.notAfter` of the grant.
     pub end: Timestamp,
 }
 
-/// The operator's user name.
+/// User name of the operator.
 const OPERATOR: &str = "system:serviceaccount:curfew-system:curfew";
 
-/// Makes grants.
+/// Creates grants and decisions, and cleans up.
 pub struct Load {
     client: Client,
     people: AtomicUsize,
 }
 
 impl Load {
-    /// With a client that may act as anybody.
+    /// A load that uses `client`, which must have the right to impersonate every user.
     pub fn new(client: Client) -> Self {
         Self {
             client,
@@ -71,12 +71,12 @@ impl Load {
         }
     }
 
-    /// Somebody new asks for access until `end`.
+    /// Creates a grant with a new requester, for access until `end`.
     pub async fn one(&self, wish: Wish, end: Timestamp) -> anyhow::Result<Made> {
         let person = format!("bench-{}", self.people.fetch_add(1, Ordering::Relaxed));
         let mut spec = json!({
             "policyRef": {"name": if wish == Wish::Approval { MANUAL_POLICY } else { POLICY }},
-            "reason": "BENCH-1 how fast does access come and go",
+            "reason": "BENCH-1 how fast does access start and end",
             "notAfter": end.to_string(),
         });
         if let (Wish::Rules, Some(spec)) = (wish, spec.as_object_mut()) {
@@ -98,7 +98,7 @@ impl Load {
         let answered = Timestamp::now();
         let uid = answer.pointer("/metadata/uid").and_then(Value::as_str);
         Ok(Made {
-            uid: uid.context("a grant without a uid")?.to_owned(),
+            uid: uid.context("the created grant has no uid")?.to_owned(),
             name: person,
             asked,
             answered,
@@ -106,49 +106,49 @@ impl Load {
         })
     }
 
-    /// So many people ask at once, for access until the same moment.
+    /// Creates `number` grants in parallel, all with the same end.
     pub async fn burst(&self, number: usize, wish: Wish, end: Timestamp) -> anyhow::Result<Vec<Made>> {
-        let asking = (0..number).map(|_| self.one(wish, end));
-        stream::iter(asking)
+        let requests = (0..number).map(|_| self.one(wish, end));
+        stream::iter(requests)
             .buffer_unordered(CREATORS)
             .try_collect()
             .await
     }
 
-    /// Makes records of grants that are over, after the model of one that really is.
+    /// Creates ended grants: new grants whose status is a copy of `model`, the status of a grant that has really ended.
     pub async fn ended(&self, number: usize, model: &AccessGrantStatus) -> anyhow::Result<()> {
-        let far = Timestamp::now().saturating_add(Duration::from_hours(2))?;
-        let one = async || {
-            let made = self.one(Wish::Role, far).await?;
+        let far_end = Timestamp::now().saturating_add(Duration::from_hours(2))?;
+        let create_one = async || {
+            let made = self.one(Wish::Role, far_end).await?;
             let mut status = model.clone();
             if let Some(subject) = &mut status.subject {
                 subject.name.clone_from(&made.name);
             }
-            // Each name is as random as its grant's uid.
+            // Names contain the uid, as in reality: equal names would need less memory in the operator.
             for artifact in &mut status.artifacts {
                 artifact.name = format!("curfew-{}", made.uid.replace('-', ""));
                 artifact.uid = Some(made.uid.clone());
             }
-            let told = Patch::Merge(json!({"status": status}));
+            let patch = Patch::Merge(json!({"status": status}));
             let params = PatchParams::default();
             let path = AccessGrant::url_path(&(), Some(NAMESPACE));
-            let mut request = Request::new(path).patch_subresource("status", &made.name, &params, &told)?;
-            // Only the operator may write a status, and by patch only an administrator.
+            let mut request = Request::new(path).patch_subresource("status", &made.name, &params, &patch)?;
+            // The guards allow status writes only by the operator; RBAC allows the verb patch only to an administrator.
             let headers = request.headers_mut();
             headers.insert("Impersonate-User", OPERATOR.parse()?);
             headers.insert("Impersonate-Group", "system:masters".parse()?);
             self.client.request::<Value>(request).await.map(drop)?;
             anyhow::Ok(())
         };
-        let making = stream::iter((0..number).map(|_| one()));
-        making.buffer_unordered(CREATORS).try_collect().await
+        let creations = stream::iter((0..number).map(|_| create_one()));
+        creations.buffer_unordered(CREATORS).try_collect().await
     }
 
-    /// Somebody new approves what that grant asks for now. Answers when that was answered.
+    /// Approves the access that the grant resolved to, as a lead. Returns the time of the API server's answer.
     pub async fn approve(&self, made: &Made) -> anyhow::Result<Timestamp> {
         let status = self.grants().get(&made.name).await?.status;
-        let access = status.and_then(|status| status.resolved);
-        let hash = access.context("nothing is asked for yet")?.hash;
+        let resolved = status.and_then(|status| status.resolved);
+        let hash = resolved.context("the grant has no status.resolved yet")?.hash;
         let decision = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": "AccessDecision",
@@ -169,7 +169,7 @@ impl Load {
         Ok(Timestamp::now())
     }
 
-    /// The grants.
+    /// Client for the grants of the namespace.
     pub fn grants(&self) -> Api<AccessGrant> {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
@@ -184,14 +184,14 @@ impl Load {
         Ok(())
     }
 
-    /// Deletes all grants and waits until nothing of them is left.
+    /// Deletes all grants and decisions, and waits until no grant, RoleBinding or Job is left.
     pub async fn clear(&self) -> anyhow::Result<()> {
         let (delete, all) = (DeleteParams::background(), ListParams::default());
         self.grants().delete_collection(&delete, &all).await?;
         let decisions = Api::<AccessDecision>::namespaced(self.client.clone(), NAMESPACE);
         decisions.delete_collection(&delete, &all).await?;
         self.bindings_left_by_bare(&delete, &all).await?;
-        eventually("nothing is left of the grants", EMPTY, async || {
+        eventually("no grant, RoleBinding or Job is left", EMPTY, async || {
             self.none_of::<AccessGrant>().await?;
             self.none_of::<RoleBinding>().await?;
             self.none_of::<Job>().await
@@ -199,7 +199,7 @@ impl Load {
         .await
     }
 
-    /// The bare client's bindings are held by nothing.
+    /// Deletes the bare client's RoleBindings, which have no owner.
     async fn bindings_left_by_bare(&self, delete: &DeleteParams, all: &ListParams) -> anyhow::Result<()> {
         let bindings = Api::<RoleBinding>::namespaced(self.client.clone(), NAMESPACE);
         bindings.delete_collection(delete, all).await?;
@@ -217,7 +217,7 @@ impl Load {
         let first = objects.list_metadata(&ListParams::default().limit(1)).await;
         match first.map_err(|error| error.to_string())?.items.first() {
             None => Ok(()),
-            Some(one) => Err(format!("{} {:?}", K::kind(&()), one.metadata.name)),
+            Some(left) => Err(format!("{} {:?} is left", K::kind(&()), left.metadata.name)),
         }
     }
 }
