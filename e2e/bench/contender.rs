@@ -1,7 +1,7 @@
 //! The two programs that are measured: Curfew and the bare client.
 //!
-//! Each is a process with a service account of its own. The guards require this: they reserve some requests for Curfew's
-//! account, and deny this account all others.
+//! Each is a process with a service account of its own. The guards require this: they reserve some requests for
+//! Curfew's account, and deny this account all others.
 
 use std::ffi::OsStr;
 use std::fmt;

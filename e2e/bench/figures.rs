@@ -40,7 +40,8 @@ const fn figure(name: &'static str, reading: &'static str, unit: &'static str, l
     }
 }
 
-/// All targets, in the order of the table.
+/// All targets, in the order of the table. Idle writes do not count heartbeats: see
+/// [`Writes`](crate::writes::Writes).
 pub const FIGURES: [Figure; 19] = [
     figure(
         "revocation lag, idle, p99",
@@ -85,13 +86,13 @@ pub const FIGURES: [Figure; 19] = [
         Limit::AtMost(11.0),
     ),
     figure(
-        "writes while idle, 1,000 live",
+        "idle writes, 1,000 live",
         "idle_writes.live1000",
         "",
         Limit::AtMost(0.0),
     ),
     figure(
-        "requests while idle, 1,000 live",
+        "idle requests, 1,000 live",
         "idle_requests_per_second.live1000",
         "/s",
         Limit::Below(1.0),
@@ -103,13 +104,13 @@ pub const FIGURES: [Figure; 19] = [
         Limit::AtMostTimes(1.3, "activation_ms.single.p50"),
     ),
     figure(
-        "writes while idle, 1,000 awaiting approval",
+        "idle writes, 1,000 awaiting approval",
         "idle_writes.awaiting1000",
         "",
         Limit::AtMost(0.0),
     ),
     figure(
-        "requests while idle, 1,000 awaiting approval",
+        "idle requests, 1,000 awaiting approval",
         "idle_requests_per_second.awaiting1000",
         "/s",
         Limit::Below(1.0),

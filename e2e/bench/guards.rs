@@ -1,10 +1,10 @@
 //! `make bench-guards`: time that the guards add to requests that have nothing to do with Curfew.
 //!
-//! The comparison is paired: the same person makes the same requests on the same control plane, in turns with the guards
-//! in force and without guards.
+//! The comparison is paired: the same person makes the same requests on the same control plane, in turns with the
+//! guards in force and without guards.
 //!
-//! The benchmark removes the guards by deleting their bindings, and brings them back with `kubectl apply`. The API server
-//! needs a moment to apply either change. Measurement starts after a dry run has shown the new state.
+//! The benchmark removes the guards by deleting their bindings, and brings them back with `kubectl apply`. The API
+//! server needs a moment to apply either change. Measurement starts after a dry run has shown the new state.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -30,7 +30,8 @@ use crate::readings::percentile;
 const NAMESPACE: &str = "cost";
 /// Person who makes the requests. Holds `admin` in the namespace, as a team lead does, and the verb `bind` on the role
 /// that the requests bind. The administrator would be wrong: the API server does not check the administrator's rights.
-/// Without `bind`, the API server first lists all rights of the person. That takes 100 ms here and would hide the result.
+/// Without `bind`, the API server would first list all rights of the person. That takes 100 ms here and would hide the
+/// result.
 const PERSON: &str = "bob";
 /// Requests of each kind in one turn.
 const REQUESTS: usize = 60;

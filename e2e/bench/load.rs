@@ -124,7 +124,7 @@ impl Load {
             if let Some(subject) = &mut status.subject {
                 subject.name.clone_from(&made.name);
             }
-            // Names contain the uid, as in reality: equal names would need less memory in the operator.
+            // Each name is as random as the uid of its grant, as in reality.
             for artifact in &mut status.artifacts {
                 artifact.name = format!("curfew-{}", made.uid.replace('-', ""));
                 artifact.uid = Some(made.uid.clone());

@@ -1,9 +1,10 @@
-//! `make bench`: how fast Curfew gives and ends access on a real control plane, and what it costs, beside a bare
-//! client that does the least an operator could do, in the same run on the same plane.
+//! `make bench`: how fast Curfew starts and ends access on a real control plane, and at what cost.
 //!
-//! The plane's etcd waits for the disk, as in production. Both are processes of their own, and a watch of the
-//! benchmark's own says when a binding came or went. Absolute times depend on the machine and on what
-//! else it does; ratios of one run count.
+//! The baseline is a bare client, the simplest possible operator, in the same run on the same control plane. Each of the
+//! two is a process of its own. etcd waits for the disk, as in production. A watch of the benchmark records when each
+//! RoleBinding is created and deleted.
+//!
+//! Absolute times depend on the machine and on its other work. Compare ratios within one run.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -35,29 +36,29 @@ use report::{Report, Setting};
 use stages::{Bench, Scale};
 use watch::Sightings;
 
-/// Measures Curfew against a bare client on a control plane of its own. Prints a table; exits with 0 also when a
-/// figure to reach was missed.
+/// Measures Curfew against a bare client on a new control plane. Prints a table. A missed target does not change the
+/// exit code.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Arguments {
     #[command(subcommand)]
     mode: Option<Mode>,
-    /// Bursts of 100 only: about two minutes.
+    /// Measure less, with bursts of 100 only: about two minutes.
     #[arg(long)]
     quick: bool,
-    /// Where to write everything that was measured, as JSON.
+    /// File for everything that was measured, as JSON.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json"))]
     json: PathBuf,
-    /// The operator to measure. Default: the one built beside this program.
+    /// Operator to measure. Default: the `curfew` built beside this program.
     #[arg(long)]
     operator: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Mode {
-    /// Serves as the bare client; the benchmark starts it itself.
+    /// Run as the bare client. The benchmark starts this itself.
     Bare,
-    /// Measures what the guards cost others; about three minutes.
+    /// Measure the time that the guards add to requests of others: about three minutes.
     Guards,
 }
 
@@ -95,7 +96,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Measures everything and answers what to print.
+/// Measures everything and writes the JSON file. Returns the text of the report.
 async fn measure(
     plane: &Plane,
     operator: &Path,
@@ -131,7 +132,7 @@ async fn measure(
     Ok(report.text()?)
 }
 
-/// Installs Curfew and the policies, and waits until the operator finds the policies usable.
+/// Installs Curfew and the policies, and waits until all policies are `Ready`.
 async fn prepare(plane: &Plane, operator: &Path) -> anyhow::Result<()> {
     install(plane).await?;
     plane.apply(&in_repository("e2e/bench/policy.yaml")).await?;

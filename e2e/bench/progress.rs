@@ -1,9 +1,9 @@
-//! What goes on, to stderr: the table alone goes to stdout.
+//! Progress messages on stderr. Stdout has only the table.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-/// Tells what goes on.
+/// Printer of progress, with the seconds since the start before each line.
 #[derive(Debug)]
 pub struct Teller {
     began: Instant,
@@ -12,7 +12,7 @@ pub struct Teller {
 }
 
 impl Teller {
-    /// Of so many phases.
+    /// A printer that counts to `phases`. The clock starts now.
     pub fn new(phases: usize) -> Self {
         Self {
             began: Instant::now(),
@@ -21,23 +21,23 @@ impl Teller {
         }
     }
 
-    /// The next phase begins.
+    /// Prints the start of the next phase.
     pub fn phase(&mut self, what: impl Display) {
         self.phase += 1;
         self.line(&format!("[{}/{}] {what}", self.phase, self.phases));
     }
 
-    /// Something within a phase.
+    /// Prints progress within a phase.
     pub fn step(&self, what: impl Display) {
         self.line(&format!("        {what}"));
     }
 
-    /// Since the beginning.
+    /// Time since the start.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    #[expect(clippy::print_stderr, reason = "progress")]
+    #[expect(clippy::print_stderr, reason = "stdout has only the table")]
     fn line(&self, what: &str) {
         eprintln!("{:7.1} s  {what}", self.began.elapsed().as_secs_f64());
     }

@@ -1,4 +1,4 @@
-//! What is printed and written down at the end.
+//! Report at the end: a text for people and a JSON file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,33 +12,33 @@ use crate::figures::FIGURES;
 use crate::readings::Readings;
 use crate::writes::Writes;
 
-/// Everything there is to report.
+/// Content of the report.
 #[derive(Debug)]
 pub struct Report<'a> {
-    /// What it ran on.
+    /// Time, machine and cluster of the run.
     pub setting: Setting,
-    /// What was measured.
+    /// All measured numbers.
     pub readings: &'a Readings,
-    /// What was written.
+    /// Writes of each kind of entitlement: its name, the number of grants, and their writes.
     pub writes: &'a [(&'static str, usize, Writes)],
 }
 
-/// What it ran on.
+/// Time, machine and cluster of a run.
 #[derive(Debug)]
 pub struct Setting {
-    /// When.
+    /// Start of the run, in UTC.
     pub at: String,
-    /// How long it took, in seconds.
+    /// Duration of the run, in seconds.
     pub seconds: u64,
-    /// Processors.
+    /// Number of processors, shared by all processes of the run.
     pub processors: usize,
-    /// The API server's version.
+    /// Version of the API server.
     pub kubernetes: String,
-    /// Whether it was only a first impression.
+    /// Whether the run measured less (`--quick`).
     pub quick: bool,
 }
 
-/// The rows of the table: what to call it, the reading, decimals.
+/// Rows of the table: label of at most 48 characters, reading, number of decimals.
 const ROWS: [(&str, &str, usize); 39] = [
     (
         "activation, one at a time, p50, ms",
@@ -103,114 +103,114 @@ const ROWS: [(&str, &str, usize); 39] = [
         0,
     ),
     (
-        "operator CPU a grant, 100 at once, ms",
+        "operator CPU per grant, 100 at once, ms",
         "cpu_ms_per_grant.burst100",
         2,
     ),
     (
-        "operator CPU a grant, 1,000 at once, ms",
+        "operator CPU per grant, 1,000 at once, ms",
         "cpu_ms_per_grant.burst1000",
         2,
     ),
     (
-        "API server CPU a grant, 100 at once, ms",
+        "API server CPU per grant, 100 at once, ms",
         "kube-apiserver_cpu_ms_per_grant.burst100",
         1,
     ),
     (
-        "etcd CPU a grant, 100 at once, ms",
+        "etcd CPU per grant, 100 at once, ms",
         "etcd_cpu_ms_per_grant.burst100",
         1,
     ),
     (
-        "controllers' CPU a grant, 100 at once, ms",
+        "controller-manager CPU per grant, 100, ms",
         "kube-controller-manager_cpu_ms_per_grant.burst100",
         1,
     ),
     (
-        "API server CPU a grant, 1,000 at once, ms",
+        "API server CPU per grant, 1,000 at once, ms",
         "kube-apiserver_cpu_ms_per_grant.burst1000",
         1,
     ),
     (
-        "etcd CPU a grant, 1,000 at once, ms",
+        "etcd CPU per grant, 1,000 at once, ms",
         "etcd_cpu_ms_per_grant.burst1000",
         1,
     ),
     (
-        "controllers' CPU a grant, 1,000 at once, ms",
+        "controller-manager CPU per grant, 1,000, ms",
         "kube-controller-manager_cpu_ms_per_grant.burst1000",
         1,
     ),
-    ("resident, idle, MiB", "resident_mib.idle", 1),
-    ("resident, 100 live, MiB", "resident_mib.burst100", 1),
-    ("resident, 1,000 live, MiB", "resident_mib.burst1000", 1),
+    ("resident memory, idle, MiB", "resident_mib.idle", 1),
+    ("resident memory, 100 live, MiB", "resident_mib.burst100", 1),
+    ("resident memory, 1,000 live, MiB", "resident_mib.burst1000", 1),
     (
-        "resident, 1,000 live, after a minute, MiB",
+        "resident memory, 1,000 live, after 1 min, MiB",
         "resident_mib.live1000",
         1,
     ),
     (
-        "resident, 10,000 of which 9,000 ended, MiB",
+        "resident memory, 1,000 live, 9,000 ended, MiB",
         "resident_mib.total10000",
         1,
     ),
     (
-        "start to ready, 10,000, median of 3, ms",
+        "start to ready, 10,000 grants, median of 3, ms",
         "start_ms.total10000",
         0,
     ),
     (
-        "idle with 100 live: writes in the window but heartbeats",
+        "idle, 100 live: writes, without heartbeats",
         "idle_writes.live100",
         0,
     ),
     (
-        "idle with 1,000 live: writes in a minute but heartbeats",
+        "idle, 1,000 live: writes/min without heartbeats",
         "idle_writes.live1000",
         0,
     ),
     (
-        "idle with 1,000 live: heartbeats in a minute",
+        "idle, 1,000 live: heartbeats per minute",
         "idle_heartbeats.live1000",
         0,
     ),
     (
-        "idle with 1,000 live: requests per second",
+        "idle, 1,000 live: requests per second",
         "idle_requests_per_second.live1000",
         2,
     ),
     (
-        "idle with 1,000 live: CPU a second, ms",
+        "idle, 1,000 live: CPU per second, ms",
         "idle_cpu_ms_per_second.live1000",
         2,
     ),
-    ("writes a grant, role", "writes_per_grant.role", 2),
-    ("writes a grant, rules", "writes_per_grant.rules", 2),
-    ("passes a grant, 1,000 at once", "passes_per_grant.burst1000", 2),
-    ("effects a grant, 1,000 at once", "effects_per_grant.burst1000", 2),
+    ("writes per grant, role", "writes_per_grant.role", 2),
+    ("writes per grant, rules", "writes_per_grant.rules", 2),
+    ("reconciles per grant, 1,000 at once", "passes_per_grant.burst1000", 2),
+    ("effects per grant, 1,000 at once", "effects_per_grant.burst1000", 2),
     (
-        "effects not applied at once, 100 at once",
+        "effects not applied, per grant, 100 at once",
         "odd_effects_per_grant.burst100",
         2,
     ),
     (
-        "effects not applied at once, 1,000 at once",
+        "effects not applied, per grant, 1,000 at once",
         "odd_effects_per_grant.burst1000",
         2,
     ),
 ];
 
 impl Report<'_> {
-    /// As text for people.
+    /// The report as text for people.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         let setting = &self.setting;
         writeln!(
             out,
-            "Curfew against the bare client (16 workers, one create, one delete), {}\n\
-             Kubernetes {}, etcd with fsync, {} processors for everything, 50 parallel creators, {} s\n\
-             Percentiles are nearest-rank; bursts of 100 are pooled over their rounds.\n",
+            "Curfew against the bare client (16 workers; per grant one create and one delete), {}\n\
+             Kubernetes {}, etcd with fsync, {} processors for all processes, 50 parallel creators, run time {} s\n\
+             Percentiles are nearest-rank. A percentile of bursts of 100 covers all rounds together.\n",
             setting.at, setting.kubernetes, setting.processors, setting.seconds
         )?;
         self.rows(&mut out)?;
@@ -245,14 +245,14 @@ impl Report<'_> {
     fn write_kinds(&self, out: &mut String) -> std::fmt::Result {
         for (what, grants, writes) in self.writes {
             let title = format!("Writes of {grants} grants with a {what} entitlement");
-            writeln!(out, "\n{title:<48}{:>10}{:>10}", "a grant", "ms each")?;
+            writeln!(out, "\n{title:<48}{:>10}{:>10}", "per grant", "ms each")?;
             for (kind, requests) in &writes.for_grants {
                 #[expect(clippy::cast_precision_loss, reason = "thousands")]
                 let (number, grants) = (requests.number as f64, *grants as f64);
-                let (a_grant, each) = (number / grants, requests.milliseconds / number);
-                writeln!(out, "  {kind:<46}{a_grant:>10.2}{each:>10.1}")?;
+                let (per_grant, each) = (number / grants, requests.milliseconds / number);
+                writeln!(out, "  {kind:<46}{per_grant:>10.2}{each:>10.1}")?;
             }
-            let policy = "and of policy statuses, in all";
+            let policy = "policy statuses, for all grants together";
             writeln!(out, "  {policy:<46}{:>10}", writes.policy_status)?;
         }
         Ok(())
@@ -262,7 +262,7 @@ impl Report<'_> {
         writeln!(
             out,
             "\n{:<40}{:>16}{:>12}{:>12}  ",
-            "Figures to reach", "limit", "seen", "× bare"
+            "target", "limit", "measured", "× bare"
         )?;
         for figure in &FIGURES {
             let (name, limit) = (figure.name, figure.limit_in_words());
@@ -279,7 +279,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// As JSON, to a file.
+    /// Writes the report as JSON to a file. Creates the folder if it does not exist.
     pub fn write(&self, file: &Path) -> anyhow::Result<()> {
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder)?;
@@ -310,8 +310,8 @@ impl Report<'_> {
             .iter()
             .map(|(what, grants, writes)| {
                 let kinds = writes.for_grants.iter().map(|(kind, requests)| {
-                    let facts = json!({"number": requests.number, "milliseconds": requests.milliseconds});
-                    (kind, facts)
+                    let totals = json!({"number": requests.number, "milliseconds": requests.milliseconds});
+                    (kind, totals)
                 });
                 json!({
                     "entitlement": what,

@@ -1,4 +1,6 @@
-//! Sees bindings come and go. All times are of this machine's wall clock, on which deadlines are as well.
+//! Watch that records when each RoleBinding is created and deleted.
+//!
+//! All times come from the wall clock of this machine. The ends of grants refer to the same clock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,16 +16,16 @@ use tokio::sync::watch;
 
 use crate::bare;
 
-/// When the binding of one grant was seen.
+/// Times at which the watch showed changes of the RoleBinding of one grant.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sighting {
-    /// To have come.
+    /// Time of the creation; `None` if not seen yet.
     pub came: Option<Timestamp>,
-    /// To have gone.
+    /// Time of the deletion; `None` if not seen yet.
     pub went: Option<Timestamp>,
 }
 
-/// What a watch of its own has seen so far, by uid of the grant.
+/// Everything that the watch has shown so far, by uid of the grant.
 #[derive(Debug, Default)]
 pub struct Sightings {
     seen: Mutex<HashMap<String, Sighting>>,
@@ -31,7 +33,7 @@ pub struct Sightings {
 }
 
 impl Sightings {
-    /// Begins to watch the namespace's bindings; returns when it has seen those that are there.
+    /// Starts to watch the RoleBindings of the namespace. Returns after the watch has listed the existing RoleBindings.
     pub async fn begin(client: Client, namespace: &str) -> anyhow::Result<Arc<Self>> {
         let sightings = Arc::<Self>::default();
         let (listed, mut is_listed) = watch::channel(false);
@@ -48,11 +50,11 @@ impl Sightings {
                     Ok(Event::Delete(binding)) => watching.note(&binding, |seen| {
                         seen.went.get_or_insert(now);
                     }),
-                    // A relist sees what is there, not since when.
-                    Ok(Event::Init) if *listed.borrow() => watching.broke("it had to list again"),
+                    // A relist shows which objects exist, but not since when.
+                    Ok(Event::Init) if *listed.borrow() => watching.broke("the watch had to list again"),
                     Ok(Event::InitDone) => drop(listed.send_replace(true)),
                     Ok(Event::Init | Event::InitApply(_)) => {}
-                    // Nothing that is seen later counts.
+                    // All later times would be too late.
                     Err(error) => return watching.broke(&error.to_string()),
                 }
             }
@@ -61,22 +63,25 @@ impl Sightings {
         Ok(sightings)
     }
 
-    /// What was seen of the bindings of these grants, in their order. An error if a time may be missing.
+    /// Times of the RoleBindings of these grants, in the order of `grants`.
+    ///
+    /// # Errors
+    /// The watch broke, so a time can be missing or too late.
     pub fn of<'a>(&self, grants: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<Sighting>> {
         if let Some(why) = lock(&self.broken).as_ref() {
-            bail!("the benchmark's own watch broke, so its times mean nothing: {why}");
+            bail!("the watch of the benchmark broke, so its times are not usable; run the benchmark again: {why}");
         }
         let seen = lock(&self.seen);
-        let of = |grant: &str| seen.get(grant).copied().unwrap_or_default();
-        Ok(grants.into_iter().map(of).collect())
+        let sighting = |grant: &str| seen.get(grant).copied().unwrap_or_default();
+        Ok(grants.into_iter().map(sighting).collect())
     }
 
-    fn note(&self, binding: &RoleBinding, take: impl FnOnce(&mut Sighting)) {
+    fn note(&self, binding: &RoleBinding, record: impl FnOnce(&mut Sighting)) {
         let label = binding.labels().get(GRANT_UID_LABEL).map(String::as_str);
         let name = binding.metadata.name.as_deref();
         let bare = name.and_then(|name| name.strip_prefix(bare::PREFIX));
         if let Some(grant) = label.or(bare) {
-            take(lock(&self.seen).entry(grant.to_owned()).or_default());
+            record(lock(&self.seen).entry(grant.to_owned()).or_default());
         }
     }
 

@@ -1,4 +1,4 @@
-//! What the API server was asked to write, by its own audit log.
+//! Write requests to the API server, counted from its audit log.
 
 use std::collections::BTreeMap;
 
@@ -7,29 +7,30 @@ use serde_json::Value;
 
 use crate::readings::milliseconds;
 
-/// Requests of one kind.
+/// Number and time of the requests of one kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Requests {
-    /// How many.
+    /// Number of requests.
     pub number: usize,
-    /// How long the API server had them, in all, in milliseconds.
+    /// Time in the API server, in milliseconds, as a sum over all requests.
     pub milliseconds: f64,
 }
 
-/// Requests by kind, such as `create rolebindings`.
+/// Write requests by kind, such as `create rolebindings`.
 #[derive(Clone, Debug, Default)]
 pub struct Writes {
-    /// For grants.
+    /// Requests for grants, by kind.
     pub for_grants: BTreeMap<String, Requests>,
-    /// Of policies' statuses: one for many grants.
+    /// Writes of the status of policies. One write covers many grants.
     pub policy_status: usize,
-    /// Heartbeats and renewals of the lease by which it leads: some 32 a minute, however many grants there are. No budget
-    /// of writes counts them.
+    /// Renewals of heartbeat Leases and of the leader's lease: about 32 per minute, independent of the number of grants.
+    /// No limit on writes counts them.
     pub heartbeats: usize,
 }
 
 impl Writes {
-    /// Of these events of the audit log. Dry runs and questions about one's own rights write nothing.
+    /// Counts the writes among these events of the audit log. Dry runs and access reviews do not count: they store
+    /// nothing.
     pub fn of(events: &[Value]) -> Self {
         let mut writes = Self::default();
         for event in events.iter().filter(|event| is_write(event)) {
@@ -47,33 +48,33 @@ impl Writes {
         writes
     }
 
-    /// These as well.
+    /// Adds other writes to these.
     pub fn add(&mut self, others: &Self) {
         self.policy_status += others.policy_status;
         self.heartbeats += others.heartbeats;
-        for (kind, more) in &others.for_grants {
+        for (kind, other) in &others.for_grants {
             let requests = self.for_grants.entry(kind.clone()).or_default();
-            requests.number += more.number;
-            requests.milliseconds += more.milliseconds;
+            requests.number += other.number;
+            requests.milliseconds += other.milliseconds;
         }
     }
 
-    /// All that were made for grants.
+    /// Number of all writes for grants.
     pub fn number_for_grants(&self) -> usize {
         self.for_grants.values().map(|requests| requests.number).sum()
     }
 
-    /// All of them but heartbeats.
+    /// Number of all writes except heartbeats.
     pub fn number(&self) -> usize {
         self.number_for_grants() + self.policy_status
     }
 }
 
-/// How many requests were begun: a watch is told twice.
+/// Number of requests that were started. A watch has two events, of which only `ResponseStarted` counts.
 pub fn requests(events: &[Value]) -> usize {
-    let begun =
+    let started =
         |event: &&Value| text(event, "/verb") != "watch" || text(event, "/stage") == "ResponseStarted";
-    events.iter().filter(begun).count()
+    events.iter().filter(started).count()
 }
 
 fn is_write(event: &Value) -> bool {
@@ -86,12 +87,12 @@ fn is_write(event: &Value) -> bool {
     changes && stored && text(event, "/stage") == "ResponseComplete"
 }
 
-/// Whether it says nothing but that the operator lives, or leads.
+/// Whether the event is a renewal of a Lease: a heartbeat or the leader's lease.
 fn is_heartbeat(event: &Value) -> bool {
     text(event, "/objectRef/resource") == "leases"
 }
 
-/// How long the API server had it.
+/// Time of a request in the API server, in milliseconds.
 fn took(event: &Value) -> Option<f64> {
     let at = |pointer: &str| text(event, pointer).parse::<Timestamp>().ok();
     Some(milliseconds(

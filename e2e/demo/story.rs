@@ -312,7 +312,7 @@ impl Story<'_> {
         let (_, events) = answer.text.rsplit_once("\nEvents:").unwrap_or(("", " none"));
         self.screen.answer(&format!("Events:{events}"));
         self.screen.say(
-            "Curfew counts milliseconds until it has read back that nothing is left: a few more than the watch.",
+            "Curfew counts the lag until it has read back that nothing is left: a few ms more than the watch.",
         );
         let complete = events.contains("Active") && events.contains("Expired");
         self.claims.judge(
