@@ -121,7 +121,12 @@ pub const FIGURES: [Figure; 19] = [
         "ms",
         Limit::AtMost(4.0),
     ),
-    figure("resident memory, idle", "resident_mib.idle", "MiB", Limit::AtMost(15.0)),
+    figure(
+        "resident memory, idle",
+        "resident_mib.idle",
+        "MiB",
+        Limit::AtMost(15.0),
+    ),
     figure(
         "resident memory, 1,000 live",
         "resident_mib.burst1000",

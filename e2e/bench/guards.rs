@@ -163,7 +163,8 @@ async fn set_guards(plane: &Plane, person: &Client, wanted: bool) -> anyhow::Res
         "no guard is in force"
     };
     let in_effect = async || {
-        let reserved_name = serde_json::from_value(job("curfew-not-by-curfew")).map_err(|error| error.to_string())?;
+        let reserved_name =
+            serde_json::from_value(job("curfew-not-by-curfew")).map_err(|error| error.to_string())?;
         match jobs.create(&dry_run, &reserved_name).await {
             Ok(_) if !wanted => Ok(()),
             Err(kube::Error::Api(status))
@@ -205,7 +206,8 @@ where
         times.push(began.elapsed().as_secs_f64() * 1_000.0);
     }
     let measured = ListParams::default().labels("measured=yes");
-    api.delete_collection(&DeleteParams::background(), &measured).await?;
+    api.delete_collection(&DeleteParams::background(), &measured)
+        .await?;
     eventually("the measured objects are gone", EFFECTIVE, async || {
         match api.list_metadata(&measured).await {
             Ok(list) if list.items.is_empty() => Ok(()),

@@ -1,8 +1,8 @@
 //! `make bench`: how fast Curfew starts and ends access on a real control plane, and at what cost.
 //!
-//! The baseline is a bare client, the simplest possible operator, in the same run on the same control plane. Each of the
-//! two is a process of its own. etcd waits for the disk, as in production. A watch of the benchmark records when each
-//! RoleBinding is created and deleted.
+//! The baseline is a bare client, the simplest possible operator, in the same run on the same control plane. Each of
+//! the two is a process of its own. etcd waits for the disk, as in production. A watch of the benchmark records when
+//! each RoleBinding is created and deleted.
 //!
 //! Absolute times depend on the machine and on its other work. Compare ratios within one run.
 

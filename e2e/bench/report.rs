@@ -161,12 +161,12 @@ const ROWS: [(&str, &str, usize); 39] = [
         0,
     ),
     (
-        "idle, 100 live: writes, without heartbeats",
+        "idle, 100 live: writes in 10 s, no heartbeats",
         "idle_writes.live100",
         0,
     ),
     (
-        "idle, 1,000 live: writes/min without heartbeats",
+        "idle, 1,000 live: writes per min, no heartbeats",
         "idle_writes.live1000",
         0,
     ),
@@ -187,8 +187,16 @@ const ROWS: [(&str, &str, usize); 39] = [
     ),
     ("writes per grant, role", "writes_per_grant.role", 2),
     ("writes per grant, rules", "writes_per_grant.rules", 2),
-    ("reconciles per grant, 1,000 at once", "passes_per_grant.burst1000", 2),
-    ("effects per grant, 1,000 at once", "effects_per_grant.burst1000", 2),
+    (
+        "reconciles per grant, 1,000 at once",
+        "passes_per_grant.burst1000",
+        2,
+    ),
+    (
+        "effects per grant, 1,000 at once",
+        "effects_per_grant.burst1000",
+        2,
+    ),
     (
         "effects not applied, per grant, 100 at once",
         "odd_effects_per_grant.burst100",
@@ -262,7 +270,7 @@ impl Report<'_> {
         writeln!(
             out,
             "\n{:<40}{:>16}{:>12}{:>12}  ",
-            "target", "limit", "measured", "× bare"
+            "target", "limit", "measured", "ratio"
         )?;
         for figure in &FIGURES {
             let (name, limit) = (figure.name, figure.limit_in_words());

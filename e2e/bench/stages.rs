@@ -1,7 +1,7 @@
-//! What is measured, one stage after the other.
+//! Stages of the benchmark, in order.
 //!
-//! In each stage the bare client goes first and Curfew second, each as a new process that has served some grants
-//! before anything counts; between them the cluster is emptied.
+//! In each stage that measures both, the bare client runs first and Curfew second. Each runs as a new process, and
+//! serves some grants before the measurement starts. All grants are deleted between the two.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,38 +22,38 @@ use crate::readings::{Readings, milliseconds};
 use crate::watch::{Sighting, Sightings};
 use crate::writes::{Writes, requests};
 
-/// Time between two grants of those that come alone: long enough for the bookkeeping of one to be done.
+/// Time between two grants that are measured one at a time: long enough to finish the bookkeeping of a grant.
 pub(crate) const PACE: Duration = Duration::from_millis(150);
-/// How long a grant stands beyond the time that making it may take.
+/// Time that a grant stays active after the time allowed for its activation.
 const STANDING: Duration = Duration::from_secs(3);
-/// How long ending so many may take at most, before the benchmark gives up.
+/// Deadline for the end of all grants of a stage; then the benchmark gives up.
 const GIVE_UP: Duration = Duration::from_mins(3);
-/// How long a process is left alone before its memory is read.
+/// Time without work before the memory of a process is read.
 const REST: Duration = Duration::from_secs(3);
-/// How long grants are past their end before somebody comes who ends them.
+/// Time for which grants are overdue before an operator starts.
 const OVERDUE: Duration = Duration::from_secs(1);
-/// How often a process is killed and started again.
+/// Number of starts that are measured.
 const STARTS: usize = 3;
 
-/// How much is measured.
+/// Numbers of grants and times of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
-    /// Grants one at a time.
+    /// Number of grants measured one at a time.
     pub single: usize,
-    /// Bursts: how many grants at once, in how many rounds.
+    /// Bursts: number of grants at once, and number of rounds.
     pub bursts: &'static [(usize, usize)],
-    /// Grants with rules, to count their writes.
+    /// Number of grants with rules, whose writes are counted.
     pub rules: usize,
-    /// Live grants of an idle operator.
+    /// Number of live grants of an idle operator.
     pub live: usize,
-    /// Ended grants beside them.
+    /// Number of ended grants in addition to the live grants; 0 skips the stages of starts.
     pub ended: usize,
-    /// How long to watch it being idle.
+    /// Time for which the idle operator is watched.
     pub idle: Duration,
 }
 
 impl Scale {
-    /// Everything that the figures to reach are about.
+    /// Everything that the targets need.
     pub const FULL: Self = Self {
         single: 100,
         bursts: &[(100, 5), (1_000, 1)],
@@ -62,7 +62,7 @@ impl Scale {
         ended: 9_000,
         idle: Duration::from_mins(1),
     };
-    /// A first impression.
+    /// A short run: about two minutes, without most targets.
     pub const QUICK: Self = Self {
         single: 30,
         bursts: &[(100, 1)],
@@ -72,39 +72,39 @@ impl Scale {
         idle: Duration::from_secs(10),
     };
 
-    /// How many phases the teller tells.
+    /// Number of phases that [`Teller`] prints.
     pub fn phases(&self) -> usize {
         let starts = if self.ended > 0 { 3 } else { 0 };
         1 + 2 * (1 + self.bursts.len()) + 1 + 2 + 2 + starts
     }
 }
 
-/// A benchmark under way.
+/// State of a running benchmark.
 pub struct Bench<'a> {
-    /// The control plane.
+    /// Control plane of the run.
     pub plane: &'a Plane,
-    /// The operator's binary.
+    /// Path of the operator's binary.
     pub operator: &'a Path,
-    /// Who asks.
+    /// Creates grants.
     pub load: Load,
-    /// Who watches.
+    /// Times from the watch of RoleBindings.
     pub sightings: Arc<Sightings>,
-    /// What was measured.
+    /// Numbers measured so far.
     pub readings: Readings,
-    /// What was written, by what was asked for and how many grants that were.
+    /// Writes so far: the kind of entitlement, the number of grants, and their writes.
     pub writes: Vec<(&'static str, usize, Writes)>,
-    /// Who tells.
+    /// Prints progress.
     pub teller: Teller,
 }
 
-/// The whole life of some grants.
+/// Measurement of some grants from request to end.
 struct Life {
     made: Vec<Made>,
     seen: Vec<Sighting>,
     used: Used,
 }
 
-/// What it took.
+/// Resources used from the first request to the last end.
 struct Used {
     cpu_seconds: f64,
     plane_cpu_seconds: BTreeMap<&'static str, f64>,
@@ -115,25 +115,27 @@ struct Used {
 
 impl Life {
     fn activations(&self) -> Vec<f64> {
-        let each = self.made.iter().zip(&self.seen);
-        // The watch can be faster than the answer.
-        each.filter_map(|(made, seen)| Some(milliseconds(made.answered, seen.came?).max(0.0)))
+        let grants = self.made.iter().zip(&self.seen);
+        // The watch can be faster than the answer to the request; that counts as 0 ms.
+        grants
+            .filter_map(|(made, seen)| Some(milliseconds(made.answered, seen.came?).max(0.0)))
             .collect()
     }
 
     fn lags(&self) -> Vec<f64> {
-        let each = self.made.iter().zip(&self.seen);
-        each.filter_map(|(made, seen)| Some(milliseconds(made.end, seen.went?)))
+        let grants = self.made.iter().zip(&self.seen);
+        grants
+            .filter_map(|(made, seen)| Some(milliseconds(made.end, seen.went?)))
             .collect()
     }
 
-    /// From the first end to the last.
+    /// Time from the first end to the last, in milliseconds.
     fn milliseconds_of_ends(&self) -> Option<f64> {
         let went = || self.seen.iter().filter_map(|seen| seen.went);
         Some(milliseconds(went().min()?, went().max()?))
     }
 
-    /// From the first request to the last binding.
+    /// Time from the first request to the last RoleBinding, in seconds.
     fn seconds_to_all(&self) -> Option<f64> {
         let first = self.made.iter().map(|made| made.asked).min()?;
         let last = self.seen.iter().filter_map(|seen| seen.came).max()?;
@@ -142,7 +144,7 @@ impl Life {
 }
 
 impl Bench<'_> {
-    /// All stages.
+    /// Runs all stages.
     pub async fn run(&mut self, scale: &Scale) -> anyhow::Result<()> {
         for who in Contender::BOTH {
             self.one_at_a_time(who, scale.single).await?;
@@ -157,7 +159,7 @@ impl Bench<'_> {
         self.standing(scale).await
     }
 
-    /// Grants that come and go alone.
+    /// Measures grants one at a time: idle memory, activation and lag.
     async fn one_at_a_time(&mut self, who: Contender, number: usize) -> anyhow::Result<()> {
         self.teller
             .phase(format_args!("{who}: {number} grants, one at a time"));
@@ -187,10 +189,10 @@ impl Bench<'_> {
         self.stop(running).await
     }
 
-    /// Grants that come at once and end at the same moment.
+    /// Measures bursts: grants that are requested in parallel and end at the same moment.
     async fn at_once(&mut self, who: Contender, number: usize, rounds: usize) -> anyhow::Result<()> {
         self.teller
-            .phase(format_args!("{who}: {number} grants at once, {rounds} time(s)"));
+            .phase(format_args!("{who}: {number} grants at once, rounds: {rounds}"));
         let running = self.start(who).await?;
         self.warm_up(&running).await?;
         let mut lives = Vec::new();
@@ -209,7 +211,7 @@ impl Bench<'_> {
         #[expect(clippy::cast_precision_loss, reason = "thousands")]
         let grants = (number * lives.len()) as f64;
         let all = |times: fn(&Life) -> Vec<f64>| lives.iter().flat_map(times).collect::<Vec<_>>();
-        let sum = |of: fn(&Used) -> f64| lives.iter().map(|life| of(&life.used)).sum::<f64>();
+        let sum = |field: fn(&Used) -> f64| lives.iter().map(|life| field(&life.used)).sum::<f64>();
         let readings = &mut self.readings;
         readings.put_times(who, &format!("activation_ms.{name}"), &all(Life::activations));
         readings.put_times(who, &format!("lag_ms.{name}"), &all(Life::lags));
@@ -234,8 +236,12 @@ impl Bench<'_> {
         }
         let progress: Vec<_> = lives.iter().filter_map(|life| life.used.progress).collect();
         if !progress.is_empty() {
-            let delta =
-                |of: fn(&Progress) -> f64| progress.iter().map(|(from, to)| of(to) - of(from)).sum::<f64>();
+            let delta = |field: fn(&Progress) -> f64| {
+                progress
+                    .iter()
+                    .map(|(from, to)| field(to) - field(from))
+                    .sum::<f64>()
+            };
             per_grant("passes", delta(|progress| progress.passes));
             per_grant("effects", delta(|progress| progress.effects));
             per_grant("odd_effects", delta(|progress| progress.odd_effects));
@@ -244,7 +250,7 @@ impl Bench<'_> {
         readings.put(who, &format!("resident_mib.{name}"), most);
     }
 
-    /// Grants with rules of the policy's own, for their writes.
+    /// Counts the writes of grants whose entitlement is rules.
     async fn rules(&mut self, number: usize) -> anyhow::Result<()> {
         self.teller.phase(format_args!(
             "curfew: {number} grants with rules, to count writes"
@@ -269,7 +275,7 @@ impl Bench<'_> {
         self.writes.push((what, grants, writes));
     }
 
-    /// Grants that stand: what they cost while nothing happens, and at a start.
+    /// Measures live grants: their cost while nothing happens, and the starts of an operator.
     async fn standing(&mut self, scale: &Scale) -> anyhow::Result<()> {
         let (live, who) = (scale.live, Contender::Curfew);
         self.teller.phase(format_args!("curfew: {live} live grants"));
@@ -277,17 +283,17 @@ impl Bench<'_> {
         let model = self
             .warm_up(&running)
             .await?
-            .context("no grant of the warm-up has ended")?;
-        let far = in_so_long(Duration::from_hours(2))?;
+            .context("the first grant of the warm-up has no status.endedAt")?;
+        let far_end = in_so_long(Duration::from_hours(2))?;
         let before = running.progress().await?.unwrap_or_default();
-        let made = self.load.burst(live, Wish::Role, far).await?;
-        let late = lead(who, live);
-        self.until_seen("made", &running, &made, late, |seen| seen.came.is_some())
+        let made = self.load.burst(live, Wish::Role, far_end).await?;
+        let patience = lead(who, live);
+        self.until_seen("created", &running, &made, patience, |seen| seen.came.is_some())
             .await?;
         self.until_done(
             &running,
             "active",
-            late,
+            patience,
             |now| now.active - before.active,
             made.len(),
         )
@@ -298,8 +304,9 @@ impl Bench<'_> {
         }
         running.stop().await?;
         let ended = scale.ended;
-        self.teller
-            .phase(format_args!("{ended} ended grants beside them, with no operator"));
+        self.teller.phase(format_args!(
+            "{ended} ended grants in addition, while no operator runs"
+        ));
         for part in 1..=10 {
             self.load.ended(ended / 10, &model).await?;
             self.teller.step(format_args!("{} of {ended}", ended / 10 * part));
@@ -308,7 +315,7 @@ impl Bench<'_> {
         self.overdue(made, live + ended).await
     }
 
-    /// What doing nothing costs.
+    /// Measures the cost of an idle operator for the time `window`: writes, requests, CPU and memory.
     pub(crate) async fn idle(
         &mut self,
         running: &Running,
@@ -317,10 +324,10 @@ impl Bench<'_> {
     ) -> anyhow::Result<()> {
         self.teller
             .phase(format_args!("curfew: idle, {what}, {} s", window.as_secs()));
-        // The policy's count of live grants is written ten seconds after the last change at most.
+        // The operator writes the policy's count of live grants up to 10 s after the last change.
         sleep(Duration::from_secs(12)).await;
         let from = self.plane.audit_mark()?;
-        let cpu = running.usage()?.cpu_seconds;
+        let cpu_before = running.usage()?.cpu_seconds;
         sleep(window).await;
         let events = self.plane.audit_events_since(from)?;
         let usage = running.usage()?;
@@ -341,7 +348,7 @@ impl Bench<'_> {
             &format!("idle_requests_per_second.{what}"),
             requests / seconds,
         );
-        let cpu = (usage.cpu_seconds - cpu) * 1000.0 / seconds;
+        let cpu = (usage.cpu_seconds - cpu_before) * 1000.0 / seconds;
         self.readings
             .put(who, &format!("idle_cpu_ms_per_second.{what}"), cpu);
         self.readings
@@ -349,7 +356,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Starts with so many grants there.
+    /// Measures starts of the operator with `total` grants in the cluster: the median time to ready, and memory.
     async fn starts(&mut self, total: usize) -> anyhow::Result<()> {
         self.teller
             .phase(format_args!("curfew: {STARTS} starts with {total} grants"));
@@ -358,7 +365,7 @@ impl Bench<'_> {
             let began = Timestamp::now();
             let running = Running::start(self.plane, Contender::Curfew, self.operator).await?;
             times.push(milliseconds(began, Timestamp::now()));
-            self.until_done(&running, "looked at", GIVE_UP, |now| now.passes, total)
+            self.until_done(&running, "reconciled", GIVE_UP, |now| now.passes, total)
                 .await?;
             sleep(REST).await;
             if start == STARTS {
@@ -377,22 +384,22 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// A start with some grants past their end that nobody has ended, in place of those that stand: operator and
-    /// controller-manager were dead.
-    async fn overdue(&mut self, standing: Vec<Made>, total: usize) -> anyhow::Result<()> {
-        let (number, who) = (standing.len(), Contender::Curfew);
+    /// Measures a start with overdue grants: they expired while operator and controller-manager were dead. Replaces the
+    /// grants in `live` by as many new grants.
+    async fn overdue(&mut self, live: Vec<Made>, total: usize) -> anyhow::Result<()> {
+        let (number, who) = (live.len(), Contender::Curfew);
         self.teller.phase(format_args!(
             "{who}: a start with {total} grants, {number} of them overdue"
         ));
         let running = self.start(who).await?;
-        self.load.delete(&standing).await?;
-        self.until_seen("gone", &running, &standing, GIVE_UP, |seen| seen.went.is_some())
+        self.load.delete(&live).await?;
+        self.until_seen("deleted", &running, &live, GIVE_UP, |seen| seen.went.is_some())
             .await?;
         let before = running.progress().await?.unwrap_or_default();
         let patience = 2 * lead(who, number);
         let end = in_so_long(patience + STANDING)?;
         let made = self.load.burst(number, Wish::Role, end).await?;
-        self.until_seen("made", &running, &made, patience, |seen| seen.came.is_some())
+        self.until_seen("created", &running, &made, patience, |seen| seen.came.is_some())
             .await?;
         let active = |now: Progress| now.active - before.active;
         self.until_done(&running, "active", patience, active, number)
@@ -404,7 +411,7 @@ impl Bench<'_> {
         sleep(until(end) + OVERDUE).await;
         let began = Timestamp::now();
         let running = self.start(who).await?;
-        self.until_seen("ended", &running, &made, GIVE_UP, |seen| seen.went.is_some())
+        self.until_seen("deleted", &running, &made, GIVE_UP, |seen| seen.went.is_some())
             .await?;
         let seen = self.sightings.of(made.iter().map(|made| made.uid.as_str()))?;
         let went = || seen.iter().filter_map(|seen| seen.went);
@@ -414,12 +421,13 @@ impl Bench<'_> {
             .put(who, &format!("overdue_first_ms.total{total}"), first_ms);
         let name = format!("ends_ms.overdue{number}");
         self.readings.put(who, &name, milliseconds(first, last));
-        // The bare client has no past: it takes as long when as many end at once while it lives.
-        let alive = self
+        // The bare client keeps no record, so its start is not measured. The baseline is its time for as many ends at
+        // once while it runs.
+        let baseline = self
             .readings
             .get(Contender::Bare, &format!("ends_ms.burst{number}"));
-        if let Some(alive) = alive {
-            self.readings.put(Contender::Bare, &name, alive);
+        if let Some(baseline) = baseline {
+            self.readings.put(Contender::Bare, &name, baseline);
         }
         self.until_done(&running, "ended", GIVE_UP, |now| now.ended, number)
             .await?;
@@ -436,13 +444,14 @@ impl Bench<'_> {
         self.load.clear().await
     }
 
-    /// Some grants before anything counts: connections are open, caches filled. Answers how one of them ended.
+    /// Serves some grants that are not measured, to open connections and fill caches. Returns the status of an ended
+    /// grant.
     pub(crate) async fn warm_up(&self, running: &Running) -> anyhow::Result<Option<AccessGrantStatus>> {
         let life = self.burst(running, CREATORS, Wish::Role).await?;
-        let Some(one) = life.made.first() else {
+        let Some(first) = life.made.first() else {
             return Ok(None);
         };
-        let status = self.load.grants().get(&one.name).await?.status;
+        let status = self.load.grants().get(&first.name).await?.status;
         Ok(status.filter(|status| status.ended_at.is_some()))
     }
 
@@ -452,21 +461,32 @@ impl Bench<'_> {
             .await
     }
 
-    /// Makes some grants and follows them to their end.
+    /// Creates grants with `ask` and measures until all have ended.
+    ///
+    /// # Errors
+    /// An activation or an end takes too long, or a recorded end differs from the requested end.
     async fn life(
         &self,
         running: &Running,
         ask: impl AsyncFnOnce(&Load) -> anyhow::Result<Vec<Made>>,
     ) -> anyhow::Result<Life> {
         let before = running.progress().await?.unwrap_or_default();
-        let cpu = running.usage()?.cpu_seconds;
-        let plane_cpu = self.plane_cpu_since(&BTreeMap::new()).await?;
+        let cpu_before = running.usage()?.cpu_seconds;
+        let plane_cpu_before = self.plane_cpu_since(&BTreeMap::new()).await?;
         let audit = self.plane.audit_mark()?;
         let made = ask(&self.load).await?;
-        let first_end = made.iter().map(|made| made.end).min().context("no grants")?;
-        let last_end = made.iter().map(|made| made.end).max().context("no grants")?;
+        let first_end = made
+            .iter()
+            .map(|made| made.end)
+            .min()
+            .context("no grant was created")?;
+        let last_end = made
+            .iter()
+            .map(|made| made.end)
+            .max()
+            .context("no grant was created")?;
         let number = made.len();
-        self.until_seen("made", running, &made, until(first_end), |seen| {
+        self.until_seen("created", running, &made, until(first_end), |seen| {
             seen.came.is_some()
         })
         .await?;
@@ -480,15 +500,15 @@ impl Bench<'_> {
         .await?;
         let live_mib = running.usage()?.resident_mib;
         self.ends_are_recorded(running, &made).await?;
-        let late = until(last_end) + GIVE_UP;
-        self.until_seen("ended", running, &made, late, |seen| seen.went.is_some())
+        let patience = until(last_end) + GIVE_UP;
+        self.until_seen("deleted", running, &made, patience, |seen| seen.went.is_some())
             .await?;
         self.until_done(running, "ended", GIVE_UP, |now| now.ended - before.ended, number)
             .await?;
         let seen = self.sightings.of(made.iter().map(|made| made.uid.as_str()))?;
         let used = Used {
-            cpu_seconds: running.usage()?.cpu_seconds - cpu,
-            plane_cpu_seconds: self.plane_cpu_since(&plane_cpu).await?,
+            cpu_seconds: running.usage()?.cpu_seconds - cpu_before,
+            plane_cpu_seconds: self.plane_cpu_since(&plane_cpu_before).await?,
             live_mib,
             progress: running.progress().await?.map(|now| (before, now)),
             writes: Writes::of(&self.plane.audit_events_since(audit)?),
@@ -496,7 +516,8 @@ impl Bench<'_> {
         Ok(Life { made, seen, used })
     }
 
-    /// What the plane's processes have used since then, or in all.
+    /// Processor time of the control plane's processes since `then`, in seconds. An empty `then` means since their
+    /// start.
     async fn plane_cpu_since(
         &self,
         then: &BTreeMap<&'static str, f64>,
@@ -506,7 +527,7 @@ impl Bench<'_> {
         Ok(now.map(since).into_iter().collect())
     }
 
-    /// Waits until the watch has seen it of all of them.
+    /// Waits until `has` is true for the RoleBindings of all these grants. `what` names this state in an error.
     pub(crate) async fn until_seen(
         &self,
         what: &str,
@@ -515,7 +536,7 @@ impl Bench<'_> {
         deadline: Duration,
         has: impl Fn(&Sighting) -> bool,
     ) -> anyhow::Result<()> {
-        let what = format!("the bindings of {} grants are {what}", made.len());
+        let what = format!("the RoleBindings of {} grants are {what}", made.len());
         let waited = eventually(&what, deadline, async || {
             let seen = self.sightings.of(made.iter().map(|made| made.uid.as_str()));
             let seen = seen.map_err(|error| error.to_string())?;
@@ -529,7 +550,8 @@ impl Bench<'_> {
         waited.await.with_context(|| tail(running))
     }
 
-    /// Waits until Curfew says that it has done it with so many.
+    /// Waits until Curfew's metrics count `number` grants in `done`. Returns at once for the bare client, which has no
+    /// metrics. `what` names the work in an error.
     async fn until_done(
         &self,
         running: &Running,
@@ -550,7 +572,7 @@ impl Bench<'_> {
         waited.await.with_context(|| tail(running))
     }
 
-    /// That the deadline by which lag is judged is the one on record.
+    /// Checks that each recorded end is the requested end, because the lag is measured from the requested end.
     async fn ends_are_recorded(&self, running: &Running, made: &[Made]) -> anyhow::Result<()> {
         if let Running::Bare(_) = running {
             return Ok(());
@@ -566,7 +588,7 @@ impl Bench<'_> {
                 .map(|end| end.0);
             ensure!(
                 end == Some(made.end),
-                "{} ends at {end:?}, not at {}",
+                "grant {} has the recorded end {end:?}, but asked for the end {}",
                 made.name,
                 made.end
             );
@@ -575,7 +597,7 @@ impl Bench<'_> {
     }
 }
 
-/// How long making so many may take, on a machine that does other things besides.
+/// Time allowed to create and activate `number` grants, on a machine with other work.
 fn lead(who: Contender, number: usize) -> Duration {
     let a_second = match who {
         Contender::Bare => 50,
@@ -584,13 +606,13 @@ fn lead(who: Contender, number: usize) -> Duration {
     Duration::from_secs(5 + number as u64 / a_second)
 }
 
-/// Then, to the millisecond: what is compared must be what a status can hold.
+/// Time `duration` from now, in whole milliseconds: a status has no finer times, and the two are compared.
 pub(crate) fn in_so_long(duration: Duration) -> anyhow::Result<Timestamp> {
     let then = Timestamp::now().saturating_add(duration)?;
     Ok(Timestamp::from_millisecond(then.as_millisecond())?)
 }
 
-/// From now to then.
+/// Time from now until `end`; zero if `end` is past.
 fn until(end: Timestamp) -> Duration {
     let left: SignedDuration = end.duration_since(Timestamp::now());
     Duration::try_from(left).unwrap_or(Duration::ZERO)
@@ -600,5 +622,5 @@ fn tail(running: &Running) -> String {
     let log = running.log();
     let lines: Vec<&str> = log.lines().rev().take(20).collect();
     let lines: Vec<&str> = lines.into_iter().rev().collect();
-    format!("{} said at last:\n{}", running.who(), lines.join("\n"))
+    format!("last log lines of {}:\n{}", running.who(), lines.join("\n"))
 }

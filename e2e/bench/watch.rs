@@ -69,7 +69,9 @@ impl Sightings {
     /// The watch broke, so a time can be missing or too late.
     pub fn of<'a>(&self, grants: impl IntoIterator<Item = &'a str>) -> anyhow::Result<Vec<Sighting>> {
         if let Some(why) = lock(&self.broken).as_ref() {
-            bail!("the watch of the benchmark broke, so its times are not usable; run the benchmark again: {why}");
+            bail!(
+                "the watch of the benchmark broke, so its times are not usable; run the benchmark again: {why}"
+            );
         }
         let seen = lock(&self.seen);
         let sighting = |grant: &str| seen.get(grant).copied().unwrap_or_default();

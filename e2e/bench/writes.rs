@@ -23,8 +23,8 @@ pub struct Writes {
     pub for_grants: BTreeMap<String, Requests>,
     /// Writes of the status of policies. One write covers many grants.
     pub policy_status: usize,
-    /// Renewals of heartbeat Leases and of the leader's lease: about 32 per minute, independent of the number of grants.
-    /// No limit on writes counts them.
+    /// Renewals of heartbeat Leases and of the leader's lease: about 32 per minute, independent of the number of
+    /// grants. No limit on writes counts them.
     pub heartbeats: usize,
 }
 

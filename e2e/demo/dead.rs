@@ -31,10 +31,15 @@ impl Story<'_> {
         let grant_uid = asked.await?.uid;
         let active = ["wait", "agrant", GRANT, "--for=condition=Active", "--timeout=30s"];
         let in_namespace = ["--namespace", NAMESPACE];
-        self.must(Who::Alice, &[&active[..], &in_namespace].concat()).await?;
+        self.must(Who::Alice, &[&active[..], &in_namespace].concat())
+            .await?;
         let access = self.access(GRANT, grant_uid).await?;
         let before = self.may("list").await?;
-        let operator = self.stage.operator.take().context("the demo's operator does not run, so it cannot be killed")?;
+        let operator = self
+            .stage
+            .operator
+            .take()
+            .context("the demo's operator does not run, so it cannot be killed")?;
         self.screen
             .command("root", &format!("kill -9 {}     # curfew run", operator.pid()));
         operator.kill9().await?;
@@ -61,9 +66,13 @@ impl Story<'_> {
         let kubeconfig = self.operator_kubeconfig.clone();
         self.start_operator(&kubeconfig).await?;
         let recorded = ["wait", "agrant", GRANT, "--for=condition=Ended", RECORDED];
-        self.must(Who::Admin, &[&recorded[..], &in_namespace].concat()).await?;
+        self.must(Who::Admin, &[&recorded[..], &in_namespace].concat())
+            .await?;
         let listed = self
-            .must(Who::Admin, &[&["get", "agrant", GRANT], &in_namespace[..]].concat())
+            .must(
+                Who::Admin,
+                &[&["get", "agrant", GRANT], &in_namespace[..]].concat(),
+            )
             .await?;
         self.claims.judge(
             self.screen,

@@ -19,7 +19,9 @@ const READY: Duration = Duration::from_secs(30);
 pub fn binary() -> anyhow::Result<PathBuf> {
     let demo = std::env::current_exe()?;
     let profile = demo.parent().and_then(Path::parent);
-    let binary = profile.context("the path of this program has no parent folder")?.join("curfew");
+    let binary = profile
+        .context("the path of this program has no parent folder")?
+        .join("curfew");
     ensure!(
         binary.is_file(),
         "{} does not exist. Run: cargo build --bin curfew",

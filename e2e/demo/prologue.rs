@@ -86,13 +86,15 @@ impl Story<'_> {
 async fn in_force(stage: &Stage) -> anyhow::Result<()> {
     let dry_run = ["create", "--dry-run=server", "--output=yaml", "-f"];
     let filled = [&dry_run[..], &["e2e/harness/probe.yaml"]].concat();
-    eventually("the API server fills in the requester", SOON, async || {
-        match stage.ask(Who::Admin, &filled).await {
+    eventually(
+        "the API server fills in the requester",
+        SOON,
+        async || match stage.ask(Who::Admin, &filled).await {
             Ok(answer) if answer.ok && answer.text.contains("requester:") => Ok(()),
             Ok(answer) => Err(answer.text),
             Err(error) => Err(format!("{error:#}")),
-        }
-    })
+        },
+    )
     .await?;
     let forged = [&dry_run[..], &["e2e/harness/forged.yaml"]].concat();
     eventually(

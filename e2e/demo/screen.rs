@@ -157,7 +157,11 @@ impl Screen {
             } else {
                 // Prints at each multiple of 5 s before the end, and at the end.
                 let until_multiple = left.as_secs_f64() % 5.0;
-                Duration::from_secs_f64(if until_multiple < 0.05 { 5.0 } else { until_multiple })
+                Duration::from_secs_f64(if until_multiple < 0.05 {
+                    5.0
+                } else {
+                    until_multiple
+                })
             };
             tokio::select! {
                 outcome = &mut work => {

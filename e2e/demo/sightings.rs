@@ -94,7 +94,12 @@ impl Bystander {
         };
         tokio::time::timeout(deadline, next)
             .await
-            .map_err(|_| anyhow!("the watch did not show {what} within {:.0} s", deadline.as_secs_f64()))?
+            .map_err(|_| {
+                anyhow!(
+                    "the watch did not show {what} within {:.0} s",
+                    deadline.as_secs_f64()
+                )
+            })?
             .with_context(|| format!("waiting for {what}"))
     }
 }

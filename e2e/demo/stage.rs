@@ -111,7 +111,8 @@ impl Stage {
         screen.step("The cluster of the current kubectl context");
         let kubeconfig = Kubeconfig::read().context("cannot read the kubeconfig")?;
         let context = kubeconfig.current_context.filter(|context| !context.is_empty());
-        let context = context.context("kubectl has no current context. Run: kubectl config use-context NAME")?;
+        let context =
+            context.context("kubectl has no current context. Run: kubectl config use-context NAME")?;
         let stage = Self::on(Cluster::Current {
             context: context.clone(),
         })?;

@@ -116,7 +116,8 @@ impl Story<'_> {
         );
         self.grant(&["wait", "--for=condition=Active", "--timeout=30s"])
             .await?;
-        self.screen.say("She did not say who she is. The API server filled in the requester:");
+        self.screen
+            .say("She did not say who she is. The API server filled in the requester:");
         let requester = self
             .grant(&["get", "--output", "jsonpath={.spec.requester}"])
             .await?;
@@ -183,9 +184,11 @@ impl Story<'_> {
     pub async fn watch_it_end(&mut self, bystander: &mut Bystander, access: &Access) -> anyhow::Result<i64> {
         let end = access.expires_at;
         let deadline = Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
-        let gone = bystander.sees("the removal of the RoleBinding", deadline.saturating_add(SOON), |seen| {
-            seen.what == Happening::Unbound && seen.grant_uid == access.grant_uid
-        });
+        let gone = bystander.sees(
+            "the removal of the RoleBinding",
+            deadline.saturating_add(SOON),
+            |seen| seen.what == Happening::Unbound && seen.grant_uid == access.grant_uid,
+        );
         let gone = self.screen.counting_down(end, gone).await?.at;
         let lag = gone.as_millisecond() - end.as_millisecond();
         self.screen.step("Alice may not list pods any more");
@@ -199,7 +202,8 @@ impl Story<'_> {
 
     async fn refuse_too_much(&mut self) -> anyhow::Result<()> {
         self.screen.step("Alice asks for too much");
-        self.screen.say("She asks for eight hours; the policy allows four:");
+        self.screen
+            .say("She asks for eight hours; the policy allows four:");
         self.screen.answer(&without_comments(TOO_LONG)?);
         self.must(Who::Alice, &["create", "-f", TOO_LONG]).await?;
         let wait = [
@@ -332,14 +336,12 @@ impl Story<'_> {
         self.screen.step("Only the record is left");
         let artifacts = ["get", "jobs,roles,rolebindings", "--namespace", NAMESPACE];
         let artifacts = [&artifacts[..], &["--selector", curfew::api::GRANT_UID_LABEL]].concat();
-        let gone = eventually("all artifacts are gone", SOON, async || match self
-            .stage
-            .ask(Who::Admin, &artifacts)
-            .await
-        {
-            Ok(answer) if answer.text.starts_with("No resources found") => Ok(()),
-            Ok(answer) => Err(answer.text),
-            Err(error) => Err(format!("{error:#}")),
+        let gone = eventually("all artifacts are gone", SOON, async || {
+            match self.stage.ask(Who::Admin, &artifacts).await {
+                Ok(answer) if answer.text.starts_with("No resources found") => Ok(()),
+                Ok(answer) => Err(answer.text),
+                Err(error) => Err(format!("{error:#}")),
+            }
         });
         let gone = gone.await;
         let listed = self.show(Who::Admin, &artifacts).await?;
@@ -393,7 +395,11 @@ impl Story<'_> {
     /// Like [`show`](Self::show), but fails if the command fails.
     pub async fn must(&mut self, who: Who, args: &[&str]) -> anyhow::Result<Answer> {
         let answer = self.show(who, args).await?;
-        ensure!(answer.ok, "kubectl {} failed; its output is above", args.join(" "));
+        ensure!(
+            answer.ok,
+            "kubectl {} failed; its output is above",
+            args.join(" ")
+        );
         Ok(answer)
     }
 }
