@@ -41,15 +41,15 @@ pub async fn run() -> anyhow::Result<()> {
         match event? {
             Event::Apply(grant) | Event::InitApply(grant) => {
                 if seen.insert(grant.uid().unwrap_or_default()) {
-                    let life = life(client.clone(), Arc::clone(&workers), grant);
+                    let service = serve(client.clone(), Arc::clone(&workers), grant);
                     tokio::spawn(async move {
-                        if let Err(error) = life.await {
-                            say(&format!("{error:#}"));
+                        if let Err(error) = service.await {
+                            log(&format!("{error:#}"));
                         }
                     });
                 }
             }
-            Event::InitDone => say(READY),
+            Event::InitDone => log(READY),
             Event::Delete(_) | Event::Init => {}
         }
     }
@@ -57,7 +57,7 @@ pub async fn run() -> anyhow::Result<()> {
 }
 
 /// Serves one grant: creates the RoleBinding, waits until the end, deletes the RoleBinding.
-async fn life(client: Client, workers: Arc<Semaphore>, grant: AccessGrant) -> anyhow::Result<()> {
+async fn serve(client: Client, workers: Arc<Semaphore>, grant: AccessGrant) -> anyhow::Result<()> {
     let namespace = grant.namespace().context("the grant has no namespace")?;
     let uid = grant.uid().context("the grant has no uid")?;
     let requester = grant
@@ -105,6 +105,6 @@ fn end(grant: &AccessGrant) -> anyhow::Result<Timestamp> {
 }
 
 #[expect(clippy::print_stderr, reason = "stderr is the log of this process")]
-fn say(line: &str) {
+fn log(line: &str) {
     eprintln!("{line}");
 }

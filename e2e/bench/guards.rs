@@ -110,7 +110,7 @@ async fn measure(plane: &Plane, teller: &mut Teller) -> anyhow::Result<Vec<Row>>
         teller.phase(format!(
             "with {holders} holders of elevated access in the namespace"
         ));
-        hold(&admin, present..holders).await?;
+        give_elevated_access(&admin, present..holders).await?;
         present = holders;
         let mut measured: Vec<Row> = Made::ALL
             .iter()
@@ -226,7 +226,7 @@ fn label(object: &mut Value) {
 }
 
 /// Gives elevated access to one person for each number.
-async fn hold(admin: &Client, numbers: std::ops::Range<usize>) -> anyhow::Result<()> {
+async fn give_elevated_access(admin: &Client, numbers: std::ops::Range<usize>) -> anyhow::Result<()> {
     let bindings = Api::<RoleBinding>::namespaced(admin.clone(), NAMESPACE);
     stream::iter(numbers)
         .map(|number| {

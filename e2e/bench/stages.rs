@@ -25,13 +25,13 @@ use crate::writes::{Writes, requests};
 /// Time between two grants that are measured one at a time: long enough to finish the bookkeeping of a grant.
 pub(crate) const PACE: Duration = Duration::from_millis(150);
 /// Time that a grant stays active after the time allowed for its activation.
-const STANDING: Duration = Duration::from_secs(3);
+const ACTIVE_TIME: Duration = Duration::from_secs(3);
 /// Deadline for the end of all grants of a stage; then the benchmark gives up.
 const GIVE_UP: Duration = Duration::from_mins(3);
 /// Time without work before the memory of a process is read.
 const REST: Duration = Duration::from_secs(3);
 /// Time for which grants are overdue before an operator starts.
-const OVERDUE: Duration = Duration::from_secs(1);
+const OVERDUE_TIME: Duration = Duration::from_secs(1);
 /// Number of starts that are measured.
 const STARTS: usize = 3;
 
@@ -156,7 +156,7 @@ impl Bench<'_> {
         }
         self.rules(scale.rules).await?;
         self.approvals(scale).await?;
-        self.standing(scale).await
+        self.live_grants(scale).await
     }
 
     /// Measures grants one at a time: idle memory, activation and lag.
@@ -169,7 +169,7 @@ impl Bench<'_> {
             .put(who, "resident_mib.idle", running.usage()?.resident_mib);
         self.warm_up(&running).await?;
         let all = PACE * u32::try_from(number)?;
-        let mut end = in_so_long(all + STANDING)?;
+        let mut end = in_so_long(all + ACTIVE_TIME)?;
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let life = self
@@ -276,7 +276,7 @@ impl Bench<'_> {
     }
 
     /// Measures live grants: their cost while nothing happens, and the starts of an operator.
-    async fn standing(&mut self, scale: &Scale) -> anyhow::Result<()> {
+    async fn live_grants(&mut self, scale: &Scale) -> anyhow::Result<()> {
         let (live, who) = (scale.live, Contender::Curfew);
         self.teller.phase(format_args!("curfew: {live} live grants"));
         let running = self.start(who).await?;
@@ -287,7 +287,7 @@ impl Bench<'_> {
         let far_end = in_so_long(Duration::from_hours(2))?;
         let before = running.progress().await?.unwrap_or_default();
         let made = self.load.burst(live, Wish::Role, far_end).await?;
-        let patience = lead(who, live);
+        let patience = activation_time(who, live);
         self.until_seen("created", &running, &made, patience, |seen| seen.came.is_some())
             .await?;
         self.until_done(
@@ -396,8 +396,8 @@ impl Bench<'_> {
         self.until_seen("deleted", &running, &live, GIVE_UP, |seen| seen.went.is_some())
             .await?;
         let before = running.progress().await?.unwrap_or_default();
-        let patience = 2 * lead(who, number);
-        let end = in_so_long(patience + STANDING)?;
+        let patience = 2 * activation_time(who, number);
+        let end = in_so_long(patience + ACTIVE_TIME)?;
         let made = self.load.burst(number, Wish::Role, end).await?;
         self.until_seen("created", &running, &made, patience, |seen| seen.came.is_some())
             .await?;
@@ -408,7 +408,7 @@ impl Bench<'_> {
             operator.kill9().await?;
         }
         self.plane.stop_controller_manager().await?;
-        sleep(until(end) + OVERDUE).await;
+        sleep(until(end) + OVERDUE_TIME).await;
         let began = Timestamp::now();
         let running = self.start(who).await?;
         self.until_seen("deleted", &running, &made, GIVE_UP, |seen| seen.went.is_some())
@@ -456,7 +456,7 @@ impl Bench<'_> {
     }
 
     async fn burst(&self, running: &Running, number: usize, wish: Wish) -> anyhow::Result<Life> {
-        let end = in_so_long(lead(running.who(), number) + STANDING)?;
+        let end = in_so_long(activation_time(running.who(), number) + ACTIVE_TIME)?;
         self.life(running, async |load| load.burst(number, wish, end).await)
             .await
     }
@@ -547,7 +547,7 @@ impl Bench<'_> {
                 Err(format!("{number} of them"))
             }
         });
-        waited.await.with_context(|| tail(running))
+        waited.await.with_context(|| last_log_lines(running))
     }
 
     /// Waits until Curfew's metrics count `number` grants in `done`. Returns at once for the bare client, which has no
@@ -569,7 +569,7 @@ impl Bench<'_> {
                 _ => Ok(()),
             }
         });
-        waited.await.with_context(|| tail(running))
+        waited.await.with_context(|| last_log_lines(running))
     }
 
     /// Checks that each recorded end is the requested end, because the lag is measured from the requested end.
@@ -598,7 +598,7 @@ impl Bench<'_> {
 }
 
 /// Time allowed to create and activate `number` grants, on a machine with other work.
-fn lead(who: Contender, number: usize) -> Duration {
+fn activation_time(who: Contender, number: usize) -> Duration {
     let a_second = match who {
         Contender::Bare => 50,
         Contender::Curfew => 25,
@@ -618,7 +618,7 @@ fn until(end: Timestamp) -> Duration {
     Duration::try_from(left).unwrap_or(Duration::ZERO)
 }
 
-fn tail(running: &Running) -> String {
+fn last_log_lines(running: &Running) -> String {
     let log = running.log();
     let lines: Vec<&str> = log.lines().rev().take(20).collect();
     let lines: Vec<&str> = lines.into_iter().rev().collect();

@@ -14,7 +14,7 @@ const GRANT: &str = "ends-anyway";
 const GRANT_FILE: &str = "e2e/demo/ends-anyway.yaml";
 /// Longest lag of an end by the fuse, in milliseconds. The fuse expires in the second after the end of the access; one
 /// controller then deletes the Job, and another controller deletes what the Job owns.
-const FUSE: i64 = 5_000;
+const MAX_FUSE_LAG: i64 = 5_000;
 /// Time in which the next operator must record the end, as an argument of `kubectl wait`.
 const RECORDED: &str = "--timeout=60s";
 
@@ -59,7 +59,7 @@ impl Story<'_> {
         self.claims.judge(
             self.screen,
             Claim::EndsWithCurfewDead,
-            before == "yes" && after == "no" && (0..=FUSE).contains(&lag),
+            before == "yes" && after == "no" && (0..=MAX_FUSE_LAG).contains(&lag),
             &format!("{lag} ms late; the API server says {after}"),
         );
         self.screen.step("Curfew is back");

@@ -19,13 +19,13 @@ const TEMPLATE: &str = "examples/approve.gotemplate";
 impl Story<'_> {
     /// Runs this part: the request, an ignored approval, two approvals, and the end by a Revoke.
     pub async fn let_people_decide(&mut self) -> anyhow::Result<()> {
-        self.ask_people().await?;
+        self.request_production_access().await?;
         let seen = self.ignore_a_self_approval().await?;
         self.approve_with_two(&seen).await?;
         self.revoke_with_one().await
     }
 
-    async fn ask_people(&mut self) -> anyhow::Result<()> {
+    async fn request_production_access(&mut self) -> anyhow::Result<()> {
         self.screen.step("In production, people decide");
         self.screen.say(
             "This policy has two stages: first a lead of the team approves, then someone of the group security.\n\

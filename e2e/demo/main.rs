@@ -95,7 +95,7 @@ async fn run(arguments: &Arguments, screen: &mut Screen) -> ExitCode {
 async fn play(arguments: &Arguments, screen: &mut Screen, claims: &mut Claims) -> anyhow::Result<()> {
     let mut interrupt = Interrupt::listen()?;
     let mut stage = tokio::select! {
-        stage = set(arguments, screen) => stage?,
+        stage = set_stage(arguments, screen) => stage?,
         () = interrupt.came() => return Err(anyhow!("interrupted; nothing is left behind")),
     };
     let outcome = tokio::select! {
@@ -120,7 +120,7 @@ async fn play(arguments: &Arguments, screen: &mut Screen, claims: &mut Claims) -
     outcome
 }
 
-async fn set(arguments: &Arguments, screen: &mut Screen) -> anyhow::Result<Stage> {
+async fn set_stage(arguments: &Arguments, screen: &mut Screen) -> anyhow::Result<Stage> {
     screen.title("Curfew: access to a Kubernetes namespace that ends on time");
     match arguments.cluster {
         Where::Embedded => Stage::embedded(screen).await,

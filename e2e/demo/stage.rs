@@ -133,7 +133,7 @@ impl Stage {
              must be an administrator.",
         );
         if !agreed {
-            agree(&context).await?;
+            ask_consent(&context).await?;
         }
         Ok(stage)
     }
@@ -287,7 +287,7 @@ async fn build_the_plane() -> anyhow::Result<()> {
 }
 
 /// Asks the user at the terminal for consent.
-async fn agree(context: &str) -> anyhow::Result<()> {
+async fn ask_consent(context: &str) -> anyhow::Result<()> {
     ensure!(
         std::io::stdin().is_terminal(),
         "cannot ask whether to install into context {context}: stdin is no terminal. To agree, set YES=1 (or --yes)"

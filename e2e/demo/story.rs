@@ -27,7 +27,7 @@ const FORGED: &str = "e2e/demo/forged.yaml";
 /// A request for a role that could be used for persistence.
 const ADMINISTRATOR: &str = "e2e/demo/souvenir.yaml";
 /// Longest delay of a start or an end while an operator runs, in milliseconds.
-const PROMISE: i64 = 2_000;
+const MAX_DELAY: i64 = 2_000;
 /// Deadline for the API server to apply what was installed, and for every wait without a deadline of its own.
 pub const SOON: Duration = Duration::from_mins(1);
 
@@ -43,15 +43,15 @@ pub async fn tell(stage: &mut Stage, screen: &mut Screen, claims: &mut Claims) -
     story.install().await?;
     let mut bystander = story.run_the_operator().await?;
     story.apply_the_policy().await?;
-    story.before().await?;
+    story.show_no_access().await?;
     let end = story.ask(&mut bystander).await?;
-    story.during().await?;
+    story.show_access().await?;
     story.wait_for_the_end(&mut bystander, &end).await?;
-    story.refuse_too_much().await?;
-    story.refuse_a_forgery().await?;
-    story.refuse_a_souvenir().await?;
-    story.show_the_events().await?;
-    story.look_for_leftovers().await?;
+    story.deny_too_much().await?;
+    story.deny_a_forgery().await?;
+    story.deny_persistence().await?;
+    story.show_events().await?;
+    story.check_artifacts_are_gone().await?;
     story.let_people_decide().await?;
     story.outlive_the_operator(&mut bystander).await
 }
@@ -76,7 +76,7 @@ pub struct Story<'a> {
 }
 
 impl Story<'_> {
-    async fn before(&mut self) -> anyhow::Result<()> {
+    async fn show_no_access(&mut self) -> anyhow::Result<()> {
         self.screen.step("Alice may not list pods in the sandbox");
         let answer = self.may("list").await?;
         self.claims.judge(
@@ -104,7 +104,7 @@ impl Story<'_> {
         });
         let bound = bound.await?;
         let took = bound.at.duration_since(asked.at);
-        let in_time = took.as_millis() <= i128::from(PROMISE);
+        let in_time = took.as_millis() <= i128::from(MAX_DELAY);
         self.claims.judge(
             self.screen,
             Claim::AccessComesAtOnce,
@@ -135,7 +135,7 @@ impl Story<'_> {
         self.access(GRANT, asked.uid).await
     }
 
-    async fn during(&mut self) -> anyhow::Result<()> {
+    async fn show_access(&mut self) -> anyhow::Result<()> {
         self.screen.step("Alice may list pods in the sandbox");
         self.must(Who::Alice, &["get", "agrant", "--namespace", NAMESPACE])
             .await?;
@@ -167,7 +167,7 @@ impl Story<'_> {
         self.claims.judge(
             self.screen,
             Claim::EndsOnTime,
-            (0..=PROMISE).contains(&lag),
+            (0..=MAX_DELAY).contains(&lag),
             &format!("{lag} ms late"),
         );
         let list = self.may("list").await?;
@@ -200,7 +200,7 @@ impl Story<'_> {
         Ok(lag)
     }
 
-    async fn refuse_too_much(&mut self) -> anyhow::Result<()> {
+    async fn deny_too_much(&mut self) -> anyhow::Result<()> {
         self.screen.step("Alice asks for too much");
         self.screen
             .say("She asks for eight hours; the policy allows four:");
@@ -237,7 +237,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn refuse_a_forgery(&mut self) -> anyhow::Result<()> {
+    async fn deny_a_forgery(&mut self) -> anyhow::Result<()> {
         self.screen.step("Eve asks in Alice's name");
         self.screen
             .say("Everyone in the group devs may ask, so Eve may too. But she writes that Alice asks:");
@@ -260,7 +260,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn refuse_a_souvenir(&mut self) -> anyhow::Result<()> {
+    async fn deny_persistence(&mut self) -> anyhow::Result<()> {
         self.screen
             .step("Alice has the role admin for a moment, and cannot keep access");
         self.screen.say(
@@ -304,7 +304,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn show_the_events(&mut self) -> anyhow::Result<()> {
+    async fn show_events(&mut self) -> anyhow::Result<()> {
         self.screen.step("The Events tell what happened");
         let describe = ["describe", "agrant", GRANT, "--namespace", NAMESPACE];
         let line = format!(
@@ -332,7 +332,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn look_for_leftovers(&mut self) -> anyhow::Result<()> {
+    async fn check_artifacts_are_gone(&mut self) -> anyhow::Result<()> {
         self.screen.step("Only the record is left");
         let artifacts = ["get", "jobs,roles,rolebindings", "--namespace", NAMESPACE];
         let artifacts = [&artifacts[..], &["--selector", curfew::api::GRANT_UID_LABEL]].concat();
