@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 /// Limit of simultaneous requests to the API server.
 const WORKERS: usize = 16;
-/// Prefix of the names of the bare client's RoleBindings; the uid of the grant follows. The guards reserve the prefix
+/// Prefix of the names of the bare client's `RoleBindings`; the uid of the grant follows. The guards reserve the prefix
 /// `curfew-` for Curfew.
 pub const PREFIX: &str = "bare-";
 /// Line that the bare client prints when it has listed the existing grants.

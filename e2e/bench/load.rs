@@ -129,10 +129,10 @@ impl Load {
                 artifact.name = format!("curfew-{}", made.uid.replace('-', ""));
                 artifact.uid = Some(made.uid.clone());
             }
-            let patch = Patch::Merge(json!({"status": status}));
+            let ended = Patch::Merge(json!({"status": status}));
             let params = PatchParams::default();
             let path = AccessGrant::url_path(&(), Some(NAMESPACE));
-            let mut request = Request::new(path).patch_subresource("status", &made.name, &params, &patch)?;
+            let mut request = Request::new(path).patch_subresource("status", &made.name, &params, &ended)?;
             // The guards allow status writes only by the operator; RBAC allows the verb patch only to an administrator.
             let headers = request.headers_mut();
             headers.insert("Impersonate-User", OPERATOR.parse()?);
@@ -199,7 +199,7 @@ impl Load {
         .await
     }
 
-    /// Deletes the bare client's RoleBindings, which have no owner.
+    /// Deletes the bare client's `RoleBindings`, which have no owner.
     async fn bindings_left_by_bare(&self, delete: &DeleteParams, all: &ListParams) -> anyhow::Result<()> {
         let bindings = Api::<RoleBinding>::namespaced(self.client.clone(), NAMESPACE);
         bindings.delete_collection(delete, all).await?;

@@ -87,7 +87,7 @@ pub struct Bench<'a> {
     pub operator: &'a Path,
     /// Creates grants.
     pub load: Load,
-    /// Times from the watch of RoleBindings.
+    /// Times from the watch of `RoleBindings`.
     pub sightings: Arc<Sightings>,
     /// Numbers measured so far.
     pub readings: Readings,
@@ -527,7 +527,7 @@ impl Bench<'_> {
         Ok(now.map(since).into_iter().collect())
     }
 
-    /// Waits until `has` is true for the RoleBindings of all these grants. `what` names this state in an error.
+    /// Waits until `has` is true for the `RoleBindings` of all these grants. `what` names this state in an error.
     pub(crate) async fn until_seen(
         &self,
         what: &str,

@@ -33,7 +33,7 @@ pub struct Sightings {
 }
 
 impl Sightings {
-    /// Starts to watch the RoleBindings of the namespace. Returns after the watch has listed the existing RoleBindings.
+    /// Starts to watch the `RoleBindings` of the namespace. Returns when the existing `RoleBindings` are listed.
     pub async fn begin(client: Client, namespace: &str) -> anyhow::Result<Arc<Self>> {
         let sightings = Arc::<Self>::default();
         let (listed, mut is_listed) = watch::channel(false);
@@ -63,7 +63,7 @@ impl Sightings {
         Ok(sightings)
     }
 
-    /// Times of the RoleBindings of these grants, in the order of `grants`.
+    /// Times of the `RoleBindings` of these grants, in the order of `grants`.
     ///
     /// # Errors
     /// The watch broke, so a time can be missing or too late.

@@ -49,7 +49,7 @@ pub struct Bystander {
 }
 
 impl Bystander {
-    /// Starts to watch the grants of a namespace, and the RoleBindings that Curfew creates there.
+    /// Starts to watch the grants of a namespace, and the `RoleBindings` that Curfew creates there.
     pub async fn watch(client: Client, namespace: &str) -> anyhow::Result<Self> {
         let (tell, sightings) = mpsc::unbounded_channel();
         let grants = Api::<AccessGrant>::namespaced(client.clone(), namespace);
