@@ -72,7 +72,7 @@ impl Story<'_> {
         let why = self.on_decision(Who::Alice, &decision, &why).await?.text;
         let listed = self.list_grants(Who::Alice).await?;
         let ignored = verdict.contains("SelfDecision")
-            && why.contains("others decide")
+            && why.contains("cannot decide on this request")
             && listed.text.contains("0 of 1 from team");
         self.claims.judge(
             self.screen,

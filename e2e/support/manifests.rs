@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use crate::harness::PEOPLE;
 use crate::support::json::RBAC;
 
-/// Somebody, as `kubectl auth whoami` prints it.
+/// User name and groups of a person, as `kubectl auth whoami` prints them.
 pub fn user(person: &str) -> Value {
     let groups = PEOPLE
         .iter()
-        .filter(|somebody| somebody.name == person)
-        .flat_map(|somebody| somebody.groups);
+        .filter(|known| known.name == person)
+        .flat_map(|known| known.groups);
     let groups: Vec<&str> = groups.copied().chain(["system:authenticated"]).collect();
     json!({"username": person, "groups": groups})
 }
 
-/// A binding of a ClusterRole to a person.
+/// RoleBinding of a ClusterRole to a user.
 pub fn binding(name: &str, role: &str, user: &str) -> Value {
     json!({
         "apiVersion": RBAC, "kind": "RoleBinding", "metadata": {"name": name},
@@ -26,12 +26,12 @@ pub fn binding(name: &str, role: &str, user: &str) -> Value {
     })
 }
 
-/// A Role that allows nothing.
+/// Role without rules.
 pub fn role(name: &str) -> Value {
     json!({"apiVersion": RBAC, "kind": "Role", "metadata": {"name": name}, "rules": []})
 }
 
-/// A Job as anybody makes one.
+/// Job without any label of Curfew.
 pub fn ordinary_job(name: &str) -> Value {
     json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name},
@@ -40,7 +40,7 @@ pub fn ordinary_job(name: &str) -> Value {
     })
 }
 
-/// A pod that satisfies the strictest Pod Security Standard.
+/// Pod that satisfies the Pod Security Standard `restricted`.
 pub fn pod(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
         "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -48,7 +48,7 @@ pub fn pod(name: &str) -> Value {
             "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}})
 }
 
-/// Makes an object of a namespace, or finds it made.
+/// Creates an object. An object of this name that exists already is left as it is.
 pub async fn create<K>(api: &Api<K>, object: Value) -> anyhow::Result<()>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,

@@ -164,8 +164,9 @@ pub fn at(group_version: &str, namespace: &str, rest: &str) -> String {
     }
 }
 
-/// The same change in every way in which an object can be changed. A change that takes something away cannot be
-/// applied: what is left out stays.
+/// One change of an object by each kind of request that can make it, with the name of the kind.
+///
+/// Server-side apply is left out if the change removes something: apply keeps fields that the request omits.
 pub fn every_way(path: &str, object: &Value, change: &Value) -> Vec<(&'static str, Request)> {
     let mut whole = object.clone();
     merge(&mut whole, change.clone());

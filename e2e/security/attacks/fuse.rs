@@ -189,9 +189,9 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
     };
     let label =
         json!({"metadata": {"labels": {"access.curfew.dev/grant-uid": ground.grant["metadata"]["uid"]}}});
-    let guess = format!("curfew-{}", "0".repeat(32));
+    let reserved_name = format!("curfew-{}", "0".repeat(32));
     let mut twin = ground.fuse.clone();
-    twin["metadata"]["name"] = json!(guess);
+    twin["metadata"]["name"] = json!(reserved_name);
     crate::support::merge(
         &mut twin,
         json!({"metadata": {"uid": null, "creationTimestamp": null}}),
@@ -221,7 +221,7 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
         ),
         (
             "creates a Job with a reserved name",
-            Request::create(jobs.clone(), ordinary_job(&guess)),
+            Request::create(jobs.clone(), ordinary_job(&reserved_name)),
             Holds::Guard(
                 "curfew-reserved-names",
                 "are reserved for Curfew. Choose another name",
@@ -230,9 +230,9 @@ fn forgeries(ground: &Ground<'_>) -> Vec<Attack> {
         (
             "applies a Job with a reserved name",
             Request::apply(
-                ground.at("batch/v1", &format!("jobs/{guess}")),
+                ground.at("batch/v1", &format!("jobs/{reserved_name}")),
                 "helm",
-                ordinary_job(&guess),
+                ordinary_job(&reserved_name),
             ),
             Holds::Guard(
                 "curfew-reserved-names",

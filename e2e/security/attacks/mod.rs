@@ -120,7 +120,7 @@ mod refused {
 /// The tests of this part.
 pub fn tests() -> Vec<Test> {
     let shared = [refused::tests(), surroundings::tests(), ordinary_use::tests()];
-    // Nobody else may be there while guards are away, or while nothing but a fuse ends access.
+    // No other test may run while guards are deleted, or while only fuses end access.
     let own = needing(Needs::NoOperator, [outlasting::tests(), proof::tests()].concat());
     [shared.concat(), own].concat()
 }

@@ -18,8 +18,8 @@ use crate::support::manifests::{binding, create, pod};
 use crate::support::{Place, Suite};
 use crate::tests;
 
-// 240 attacks have to be over before the access is.
-tests![; busy: access_ends_by_its_fuse_whatever_is_tried];
+// 240 attacks must finish before the access expires.
+tests![; busy: a_fuse_ends_access_on_time_in_spite_of_all_attacks];
 
 /// Access duration of the attacked grants.
 const LASTS: &str = "30s";
@@ -31,7 +31,7 @@ const LATE: Duration = Duration::from_secs(6);
 /// This may be late without harm: a Role grants nothing without its binding.
 const COLLECTED: Duration = Duration::from_mins(1);
 
-async fn access_ends_by_its_fuse_whatever_is_tried(suite: &Suite) -> anyhow::Result<()> {
+async fn a_fuse_ends_access_on_time_in_spite_of_all_attacks(suite: &Suite) -> anyhow::Result<()> {
     let operator = Operator::start(&suite.plane, &suite.binary, OperatorOptions::default()).await?;
     let ground = Ground::prepare(suite).await?;
     let node = json!({"metadata": {"name": "make-believe"}});
@@ -212,9 +212,9 @@ fn harmless_attacks() -> Vec<Attacks> {
         |ground, access| {
             // A fuse does not select pods by the usual labels of the pods of Jobs.
             let uid = &access.fuse_uid;
-            let mut mine = pod("stubborn");
+            let mut stubborn = pod("stubborn");
             crate::support::merge(
-                &mut mine,
+                &mut stubborn,
                 json!({
                     "metadata": {
                         "finalizers": ["example.com/mine"],
@@ -225,7 +225,7 @@ fn harmless_attacks() -> Vec<Attacks> {
                 }),
             );
             let pods = ground.at("v1", "pods");
-            let mut owned = mine.clone();
+            let mut owned = stubborn.clone();
             owned["metadata"]["name"] = json!("owned");
             owned["metadata"]["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "Job",
                 "name": access.name, "uid": uid, "controller": true, "blockOwnerDeletion": true}]);
@@ -233,7 +233,7 @@ fn harmless_attacks() -> Vec<Attacks> {
                 harmless(
                     "eve",
                     "creates a pod with a finalizer and the labels of a fuse's pods",
-                    Request::create(pods.clone(), mine),
+                    Request::create(pods.clone(), stubborn),
                 ),
                 harmless(
                     "eve",

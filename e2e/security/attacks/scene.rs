@@ -212,7 +212,7 @@ impl Access {
         ] {
             object["kind"] = json!(kind);
             object["apiVersion"] = json!(group_version);
-            // Replaced whatever happened meanwhile.
+            // Without a resourceVersion, a replace succeeds whatever changed meanwhile.
             crate::support::merge(
                 object,
                 json!({"metadata": {"resourceVersion": null, "managedFields": null}, "status": null}),
@@ -257,7 +257,9 @@ async fn access(place: &Place<'_>, policy: &str, duration: &str) -> anyhow::Resu
     })
 }
 
-/// Gives eve, bob, an account that eve may act as, the operator and the sweeper what only guards keep them from using.
+/// Creates the rights of the attackers: eve, bob, an account that eve may impersonate, the operator and the sweep.
+///
+/// RBAC then allows the attacks, and only guards refuse them.
 async fn people(place: &Place<'_>) -> anyhow::Result<()> {
     let admin = || place.suite.admin.clone();
     let secrets = Api::<Secret>::namespaced(admin(), &place.name);
@@ -341,7 +343,7 @@ pub fn anew(object: &Value, name: &str) -> Value {
     copy
 }
 
-/// The mark of the elevated, as Curfew makes it beside a binding.
+/// Elevation marker of this access, as Curfew creates it beside a binding.
 pub fn mark(ground: &Ground<'_>) -> Value {
     let mut mark = anew(&ground.binding, &ground.mark());
     mark["roleRef"] =

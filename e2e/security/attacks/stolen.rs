@@ -266,7 +266,8 @@ fn by_the_canary(ground: &Ground<'_>) -> Vec<Attack> {
     .collect()
 }
 
-fn far() -> Value {
+/// Annotation of an end beyond every fuse cap.
+fn far_future() -> Value {
     json!({"metadata": {"annotations": {"access.curfew.dev/not-after": "2036-01-01T00:00:00.000000Z"}}})
 }
 
@@ -360,7 +361,7 @@ fn fuses(ground: &Ground<'_>) -> Vec<Attack> {
         ),
         (
             "creates a fuse with an end beyond the fuse cap",
-            far(),
+            far_future(),
             "at most 12h ahead",
         ),
         (
@@ -417,7 +418,7 @@ fn roles(ground: &Ground<'_>) -> Vec<Attack> {
         ),
         (
             "creates a Role with an end beyond the fuse cap",
-            far(),
+            far_future(),
             "at most 12h ahead",
         ),
         (
@@ -446,14 +447,14 @@ fn roles(ground: &Ground<'_>) -> Vec<Attack> {
             "are never granted temporarily",
         ),
     ] {
-        let mut made = anew(&ground.role, &free);
-        made["metadata"]["ownerReferences"][0]["name"] = json!(free);
-        crate::support::merge(&mut made, edit);
+        let mut role = anew(&ground.role, &free);
+        role["metadata"]["ownerReferences"][0]["name"] = json!(free);
+        crate::support::merge(&mut role, edit);
         attacks.push(Attack {
             what: what.to_owned(),
             // RBAC refuses the operator most of these rules. The guard must refuse them without RBAC.
             who: Who::AlmightyAs("system:serviceaccount:curfew-system:curfew".to_owned()),
-            request: Request::create(ground.at(RBAC, "roles"), made),
+            request: Request::create(ground.at(RBAC, "roles"), role),
             holds: Holds::Guard("curfew-role", words),
         });
     }
@@ -468,8 +469,8 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
     let account = |namespace: &str, name: &str| json!({"subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]});
     let to_role = |name: &str| json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}});
     let mut attacks = Vec::new();
-    let mut marks_other = json!({"metadata": {"name": format!("{free}-elevated")}});
-    crate::support::merge(&mut marks_other, to_role("view"));
+    let mut marker_with_access = json!({"metadata": {"name": format!("{free}-elevated")}});
+    crate::support::merge(&mut marker_with_access, to_role("view"));
     let owner = |kind: &str, name: &str| {
         json!({"metadata": {"ownerReferences": [{"apiVersion": "batch/v1", "kind": kind, "name": name,
             "uid": ground.fuse["metadata"]["uid"]}]}})
@@ -524,12 +525,12 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
         ),
         (
             "creates an elevation marker that grants access",
-            marks_other,
+            marker_with_access,
             owner_words,
         ),
         (
             "creates a binding with an end beyond the fuse cap",
-            far(),
+            far_future(),
             "at most 12h ahead",
         ),
         (
