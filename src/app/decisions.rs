@@ -66,7 +66,7 @@ impl LeaderTask for Decisions {
 /// Gives one decision its verdict, and retries until that succeeds.
 async fn look_after(operator: Arc<Operator>, key: DecisionKey) {
     tokio::time::sleep(PATIENCE).await;
-    let span = tracing::info_span!(
+    let span = tracing::error_span!(
         "decision",
         namespace = key.namespace,
         decision = key.name,

@@ -105,7 +105,7 @@ impl Removals {
     /// case.
     fn start(&mut self, orphan: Orphan) {
         if self.uids.insert(orphan.uid.clone()) || orphan.last.is_some() {
-            let span = tracing::info_span!(
+            let span = tracing::error_span!(
                 "orphan",
                 namespace = orphan.key.namespace,
                 grant = orphan.key.name,

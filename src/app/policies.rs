@@ -111,7 +111,7 @@ impl Checks {
         let checking: Vec<_> = pending
             .into_iter()
             .map(|name| {
-                let span = tracing::info_span!("policy", policy = name);
+                let span = tracing::error_span!("policy", policy = name);
                 async move {
                     let checked = checks.check(&name).instrument(span.clone()).await;
                     (name, span, checked)

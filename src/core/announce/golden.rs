@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::api::GrantState;
 use crate::core::decision::Verdict;
 use crate::core::fixtures::{Situation, grant, now, policy};
 
@@ -115,6 +116,9 @@ fn golden_events_audit_states_and_conditions_are_unchanged() {
             let name = text.name.replace("decision-uid", "DECISION_UID");
             lines += &line("decision", &name, &text, &audit);
         }
+    }
+    for state in GrantState::ALL {
+        writeln!(lines, "state {}", state.as_str()).unwrap();
     }
     let root = env!("CARGO_MANIFEST_DIR");
     let source = std::fs::read_to_string(format!("{root}/src/api/condition.rs")).unwrap();
