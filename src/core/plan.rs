@@ -10,6 +10,7 @@ use super::judge::{Accepted, Answer, Counted, Judgement, Waiting, judge, was_den
 use super::live::{Live, ending, next_look};
 use super::retention::deletable_at;
 use super::self_test::Standing;
+use super::status::later;
 use super::status::{self, Waits};
 use super::{Authority, Decision, Ending, Judged, Refusals, Request};
 use crate::api::{AccessGrant, AccessGrantStatus, ArtifactKind, REVOKE_FINALIZER, reasons};
@@ -46,11 +47,6 @@ const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long to wait before the retention of a record is looked at again, while the clocks differ too much.
 const CLOCKS_AGAIN: SignedDuration = SignedDuration::from_mins(10);
-
-/// The instant `pause` after `now`; the last instant there is, if that is too far.
-fn later(now: Timestamp, pause: SignedDuration) -> Timestamp {
-    now.saturating_add(pause).unwrap_or(Timestamp::MAX)
-}
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     [one, other].into_iter().flatten().min()
