@@ -32,11 +32,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use libtest_mimic::{Arguments, Trial};
-use tokio::runtime::Runtime;
-
 use security::{attacks, rights};
 use support::planes::{Needs, Planes};
 use support::{Test, durations};
+use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

@@ -16,12 +16,7 @@
 
 pub mod api;
 pub mod app;
+#[cfg(test)]
+pub mod checks;
 pub mod cluster;
 pub mod core;
-
-#[cfg(test)]
-mod golden;
-#[cfg(test)]
-mod layers;
-#[cfg(test)]
-mod timing;

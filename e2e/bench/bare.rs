@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use curfew::api::AccessGrant;
-use curfew::cluster::client;
-use curfew::core::Span;
+use curfew::cluster::client::client;
+use curfew::core::time::duration::Span;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::RoleBinding;

@@ -25,9 +25,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::anyhow;
-use clap::{Parser, ValueEnum};
-
 use claims::{Claim, Claims};
+use clap::{Parser, ValueEnum};
 use interrupt::Interrupt;
 use screen::Screen;
 use stage::Stage;

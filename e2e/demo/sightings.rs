@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use curfew::api::{AccessGrant, GRANT_UID_LABEL};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -13,8 +14,6 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-
-use curfew::api::{AccessGrant, GRANT_UID_LABEL};
 
 /// One change that a watch has shown.
 #[derive(Clone, Debug)]

@@ -12,8 +12,7 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 
 use super::replicas::{Leadership, two};
-use super::scene::Ground;
-use super::scene::what;
+use super::scene::{Ground, what};
 use super::story::Story;
 use crate::harness::{Exchange, Fault, Operator, Proxy};
 use crate::support::{Place, Suite};

@@ -13,8 +13,7 @@ use serde_json::json;
 
 use super::lags::until;
 use crate::harness::{Operator, OperatorOptions, eventually};
-use crate::support::fuses::burns_at;
-use crate::support::fuses::{TRIED_AGAIN, fuse, fused, no_jobs, owner, says, told};
+use crate::support::fuses::{TRIED_AGAIN, burns_at, fuse, fused, no_jobs, owner, says, told};
 use crate::support::sweep::sweep;
 use crate::support::{Place, SOON, Suite, condition};
 use crate::tests;

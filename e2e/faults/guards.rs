@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use curfew::api::{AccessGrant, AccessGrantSpec, conditions};
-use curfew::core::self_test::Forgery;
+use curfew::core::guard::self_test::forgery::Forgery;
 use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,

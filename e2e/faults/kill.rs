@@ -9,8 +9,7 @@ use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::scene::Ground;
-use super::scene::{identity, what};
+use super::scene::{Ground, identity, what};
 use super::story::Story;
 use crate::harness::{Exchange, Fault, Operator};
 use crate::support::Suite;

@@ -12,8 +12,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use super::scene::identity;
-use super::scene::{Asked, Ground};
+use super::scene::{Asked, Ground, identity};
 use super::verdict::PROMISE;
 use crate::harness::{Fault, Proxy, eventually};
 use crate::support::{SOON, Suite};

@@ -1,6 +1,7 @@
 //! Where the control plane's binaries are.
 
-use std::{path::PathBuf, process::Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 

@@ -1,20 +1,16 @@
 //! The files, ports and flags of a plane's three processes.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 
-use super::{
-    kubeconfig,
-    people::{CONTROLLER_MANAGER, Tokens},
-    process::{Guard, Guarded},
-};
+use super::kubeconfig;
+use super::people::{CONTROLLER_MANAGER, Tokens};
+use super::process::{Guard, Guarded};
 
 /// Ports below those that Linux and macOS give to outgoing connections, so
 /// that a port stays free over a restart.

@@ -1,12 +1,16 @@
 //! A plain HTTP GET, for the operator's own endpoints.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, body::Bytes, header::HOST};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -1,10 +1,13 @@
 //! kubectl for a plane.
 
-use std::{ffi::OsStr, path::Path, process::Command};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use super::{people::ADMIN, plane::Plane};
+use super::people::ADMIN;
+use super::plane::Plane;
 
 impl Plane {
     /// kubectl as the admin.

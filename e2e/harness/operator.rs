@@ -1,22 +1,18 @@
 //! The operator as a process, with the permissions that it ships with.
 
-use std::{
-    ffi::OsStr,
-    net::SocketAddr,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::Value;
 
-use super::{
-    get::get,
-    plane::Plane,
-    process::{Guard, Guarded},
-    wait::eventually,
-};
+use super::get::get;
+use super::plane::Plane;
+use super::process::{Guard, Guarded};
+use super::wait::eventually;
 
 /// How long the operator may take to be ready.
 const READY: Duration = Duration::from_secs(30);

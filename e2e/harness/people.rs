@@ -1,6 +1,7 @@
 //! The people of the tests, whom the API server knows by a token file.
 
-use std::{fs::File, io::Read};
+use std::fs::File;
+use std::io::Read;
 
 use anyhow::Context;
 

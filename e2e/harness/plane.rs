@@ -3,28 +3,23 @@
 //!
 //! There is no kubelet and no scheduler: pods stay pending.
 
-use std::{
-    fs,
-    io::{ErrorKind, Read as _, Seek as _, SeekFrom},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::fs;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
 use kube::Client;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use super::{
-    binaries::binaries,
-    components::Components,
-    kubeconfig,
-    people::{ADMIN, Tokens},
-    process::{Guard, Guarded},
-    ready::{READY, controllers_work, server_is_ready},
-    service_account,
-};
+use super::binaries::binaries;
+use super::components::Components;
+use super::people::{ADMIN, Tokens};
+use super::process::{Guard, Guarded};
+use super::ready::{READY, controllers_work, server_is_ready};
+use super::{kubeconfig, service_account};
 
 /// How long a process may take to end by itself.
 const STOP: Duration = Duration::from_secs(20);

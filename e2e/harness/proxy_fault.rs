@@ -1,6 +1,8 @@
 //! What a proxy sees of a request, and what it may do with it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::{Method, Uri};
 use serde_json::{Value, json};

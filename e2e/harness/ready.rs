@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::{core::v1::ServiceAccount, rbac::v1::ClusterRole};
-use kube::{
-    Api, Client,
-    api::{DeleteParams, PostParams},
-};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Client};
 use serde_json::json;
 
 use super::wait::eventually;

@@ -1,11 +1,10 @@
 //! Tokens of service accounts.
 
 use anyhow::Context;
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::ServiceAccount,
-};
-use kube::{Api, Client, api::PostParams};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::{Api, Client};
 
 /// A token of the ServiceAccount for the API server, valid for some hours.
 pub async fn token(admin: Client, namespace: &str, name: &str) -> anyhow::Result<String> {

@@ -1,7 +1,7 @@
 //! That the guards are there as they were generated. What they refuse is for the attacks to try.
 
 use anyhow::{Context as _, ensure};
-use curfew::core::GuardKind;
+use curfew::core::guard::GuardKind;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt as _};

@@ -2,9 +2,8 @@
 #![expect(clippy::print_stdout, reason = "how much the comparison rests on")]
 
 use std::collections::BTreeSet;
-use std::fmt;
-use std::fs;
 use std::path::PathBuf;
+use std::{fmt, fs};
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::ServiceAccount;

@@ -1,6 +1,7 @@
 //! The guards that are installed, and whether one holds.
 
-use curfew::core::{Guard, GuardKind, GuardSettings, Span, guards};
+use curfew::core::guard::{Guard, GuardKind, GuardSettings, guards};
+use curfew::core::time::duration::Span;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use curfew::api::{AccessGrant, AccessGrantSpec, AccessPolicy};
-use curfew::core::GuardKind;
+use curfew::core::guard::GuardKind;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};

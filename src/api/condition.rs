@@ -90,7 +90,7 @@ impl GrantState {
 /// Condition reasons, as text. The groups: states of a grant (reasons of `Active`), admission, approval, decisions,
 /// fuses, causes of the end, and policies.
 pub mod reasons {
-    use super::GrantState;
+    use crate::api::condition::GrantState;
 
     /// State: not evaluated yet.
     pub const PENDING: &str = GrantState::Pending.as_str();

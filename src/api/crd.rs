@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{AccessDecision, AccessGrant, AccessPolicy, conditions, reasons};
+use crate::api::{AccessDecision, AccessGrant, AccessPolicy, conditions, reasons};
 
 /// CustomResourceDefinitions of Curfew, in the order in which to apply them.
 pub fn crds() -> Vec<CustomResourceDefinition> {

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{UserInfo, schema_of_conditions};
+use crate::api::{UserInfo, schema_of_conditions};
 
 /// One person's decision about one grant: Approve, Deny or Revoke. It is never edited. Deleting a decision does not
 /// undo it. Exception: after a Revoke of an automated request is deleted, the request can be made again.
@@ -72,7 +72,7 @@ pub struct AccessDecisionSpec {
     pub reason: Option<String>,
 }
 
-/// Reference to one [`super::AccessGrant`] in the decision's namespace.
+/// Reference to one [`crate::api::AccessGrant`] in the decision's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantRef {

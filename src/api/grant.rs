@@ -5,7 +5,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, FuseDemand, Principal, RoleKind, Rule, Subject, UserInfo, schema_of_conditions};
+use crate::api::{
+    DurationText, FuseDemand, Principal, RoleKind, Rule, Subject, UserInfo, schema_of_conditions,
+};
 
 /// One request for access and its whole life: asked, approved, active, ended. It is never edited and never used twice.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -100,7 +102,7 @@ pub struct AccessGrantSpec {
     pub references: Vec<Reference>,
 }
 
-/// Reference to an [`super::AccessPolicy`].
+/// Reference to an [`crate::api::AccessPolicy`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyRef {

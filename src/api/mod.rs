@@ -12,25 +12,25 @@ mod policy;
 mod principal;
 mod rule;
 
-pub use condition::{GrantState, conditions, reasons, schema_of_conditions};
-pub use crd::crds;
-pub use decision::{
+pub use crate::api::condition::{GrantState, conditions, reasons, schema_of_conditions};
+pub use crate::api::crd::crds;
+pub use crate::api::decision::{
     AccessDecision, AccessDecisionSpec, AccessDecisionStatus, Blocks, DecisionKind, GrantRef,
 };
-pub use duration::DurationText;
-pub use grant::{
+pub use crate::api::duration::DurationText;
+pub use crate::api::grant::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, ApprovalRecord, ArtifactKind, ArtifactRecord, Enforcer,
     EntitlementRequest, PolicyRef, Reference, ResolvedAccess, ResolvedEntitlement, ResolvedIdentity,
     ResolvedRole, Revocation, RevocationCause,
 };
-pub use policy::{
+pub use crate::api::policy::{
     AccessPolicy, AccessPolicySpec, AccessPolicyStatus, ActAsEntitlement, Approval, ApprovalStage, Day,
     DurationLimits, Entitlement, Escalation, FuseDemand, Limits, NamespaceSelector, Narrowing, OnChange,
     Path, ReasonDemands, RequestCondition, RoleEntitlement, RoleKind, RulesEntitlement, Selection,
     SelectorOperator, SelectorRequirement, Window,
 };
-pub use principal::{Principal, PrincipalKind, Subject, SubjectKind, UserInfo};
-pub use rule::{GrantableRule, Rule};
+pub use crate::api::principal::{Principal, PrincipalKind, Subject, SubjectKind, UserInfo};
+pub use crate::api::rule::{GrantableRule, Rule};
 
 /// API group of Curfew's objects, and prefix of its labels and annotations.
 pub const GROUP: &str = "access.curfew.dev";

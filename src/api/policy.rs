@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, GrantableRule, Principal, schema_of_conditions};
+use crate::api::{DurationText, GrantableRule, Principal, schema_of_conditions};
 
 /// Rules for requests: which people get which access, in which namespaces and for how long. Cluster-scoped; written by
 /// the security team.

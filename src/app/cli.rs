@@ -6,14 +6,16 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand};
 
-use super::drain;
-use super::options::Options;
-use super::run::run;
-use super::sweep;
-use super::telemetry::{self, LogFormat};
 use crate::api;
-use crate::core::drain::Demands;
-use crate::core::{GuardSettings, Settings, Span, SpanError, guards};
+use crate::app::drain;
+use crate::app::operator::options::Options;
+use crate::app::operator::run;
+use crate::app::sweep::{self, report};
+use crate::app::telemetry::{self, LogFormat};
+use crate::core::cleanup::drain::Demands;
+use crate::core::guard::{GuardSettings, guards};
+use crate::core::settings::Settings;
+use crate::core::time::duration::{Span, SpanError};
 
 const GUARDS_HEADER: &str = "\
 # What the API server itself refuses, whether or not an operator runs. Printed by `curfew guards`; docs/architecture.md
@@ -74,7 +76,7 @@ struct SweepArguments {
     dry_run: bool,
     /// Format of the report of each round.
     #[arg(long, short, default_value = "table")]
-    output: sweep::Output,
+    output: report::Output,
     /// Time between two rounds.
     #[arg(long, env = "CURFEW_SWEEP_EVERY", default_value = "60s", value_parser = parse_span)]
     every: Span,
@@ -112,7 +114,7 @@ struct DrainArguments {
     without_operator: bool,
     /// Format of the report.
     #[arg(long, short, default_value = "table")]
-    output: sweep::Output,
+    output: report::Output,
     /// Namespace of the operator, in which its heartbeat Lease is.
     #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
     namespace: String,
@@ -293,7 +295,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-    use crate::golden::assert_golden;
+    use crate::checks::golden::assert_golden;
 
     #[derive(Debug, Parser)]
     struct Flags {

@@ -104,7 +104,7 @@ pub(super) mod testing {
     use parking_lot::Mutex;
     use tokio::sync::Notify;
 
-    use super::{LogFormat, parse_filter, subscriber};
+    use crate::app::telemetry::{LogFormat, parse_filter, subscriber};
 
     /// A log in memory. It notifies at each write.
     #[derive(Clone)]
@@ -151,8 +151,8 @@ pub(super) mod testing {
 mod tests {
     use std::sync::Arc;
 
-    use super::testing::Log;
     use super::*;
+    use crate::app::telemetry::testing::Log;
 
     fn written(format: LogFormat, filter: &str, talk: impl FnOnce()) -> String {
         let log = Log::new(Arc::default());

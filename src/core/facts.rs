@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::digest::sha256;
-use super::flame::Flame;
-use super::naming::ArtifactKey;
-use super::rules::canonical;
-use super::self_test::Standing;
-use super::{Decision, Objection, Policy, Span};
-use crate::api::{AccessGrant, ArtifactKind, RoleKind, Rule, Subject};
+use crate::api::{AccessGrant, ArtifactKind};
+use crate::core::artifact::found::Found;
+use crate::core::artifact::key::ArtifactKey;
+use crate::core::decision::Decision;
+use crate::core::decision::blocking::Objection;
+use crate::core::guard::state::Standing;
+use crate::core::policy::Policy;
+use crate::core::rbac::roles::{Identities, Roles};
+use crate::core::settings::Settings;
 
 /// Everything that the plan of one grant depends on. The plan asks nothing else.
 #[derive(Clone, Copy, Debug)]
@@ -69,17 +71,6 @@ impl Tried {
     }
 }
 
-/// Settings of the operator, fixed at its start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Longest access duration in this cluster. A policy cannot exceed it.
-    pub cap: Span,
-    /// The operator's own namespace. Service accounts of this namespace never receive access.
-    pub namespace: String,
-    /// The namespace of the act-as accounts. Its service accounts never receive access themselves.
-    pub identities: String,
-}
-
 /// Current state of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceFacts {
@@ -90,46 +81,6 @@ pub struct NamespaceFacts {
     /// Whether the namespace is being deleted. The API server then creates nothing in it.
     pub terminating: bool,
 }
-
-/// Current state of an existing Role or ClusterRole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleFacts {
-    /// Its uid.
-    pub uid: String,
-    rules: Vec<Rule>,
-    hash: String,
-}
-
-impl RoleFacts {
-    /// A role with these rules.
-    pub fn new(uid: impl Into<String>, rules: &[Rule]) -> Self {
-        let rules = canonical(rules);
-        Self {
-            uid: uid.into(),
-            hash: sha256(&rules),
-            rules,
-        }
-    }
-
-    /// The rules in canonical form.
-    pub fn rules(&self) -> &[Rule] {
-        &self.rules
-    }
-
-    /// SHA-256 of the canonical rules.
-    pub fn rules_hash(&self) -> &str {
-        &self.hash
-    }
-}
-
-/// Kind and name of a role, as seen from one namespace.
-pub type RoleName = (RoleKind, String);
-
-/// Existing roles by kind and name. A missing entry means that the role does not exist.
-pub type Roles = BTreeMap<RoleName, Arc<RoleFacts>>;
-
-/// Uids of the act-as accounts, by name. A missing entry means that the account does not exist.
-pub type Identities = BTreeMap<String, String>;
 
 /// Current state of the policy that a grant names.
 #[derive(Clone, Debug)]
@@ -166,60 +117,6 @@ impl PolicyFacts {
                 policy: Some(policy), ..
             } => Some(policy),
             Self::Absent { .. } | Self::Unready { policy: None, .. } => None,
-        }
-    }
-}
-
-/// One artifact in the cluster that has the grant's label.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
-    /// Whether it is being deleted. A binding gives access until it is gone from the API server.
-    pub deleting: bool,
-    /// Uid of the owner; `None` unless there is exactly one owner.
-    pub owner: Option<String>,
-    /// The fields that are compared with the intended artifact.
-    pub content: Content,
-}
-
-/// The fields of a found artifact that are compared with the intended one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// A fuse, with its state.
-    Fuse(Flame),
-    /// A Role with these canonical rules.
-    Role(Vec<Rule>),
-    /// A RoleBinding.
-    Binding {
-        /// The bound role.
-        role: RoleName,
-        /// The subjects. `None` if one of them is neither a user nor a service account: Curfew never makes such a
-        /// binding.
-        subjects: Option<Vec<Subject>>,
-    },
-}
-
-impl Found {
-    /// Its kind.
-    pub fn kind(&self) -> ArtifactKind {
-        match self.content {
-            Content::Fuse(_) => ArtifactKind::Job,
-            Content::Role(_) => ArtifactKind::Role,
-            Content::Binding { .. } => ArtifactKind::RoleBinding,
-        }
-    }
-
-    /// Its key.
-    pub fn key(&self) -> ArtifactKey {
-        ArtifactKey {
-            kind: self.kind(),
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
         }
     }
 }

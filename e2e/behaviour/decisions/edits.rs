@@ -6,9 +6,8 @@ use anyhow::{Context as _, ensure};
 use curfew::api::{AccessGrant, RevocationCause, conditions};
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube::Api;
-use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::support::changes::own_role;

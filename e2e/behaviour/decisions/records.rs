@@ -2,9 +2,8 @@
 
 use anyhow::{Context as _, ensure};
 use curfew::api::AccessDecision;
-use kube::Api;
-use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::support::Suite;

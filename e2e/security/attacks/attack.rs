@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use anyhow::Context as _;
-use curfew::core::CANARY;
+use curfew::core::guard::CANARY;
 use http::Method;
 use kube::Client;
 use serde_json::{Value, json};

@@ -38,13 +38,12 @@ use crate::support::planes::Needs;
 use crate::support::{Test, needing};
 
 mod refused {
-    use crate::support::Suite;
-    use crate::tests;
-
     use super::{
         Attack, Authors, Callers, Deciding, Elevated, Ground, binding, fuse, grant, identities, identity,
         stolen, try_all,
     };
+    use crate::support::Suite;
+    use crate::tests;
 
     tests![
         requesting_in_another_name_is_refused,

@@ -1,7 +1,7 @@
 //! Ordinary use, which no guard disturbs: people and tools work on Jobs, RBAC, Secrets and tokens of their own.
 
 use anyhow::{Context as _, ensure};
-use curfew::core::CANARY;
+use curfew::core::guard::CANARY;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};

@@ -1,14 +1,13 @@
 //! Proof that the attacks are real: without its guard, every attack is accepted.
 
 use anyhow::{Context as _, ensure};
-use curfew::core::{CANARY, GuardKind};
+use curfew::core::guard::{CANARY, GuardKind};
 use kube::api::{DeleteParams, PostParams};
 
 use super::attack::{Attack, Callers, Holds};
 use super::{Authors, Deciding, Elevated, Ground, binding, fuse, grant, identities, identity, stolen};
 use crate::harness::{Operator, OperatorOptions, eventually};
-use crate::support::guards;
-use crate::support::{SOON, Suite};
+use crate::support::{SOON, Suite, guards};
 use crate::tests;
 
 tests![without_its_guard_each_attack_is_accepted];
@@ -75,7 +74,7 @@ async fn without_its_guard_each_attack_is_accepted(suite: &Suite) -> anyhow::Res
 /// Deletes a guard, tries its attacks and creates the guard again. Returns the attacks that were refused without it.
 async fn refused_without(
     suite: &Suite,
-    guard: &curfew::core::Guard,
+    guard: &curfew::core::guard::Guard,
     attacks: &[&Attack],
 ) -> anyhow::Result<Vec<String>> {
     let callers = Callers::new(suite);

@@ -1,6 +1,6 @@
 //! Attacks with a stolen token of Curfew's own accounts: operator, sweep or canary.
 
-use curfew::core::CANARY;
+use curfew::core::guard::CANARY;
 use serde_json::{Value, json};
 
 use super::attack::{Attack, Holds, Request, Who};

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::app::sweep::Output;
-use crate::app::table::{align, print};
-use crate::cluster::Error;
-use crate::core::drain::{Asked, Draining, HeldBy, Look};
-use crate::core::kind_name;
-use crate::core::sweep::Labelled;
+use crate::app::sweep::report::Output;
+use crate::app::terminal::{align, print};
+use crate::cluster::client::error::Error;
+use crate::core::artifact::key::kind_name;
+use crate::core::cleanup::drain::{Asked, Draining, HeldBy, Look};
+use crate::core::cleanup::sweep::Labelled;
 
 /// Number of left objects in the error of a drain. The report has all of them.
 const LEFT_NAMED: usize = 10;
@@ -384,4 +384,5 @@ fn sentence(item: &Item) -> String {
 }
 
 #[cfg(test)]
+#[path = "tests/report.rs"]
 mod tests;

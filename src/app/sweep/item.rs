@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::cluster::Error;
-use crate::cluster::sweep::Gone;
-use crate::core::kind_name;
-use crate::core::sweep::{Finding, Labelled, Matter, Overdue, Removal};
+use crate::cluster::cleanup::sweep::Gone;
+use crate::cluster::client::error::Error;
+use crate::core::artifact::key::kind_name;
+use crate::core::cleanup::sweep::{Finding, Labelled, Matter, Overdue, Removal};
 
 /// What a round did with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::item::{Action, Item};
-use crate::app::table::{align, print};
-use crate::cluster::Error;
-use crate::core::Span;
-use crate::core::heartbeat::{OPERATOR_SILENCE, silence};
-use crate::core::sweep::{Clocks, Grants, Sweeping};
+use crate::app::sweep::item::{Action, Item};
+use crate::app::terminal::{align, print};
+use crate::cluster::client::error::Error;
+use crate::core::cleanup::sweep::{Clocks, Grants, Sweeping};
+use crate::core::replica::heartbeat::{OPERATOR_SILENCE, silence};
+use crate::core::time::duration::Span;
 
 /// Number of problems in the error of a failed round. The log has all problems.
 const PROBLEMS_NAMED: usize = 10;
@@ -344,4 +344,5 @@ fn length(time: SignedDuration) -> String {
 }
 
 #[cfg(test)]
+#[path = "tests/report.rs"]
 mod tests;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::Index;
-use super::state::Brief;
 use crate::api::{GrantState, Subject};
-use crate::cluster::keys::GrantKey;
+use crate::cluster::index::Index;
+use crate::cluster::index::state::Brief;
+use crate::cluster::objects::keys::GrantKey;
 
 impl Index {
     /// The live grants of a policy and subject, without `except`, as `namespace/name`.

@@ -6,12 +6,15 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
 
-use super::Index;
-use super::state::{DecisionEntry, State};
 use crate::api::AccessDecision;
-use crate::cluster::keys::{DecisionKey, GrantKey, Touched};
-use crate::cluster::mirror::Change;
-use crate::core::{Decision, Judged, Objection, keeper};
+use crate::cluster::index::Index;
+use crate::cluster::index::state::{DecisionEntry, State};
+use crate::cluster::index::watch_cache::Change;
+use crate::cluster::objects::keys::{DecisionKey, GrantKey, Touched};
+use crate::core::decision::Decision;
+use crate::core::decision::blocking::Objection;
+use crate::core::decision::verdict::Judged;
+use crate::core::grant::retention::keeper;
 
 impl Index {
     /// Applies an event about decisions. Returns what it affects.

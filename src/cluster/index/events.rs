@@ -10,13 +10,13 @@ use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 
-use super::Index;
-use super::state::{Brief, Parsed, PolicyEntry, Watched, changed_key};
 use crate::api::{AccessGrant, AccessPolicy, RoleKind};
-use crate::cluster::keys::{GrantKey, Orphan, Touched};
-use crate::cluster::mirror::Change;
-use crate::cluster::read::{self, Fuse};
-use crate::core::Policy;
+use crate::cluster::index::Index;
+use crate::cluster::index::state::{Brief, Parsed, PolicyEntry, Watched, changed_key};
+use crate::cluster::index::watch_cache::Change;
+use crate::cluster::objects::keys::{GrantKey, Orphan, Touched};
+use crate::cluster::objects::read::{self, Fuse};
+use crate::core::policy::Policy;
 
 impl Index {
     /// Applies an event about namespaces.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-use super::Index;
-use crate::core::{ArtifactKey, Content, Flame};
+use crate::cluster::index::Index;
+use crate::core::artifact::found::Content;
+use crate::core::artifact::fuse::Flame;
+use crate::core::artifact::key::ArtifactKey;
 
 impl Index {
     /// States of these fuses. Fuses that no watch has delivered are left out.

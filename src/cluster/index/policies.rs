@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::state::{Judged, PolicyEntry};
-use super::{Index, ParsedPolicy};
 use crate::api::AccessPolicy;
-use crate::cluster::keys::GrantKey;
-use crate::core::PolicyFacts;
+use crate::cluster::index::state::{Judged, PolicyEntry};
+use crate::cluster::index::{Index, ParsedPolicy};
+use crate::cluster::objects::keys::GrantKey;
+use crate::core::facts::PolicyFacts;
 
 impl Index {
     /// Stores the readiness of a policy. Returns the grants that it affects, if it has changed.

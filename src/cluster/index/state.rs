@@ -8,12 +8,18 @@ use kube::ResourceExt as _;
 use tokio::sync::Notify;
 
 use crate::api::{AccessGrant, AccessPolicy, ArtifactKind, Blocks, GrantState, RoleKind, Subject};
-use crate::cluster::keys::{DecisionKey, GrantKey, Held, Orphan, Touched};
-use crate::cluster::mirror::{Change, Mirror};
-use crate::cluster::multimap::MultiMap;
-use crate::core::{
-    ArtifactKey, Decision, Live, NamespaceFacts, Policy, Problem, RoleFacts, is_unfused, status,
-};
+use crate::cluster::index::multimap::MultiMap;
+use crate::cluster::index::watch_cache::{Change, Mirror};
+use crate::cluster::objects::keys::{DecisionKey, GrantKey, Held, Orphan, Touched};
+use crate::core::artifact::key::ArtifactKey;
+use crate::core::decision::Decision;
+use crate::core::facts::NamespaceFacts;
+use crate::core::grant::enforcement::is_unfused;
+use crate::core::grant::live::Live;
+use crate::core::grant::status;
+use crate::core::policy::Policy;
+use crate::core::policy::problem::Problem;
+use crate::core::rbac::roles::RoleFacts;
 
 /// A grant, and the facts that lookups and counts need of the grant.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,9 @@
+//! Tests: all of the index.
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::runtime::watcher::Event;
 
 use super::*;
@@ -9,10 +12,12 @@ use crate::api::{
     AccessPolicy, Blocks, DecisionKind, GrantRef, PolicyRef, ResolvedAccess, Subject, UserInfo, conditions,
     reasons,
 };
-use crate::cluster::keys::Touched;
-use crate::core::Policy;
-use crate::core::{Content, Found, Objection, Span, status::micro_time};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use crate::cluster::objects::keys::Touched;
+use crate::core::artifact::found::{Content, Found};
+use crate::core::decision::blocking::Objection;
+use crate::core::policy::Policy;
+use crate::core::time::duration::Span;
+use crate::core::time::timestamp::micro_time;
 
 fn index() -> Index {
     let settings = Settings {
@@ -427,7 +432,7 @@ fn a_policy_and_its_parsed_form_are_of_the_same_version() {
 }
 
 /// A fuse of the grant as a watch delivers it.
-fn fuse(started: bool) -> crate::cluster::Fuse {
+fn fuse(started: bool) -> crate::cluster::objects::read::Fuse {
     let mut fuse = serde_json::json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {
@@ -457,7 +462,7 @@ fn fuse_key() -> ArtifactKey {
 fn a_lit_fuse_affects_its_grant_and_stays_lit_after_its_create_response() {
     let index = index();
     index.grant(&Event::Apply(grant("10", Some(8), false)), Timestamp::UNIX_EPOCH);
-    let (made, held) = crate::cluster::read::fuse(&fuse(false));
+    let (made, held) = crate::cluster::objects::read::fuse(&fuse(false));
     index.made(made, held.clone());
     assert_eq!(
         index.fuse(&Event::Apply(fuse(false))),
@@ -470,7 +475,7 @@ fn a_lit_fuse_affects_its_grant_and_stays_lit_after_its_create_response() {
     index.made(fuse_key(), held);
     assert_eq!(
         index.flames([&fuse_key()]),
-        BTreeMap::from([(fuse_key(), crate::core::Flame::Lit)])
+        BTreeMap::from([(fuse_key(), crate::core::artifact::fuse::Flame::Lit)])
     );
 }
 

@@ -4,11 +4,11 @@ use cel::IdedExpr;
 use cel::common::ast::{CallExpr, Expr, LiteralValue, SelectExpr, SourceInfo, operators};
 use jiff::Timestamp;
 
-use super::Malformed;
-use super::functions::{literal_duration, pattern, zone};
-use super::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
-use super::types::Type;
-use super::variables::{Variable, reference_field};
+use crate::core::expression::Malformed;
+use crate::core::expression::functions::{literal_duration, pattern, zone};
+use crate::core::expression::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
+use crate::core::expression::types::Type;
+use crate::core::expression::variables::{Variable, reference_field};
 
 /// Maximum number of nested loops. Two loops over the 1,000 groups of one user already use all steps.
 const MAX_LOOPS: usize = 2;

@@ -7,9 +7,9 @@ use std::rc::Rc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
-use super::variables::{Evidence, Variable};
 use crate::api::{Reference, SubjectKind};
+use crate::core::expression::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
+use crate::core::expression::variables::{Evidence, Variable};
 
 /// Maximum number of steps of one evaluation. Each visit of a node is one step, and a text costs one more step for each
 /// [`BYTES_A_STEP`] bytes. Usual conditions take tens of steps; a loop over 1,000 groups takes thousands. 100,000 steps

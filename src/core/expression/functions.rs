@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use regex::RegexBuilder;
 
-use super::node::Pattern;
+use crate::core::expression::node::Pattern;
 
 /// Maximum size of a compiled pattern in bytes, and the steps that one byte of text costs at that size. In the worst
 /// case the whole compiled pattern is tried at each byte, so the cost of a match grows with the size. A pattern with

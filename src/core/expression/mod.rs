@@ -12,22 +12,22 @@
 //! only for a missing label or field, an index, an overflow, a division by zero or too many steps.
 
 mod check;
-mod evaluate;
+pub mod evaluate;
 mod functions;
 mod nesting;
 mod node;
 mod types;
-mod variables;
+pub mod variables;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cel::Env;
 
-pub use evaluate::Failure;
-pub use variables::Evidence;
+use crate::core::expression::node::Node;
+use crate::core::expression::types::Type;
 
-use node::Node;
-use types::Type;
+pub use crate::core::expression::evaluate::Failure;
+pub use crate::core::expression::variables::Evidence;
 
 /// Maximum length of an expression in characters, as in the CRD.
 pub const MAX_LENGTH: usize = 2048;
@@ -130,6 +130,8 @@ fn first_error(text: &str, errors: &cel::ParseErrors) -> Malformed {
 }
 
 #[cfg(test)]
+#[path = "tests/properties.rs"]
 mod properties;
 #[cfg(test)]
+#[path = "tests/table.rs"]
 mod tests;

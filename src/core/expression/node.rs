@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use regex::Regex;
 
-use super::variables::Variable;
 use crate::api::Reference;
+use crate::core::expression::variables::Variable;
 
 /// One operation of an expression. In a tree from the checker, each operand has the type that its place needs.
 #[derive(Clone, Debug)]

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::types::Type;
 use crate::api::Reference;
-use crate::core::{Request, Span};
+use crate::core::expression::types::Type;
+use crate::core::request::Request;
+use crate::core::time::duration::Span;
 
 /// Facts about one request, the variables of an expression. They are values: no text in them is ever parsed as an
 /// expression.

@@ -1,10 +1,9 @@
 //! Guard for policy authors: an author must hold the access that the policy grants.
 
 use crate::api::{GROUP, VERSION};
-
-use super::expression::quoted;
-use super::manifest::{Validating, demand, requests};
-use super::{Guard, GuardSettings};
+use crate::core::guard::cel::quoted;
+use crate::core::guard::manifest::{Validating, demand, requests};
+use crate::core::guard::{Guard, GuardSettings};
 
 /// Maximum number of entitlements in a policy, as in the CRD.
 const ENTITLEMENTS: usize = 16;

@@ -3,14 +3,13 @@
 use k8s_openapi::api::admissionregistration::v1::Validation;
 
 use crate::api::{ELEVATED_ROLE, MARKER_SUFFIX};
-
-use super::expression::{
+use crate::core::guard::cel::{
     ends_in_time, has_one_owner, list, metadata, metadata_only_narrowed_or_handed_over, on,
     only_curfew_creates, operator_asks,
 };
-use super::manifest::{Validating, demand, ours, requests};
-use super::souvenirs::elevation;
-use super::{Guard, GuardSettings};
+use crate::core::guard::manifest::{Validating, demand, ours, requests};
+use crate::core::guard::persistence::elevation;
+use crate::core::guard::{Guard, GuardSettings};
 
 /// Guard for `RoleBinding`s with Curfew's label, elevation markers among them.
 pub(super) fn only_narrows(settings: &GuardSettings) -> [Guard; 2] {

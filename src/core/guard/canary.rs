@@ -1,10 +1,9 @@
 //! Guard for the canary of the self-test: the canary may only make dry runs.
 
 use crate::api::GROUP;
-
-use super::expression::quoted;
-use super::manifest::{Validating, demand, requests};
-use super::{Guard, GuardSettings};
+use crate::core::guard::cel::quoted;
+use crate::core::guard::manifest::{Validating, demand, requests};
+use crate::core::guard::{Guard, GuardSettings};
 
 /// The canary may only make dry runs. It needs rights that let a forgery pass RBAC, such as `create jobs`. Without this
 /// guard, someone with its token could run pods as any service account.

@@ -3,11 +3,10 @@
 use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
 use crate::api::{GROUP, VERSION};
-
-use super::Guard;
-use super::expression::{metadata as metadata_variables, reserved_keys_kept};
-use super::identity::{has_all_their_groups, is_the_user, themselves};
-use super::manifest::{Validating, demand, requests};
+use crate::core::guard::Guard;
+use crate::core::guard::attestation::{has_all_their_groups, is_the_user, themselves};
+use crate::core::guard::cel::{metadata as metadata_variables, reserved_keys_kept};
+use crate::core::guard::manifest::{Validating, demand, requests};
 
 /// Fills in `spec.decider` if the decision does not have it.
 pub(super) fn fills_in() -> [Guard; 2] {

@@ -3,12 +3,11 @@
 use k8s_openapi::api::admissionregistration::v1::Validation;
 
 use crate::api::{GRANT_UID_LABEL, GROUP};
-
-use super::expression::{
+use crate::core::guard::cel::{
     ends_in_time, is_our_name, metadata, metadata_only_narrowed, on, only_curfew_creates, quoted, seconds,
 };
-use super::manifest::{Validating, demand, ours, requests};
-use super::{Guard, GuardSettings};
+use crate::core::guard::manifest::{Validating, demand, ours, requests};
+use crate::core::guard::{Guard, GuardSettings};
 
 /// CEL list of the users that may write the status of a Job. The Job controller uses its own `ServiceAccount`, or the
 /// credential of kube-controller-manager if all controllers share one.

@@ -1,10 +1,11 @@
 //! Guard for the metadata and the end of grants.
 
 use crate::api::{GROUP, REVOKE_FINALIZER, VERSION};
-
-use super::expression::{metadata as metadata_variables, on, operator_asks, quoted, reserved_keys_kept};
-use super::manifest::{Validating, demand, requests};
-use super::{Guard, GuardSettings};
+use crate::core::guard::cel::{
+    metadata as metadata_variables, on, operator_asks, quoted, reserved_keys_kept,
+};
+use crate::core::guard::manifest::{Validating, demand, requests};
+use crate::core::guard::{Guard, GuardSettings};
 
 /// Finalizer that Argo CD sets on the objects of a sync hook when it creates them.
 const ARGO_CD_HOOK: &str = "argocd.argoproj.io/hook-finalizer";

@@ -3,10 +3,9 @@
 use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
 use crate::api::GRANT_UID_LABEL;
-
-use super::expression::{list, quoted};
-use super::manifest::{Validating, demand, only_namespace, requests};
-use super::{Guard, GuardSettings};
+use crate::core::guard::cel::{list, quoted};
+use crate::core::guard::manifest::{Validating, demand, only_namespace, requests};
+use crate::core::guard::{Guard, GuardSettings};
 
 /// Resources that are allowed in the namespace: they run nothing, hold no credential and give nobody access. The list
 /// says what is allowed, because a list of all resources that create pods cannot be complete.

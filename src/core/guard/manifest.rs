@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Guard, GuardKind, named};
 use crate::api::GRANT_UID_LABEL;
+use crate::core::guard::{Guard, GuardKind, named};
 
 const API_VERSION: &str = "admissionregistration.k8s.io/v1";
 

@@ -11,28 +11,30 @@
 //! No guard has a list of accounts that may reduce access. Such a list would have to name the TTL controller: if it
 //! cannot delete a fuse, the fuse does not end access.
 
+mod attestation;
 mod authors;
 mod binding;
 mod canary;
+mod cel;
 mod decision;
-mod expression;
 mod fuse;
 mod grant;
-mod hands;
 mod identities;
-mod identity;
 mod manifest;
-mod names;
+mod own_accounts;
+mod persistence;
 mod pods;
 mod requester;
+mod reserved_names;
 mod role;
-mod souvenirs;
+pub mod self_test;
+pub mod state;
 mod status;
 #[cfg(test)]
 mod tests;
 
-use super::Span;
 use crate::api::NAME_PREFIX;
+use crate::core::time::duration::Span;
 
 /// Name of the canary's `ServiceAccount`, in the operator's namespace, and of its `ClusterRole`. The operator tests the
 /// guards as the canary. The operator may create tokens for no other `ServiceAccount`.
@@ -133,11 +135,11 @@ pub fn guards(settings: &GuardSettings) -> Vec<Guard> {
         pods::none_of_a_fuse(),
         binding::only_narrows(settings),
         role::never_changes(settings),
-        names::reserved(settings),
-        hands::labelled_only(settings),
-        hands::limits(settings),
-        souvenirs::none(settings),
-        souvenirs::no_token_secrets(settings),
+        reserved_names::reserved(settings),
+        own_accounts::labelled_only(settings),
+        own_accounts::limits(settings),
+        persistence::none(settings),
+        persistence::no_token_secrets(settings),
         authors::hold_what_they_hand_out(settings),
         identities::nothing_lives_there(settings),
         canary::dry_runs_only(settings),

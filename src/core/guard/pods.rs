@@ -1,10 +1,9 @@
 //! Guard for pods: no pod belongs to a fuse.
 
 use crate::api::GRANT_UID_LABEL;
-
-use super::Guard;
-use super::expression::labelled;
-use super::manifest::{Validating, demand, ours, requests};
+use crate::core::guard::Guard;
+use crate::core::guard::cel::labelled;
+use crate::core::guard::manifest::{Validating, demand, ours, requests};
 
 /// No pod may carry Curfew's label. A fuse selects pods by that label, and a Job reaches its deadline only when its
 /// pods have ended, which a pod can delay for years. A pod that already carries the label may be updated, so that it

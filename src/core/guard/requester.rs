@@ -3,10 +3,9 @@
 use k8s_openapi::api::admissionregistration::v1::NamedRuleWithOperations;
 
 use crate::api::{GROUP, VERSION};
-
-use super::Guard;
-use super::identity::{has_all_their_groups, is_the_user, themselves};
-use super::manifest::{Validating, demand_saying, requests};
+use crate::core::guard::Guard;
+use crate::core::guard::attestation::{has_all_their_groups, is_the_user, themselves};
+use crate::core::guard::manifest::{Validating, demand_saying, requests};
 
 /// Fills in `spec.requester` if the grant does not have it.
 pub(super) fn fills_in() -> [Guard; 2] {

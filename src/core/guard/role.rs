@@ -1,10 +1,10 @@
 //! Guard for Roles of Curfew: a Role never changes.
 
-use super::expression::{
+use crate::core::guard::cel::{
     ends_in_time, has_one_owner, metadata, metadata_only_narrowed_or_handed_over, on, only_curfew_creates,
 };
-use super::manifest::{Validating, demand, ours, requests};
-use super::{Guard, GuardSettings};
+use crate::core::guard::manifest::{Validating, demand, ours, requests};
+use crate::core::guard::{Guard, GuardSettings};
 
 /// CEL: the Role has the name of its fuse.
 const NAMED: &str = "object.metadata.name == owner.name";

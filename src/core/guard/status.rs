@@ -1,10 +1,9 @@
 //! Guard for the status of grants, decisions and policies.
 
 use crate::api::{GROUP, VERSION};
-
-use super::expression::operator_asks;
-use super::manifest::{Validating, demand, requests};
-use super::{Guard, GuardSettings};
+use crate::core::guard::cel::operator_asks;
+use crate::core::guard::manifest::{Validating, demand, requests};
+use crate::core::guard::{Guard, GuardSettings};
 
 /// Only the operator writes a status. A write to the object itself cannot change the status: the API server ignores it.
 pub(super) fn by_the_operator(settings: &GuardSettings) -> [Guard; 2] {

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::core::guard::cel;
 
 fn settings() -> GuardSettings {
     GuardSettings {
@@ -83,7 +84,7 @@ fn each_guard_fails_closed_and_each_message_names_an_action() {
 
 #[test]
 fn a_name_cannot_escape_its_literal() {
-    assert_eq!(expression::quoted("o'brien\\"), "'o\\'brien\\\\'");
+    assert_eq!(cel::quoted("o'brien\\"), "'o\\'brien\\\\'");
     let hostile = GuardSettings {
         creators: vec!["x'] || true || 'a' in ['".to_owned()],
         ..settings()

@@ -3,13 +3,15 @@
 use jiff::Timestamp;
 
 use crate::api::{DecisionKind, reasons};
-use crate::core::approval::describe_counted;
-use crate::core::decision::{Decision, Judged, Verdict};
+use crate::core::decision::Decision;
+use crate::core::decision::records::describe_counted;
+use crate::core::decision::verdict::{Judged, Verdict};
 use crate::core::facts::Input;
-use crate::core::judge::{Answer, Counted};
-use crate::core::live::Live;
-use crate::core::verdict::{known_demands, known_policy};
-use crate::core::{Ending, Request};
+use crate::core::grant::decisions::{known_demands, known_policy};
+use crate::core::grant::live::Live;
+use crate::core::grant::revocation::Ending;
+use crate::core::plan::answer::{Answer, Counted};
+use crate::core::request::Request;
 
 /// State of a grant at this moment. It decides what is done about the grant, and the verdicts on its decisions.
 pub(super) enum Phase<'a> {

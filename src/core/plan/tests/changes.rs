@@ -1,6 +1,8 @@
 //! Changes in the cluster while access is live.
 
 use super::*;
+use crate::api::reasons;
+use crate::core::artifact::found::Found;
 
 fn of_binding(situation: &mut Situation, edit: impl FnOnce(&mut Found)) {
     let found = situation

@@ -171,7 +171,7 @@ fn a_revoked_grant_is_kept_for_its_retention_and_a_denied_one_for_a_day() {
 
 #[test]
 fn revoking_precedes_granting_and_granting_precedes_bookkeeping() {
-    use crate::core::Precedence::{Begin, End, Record};
+    use crate::core::plan::effect::Precedence::{Begin, End, Record};
     let precedences = |plan: Plan| {
         let effects = plan.stages.into_iter().flatten();
         effects.map(|effect| effect.precedence()).collect::<Vec<_>>()

@@ -1,6 +1,7 @@
 //! Granting a request, and denying it.
 
 use super::*;
+use crate::api::reasons;
 
 // Requests.
 
@@ -179,7 +180,7 @@ fn the_elevation_marker_is_deleted_after_the_binding() {
     );
     assert_eq!(
         over.stages[1][1].precedence(),
-        crate::core::Precedence::Record,
+        crate::core::plan::effect::Precedence::Record,
         "deleting a marker ends no access"
     );
 }
@@ -372,7 +373,7 @@ fn refusals_say_what_would_be_accepted() {
     let mut own_role = role_entitlement("look", "debug");
     own_role.role.as_mut().unwrap().kind = RoleKind::Role;
     let limited = |rivals: &[&str]| {
-        let rivals = crate::core::fixtures::strings(rivals);
+        let rivals = crate::core::testing::strings(rivals);
         asked().but(|situation| situation.rivals = rivals)
     };
     let cases: &[(&str, Situation, &str, &[&str])] = &[

@@ -1,24 +1,48 @@
 //! Tests of plans for grants that need no approval, and their fixtures.
 
-use jiff::SignedDuration;
-
-use super::*;
-use crate::api::{
-    ArtifactRecord, Day, DurationText, Escalation, FuseDemand, OnChange, ResolvedAccess, ResolvedEntitlement,
-    ResolvedRole, RevocationCause, RoleKind, Rule, Selection, Subject,
-};
-use crate::core::facts::{Content, RoleFacts};
-use crate::core::fixtures::{
-    Situation, at, condition, grant, named, now, policy, role_entitlement, rule, seconds,
-};
-use crate::core::{Artifact, ArtifactKey, Body, GivenAccess, Holder, Policy};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+use crate::api::{
+    AccessGrantStatus, ArtifactKind, ArtifactRecord, Day, DurationText, Escalation, FuseDemand, OnChange,
+    ResolvedAccess, ResolvedEntitlement, ResolvedRole, RevocationCause, RoleKind, Rule, Selection, Subject,
+};
+use crate::core::artifact::found::Content;
+use crate::core::artifact::key::ArtifactKey;
+use crate::core::artifact::target::Target;
+use crate::core::artifact::{Artifact, Body, GrantIdentity, Holder};
+use crate::core::facts::PolicyFacts;
+use crate::core::grant::revocation::Ending;
+use crate::core::grant::transition::{Announcement, GivenAccess};
+use crate::core::plan::effect::{Effect, Plan};
+use crate::core::policy::Policy;
+use crate::core::rbac::roles::RoleFacts;
+use crate::core::testing::{
+    Situation, at, condition, grant, named, now, policy, role_entitlement, rule, seconds,
+};
+
+#[cfg(test)]
+mod act_as;
+#[cfg(test)]
+mod approvals;
 mod changes;
+#[cfg(test)]
+mod decided;
 mod ending;
+#[cfg(test)]
+mod fused;
 mod granting;
+#[cfg(test)]
+mod guarded;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod skewed;
 mod waiting;
+#[cfg(test)]
+mod wording;
 
 /// `curfew-` and the first half of SHA-256 over the entropy 7 (16 bytes, big endian) and the entitlement's name.
 const LOOK: &str = "curfew-49dba82a029a4e89ad94f585403ddf58";
@@ -143,7 +167,7 @@ fn look_resolved() -> ResolvedEntitlement {
 }
 
 fn view() -> Arc<RoleFacts> {
-    Arc::clone(&crate::core::fixtures::roles()[&(RoleKind::ClusterRole, "view".to_owned())])
+    Arc::clone(&crate::core::testing::roles()[&(RoleKind::ClusterRole, "view".to_owned())])
 }
 
 fn exec_resolved() -> ResolvedEntitlement {
@@ -160,7 +184,7 @@ fn activated(entitlements: &[ResolvedEntitlement]) -> Effect {
         subject: Some(alice()),
         access: entitlements
             .iter()
-            .map(|entitlement| GivenAccess::of(entitlement.clone(), &crate::core::fixtures::roles()))
+            .map(|entitlement| GivenAccess::of(entitlement.clone(), &crate::core::testing::roles()))
             .collect(),
         expires_at: end(),
     })

@@ -1,0 +1,148 @@
+use super::*;
+use crate::api::ArtifactKind;
+use crate::checks::golden::{assert_golden, shape};
+use crate::core::artifact::key::ArtifactKey;
+
+fn report() -> Report {
+    Report::new(false, "2026-01-01T12:00:00Z".parse().unwrap())
+}
+
+fn grant(name: &str, finalizers: &[&str]) -> Asked {
+    Asked {
+        namespace: "prod".to_owned(),
+        name: name.to_owned(),
+        uid: format!("uid of {name}"),
+        resource_version: None,
+        ends: None,
+        over: false,
+        deleting: true,
+        finalizers: finalizers.iter().map(|&finalizer| finalizer.to_owned()).collect(),
+        by: "alice".to_owned(),
+    }
+}
+
+fn last_line(report: &mut Report) -> String {
+    report.drained = report.failure().is_none() && !report.dry_run;
+    report.summary.deleted = report.count(&GONE);
+    report.summary.left = report.count(&[Action::Left]);
+    report.table().lines().last().unwrap().to_owned()
+}
+
+#[test]
+fn a_left_object_fails_the_drain_until_a_full_round_misses_it() {
+    let mut report = report();
+    let held = grant("held", &["access.curfew.dev/revoke"]);
+    report.looks_again();
+    report.add(Item::of_grant(&held, Action::Left, "waits"));
+    report.looked();
+    assert_eq!(report.failure().unwrap(), "AccessGrant prod/held: waits");
+    assert!(report.waits_for_operator());
+
+    report.looks_again();
+    report.unread(&Error::NoServerTime);
+    report.looked();
+    assert!(
+        report.failure().unwrap().contains("AccessGrant prod/held"),
+        "nobody has looked"
+    );
+    // A look that was broken off.
+    report.looks_again();
+    assert!(report.failure().is_some());
+
+    report.looks_again();
+    report.looked();
+    assert_eq!(report.failure(), None);
+    assert!(!report.waits_for_operator());
+    assert_eq!(last_line(&mut report), "1 gone, nothing is left; 0 records kept");
+}
+
+#[test]
+fn the_first_left_objects_and_the_new_requesters_are_named() {
+    let mut report = report();
+    for number in 0..LEFT_NAMED + 2 {
+        report.add(Item::of_grant(
+            &grant(&format!("g{number}"), &[]),
+            Action::Left,
+            "why",
+        ));
+    }
+    report.newcomers(&BTreeMap::from([("robot (kept by Flux)".to_owned(), 3)]));
+    report.unfinished("its 5m were over".to_owned());
+    let failure = report.failure().unwrap();
+    assert!(
+        failure.starts_with("its 5m were over; AccessGrant prod/g0: why; "),
+        "{failure}"
+    );
+    assert!(
+        failure.ends_with("prod/g9: why; and 2 more; asked for access meanwhile: robot (kept by Flux) (3)"),
+        "{failure}"
+    );
+    assert_eq!(
+        last_line(&mut report),
+        "0 gone, 12 left, not drained; 0 records kept; asked for access meanwhile: robot (kept by Flux) (3)"
+    );
+}
+
+#[test]
+fn a_dry_run_succeeds_if_everything_could_be_read() {
+    let mut report = Report::new(true, "2026-01-01T12:00:00Z".parse().unwrap());
+    let draining = Draining {
+        grants: vec![grant("one", &[])],
+        waiting: vec![grant("held", &["example.com/mine"])],
+        ..Draining::default()
+    };
+    report.would_delete(&draining);
+    assert_eq!(report.failure(), None);
+    assert_eq!(report.count(&[Action::WouldDelete]), 2);
+    report.unread(&Error::NoServerTime);
+    assert!(report.failure().is_some());
+}
+
+/// Scripts read the keys and the values that are not prose.
+#[test]
+fn golden_drain_report_is_unchanged() {
+    let mut report = report();
+    report.looks_again();
+    let actions = [
+        Action::Deleted,
+        Action::Freed,
+        Action::AlreadyGone,
+        Action::LetGo,
+        Action::WouldDelete,
+        Action::Left,
+    ];
+    for (number, action) in (0..).zip(actions) {
+        report.add(Item::of_grant(&grant(&format!("g{number}"), &[]), action, ""));
+    }
+    let held = grant("held", &["access.curfew.dev/revoke"]);
+    report.add(Item::of_grant(&held, Action::Left, "waits"));
+    for kind in [ArtifactKind::RoleBinding, ArtifactKind::Role, ArtifactKind::Job] {
+        let artifact = Labelled {
+            key: ArtifactKey {
+                kind,
+                namespace: "prod".to_owned(),
+                name: "curfew-1".to_owned(),
+            },
+            uid: format!("uid of {kind:?}"),
+            resource_version: None,
+            grant_uid: "grant".to_owned(),
+            not_after: None,
+            finalizers: Vec::new(),
+        };
+        report.add(Item::of_made(&artifact, Action::Deleted, ""));
+    }
+    report.newcomers(&BTreeMap::from([("robot (kept by Flux)".to_owned(), 3)]));
+    report.unfinished("its 5m were over".to_owned());
+    report.unread(&Error::NoServerTime);
+    report.heard_the_operator(Ok(None));
+    report.records(2);
+    report.sum_up();
+    let failed = serde_json::to_value(&report).unwrap();
+
+    let mut report = Report::new(true, "2026-01-01T12:00:00Z".parse().unwrap());
+    report.sum_up();
+    let empty = serde_json::to_value(&report).unwrap();
+    let prose = ["reason", "errors", "unfinished", "operator", "by"];
+    let both = serde_json::json!({"failed": failed, "dry run, nothing found": empty});
+    assert_golden("drain-report.json", &shape(both, &prose));
+}

@@ -1,0 +1,4 @@
+//! The self-test, running.
+
+pub mod probe;
+pub mod self_test;

@@ -1,0 +1,4 @@
+//! What sweep and drain call.
+
+pub mod drain;
+pub mod sweep;

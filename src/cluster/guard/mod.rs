@@ -1,0 +1,5 @@
+//! The self-test's requests.
+
+pub mod canary;
+pub mod forge;
+pub mod read;

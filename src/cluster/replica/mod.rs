@@ -1,0 +1,4 @@
+//! Leases.
+
+pub mod heartbeat;
+pub mod leader;

@@ -1,0 +1,4 @@
+//! Removal without a plan: sweep and drain.
+
+pub mod drain;
+pub mod sweep;
