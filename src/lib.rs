@@ -17,6 +17,6 @@
 pub mod api;
 pub mod app;
 #[cfg(test)]
-pub mod checks;
+mod checks;
 pub mod cluster;
 pub mod core;

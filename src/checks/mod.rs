@@ -1,8 +1,8 @@
-//! Tests about the source itself.
+//! Tests about the source itself: its layers, its names and the documents that point into it.
 
-#[cfg(test)]
+mod documents;
 mod expression_budget;
-#[cfg(test)]
 pub(crate) mod golden;
-#[cfg(test)]
 mod layers;
+mod names;
+mod source;

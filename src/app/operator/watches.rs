@@ -14,8 +14,9 @@ use tokio::task::JoinSet;
 
 use crate::api::{AccessGrant, AccessPolicy, GRANT_UID_LABEL, GrantState};
 use crate::app::operator::context::Operator;
+use crate::app::operator::streams;
 use crate::app::operator::streams::sync::Sync;
-use crate::app::operator::streams::{self, unreadable};
+use crate::app::operator::streams::unreadable;
 use crate::cluster::objects::keys::GrantKey;
 use crate::cluster::objects::read::fuses;
 use crate::core::grant::retention::slim;

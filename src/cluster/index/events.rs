@@ -15,7 +15,8 @@ use crate::cluster::index::Index;
 use crate::cluster::index::state::{Brief, Parsed, PolicyEntry, Watched, changed_key};
 use crate::cluster::index::watch_cache::Change;
 use crate::cluster::objects::keys::{GrantKey, Orphan, Touched};
-use crate::cluster::objects::read::{self, Fuse};
+use crate::cluster::objects::read;
+use crate::cluster::objects::read::Fuse;
 use crate::core::policy::Policy;
 
 impl Index {

@@ -1,11 +1,15 @@
 //! The audit record of a transition.
 
+use crate::api::ResolvedEntitlement;
+use crate::api::ResolvedIdentity;
+use crate::api::ResolvedRole;
+use crate::api::Rule;
+use crate::core::rbac::roles::Roles;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::api::{ApprovalRecord, DecisionKind, Reference, Subject, UserInfo};
 use crate::core::decision::verdict::{Judged, Standing};
-use crate::core::grant::transition::GivenAccess;
 
 /// One line of the audit log for each transition. It stays after the objects are deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -104,6 +108,43 @@ impl From<&Judged> for DecisionRecord {
                 Standing::Ignored => Some(false),
                 Standing::Waiting => None,
             },
+        }
+    }
+}
+
+/// One entitlement in force, with its rules in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenAccess {
+    /// Name of the entitlement in the policy.
+    pub name: String,
+    /// The existing role, as it was at the activation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<ResolvedRole>,
+    /// The act-as account, as it was at the activation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act_as: Option<ResolvedIdentity>,
+    /// The granted rules.
+    pub rules: Vec<Rule>,
+}
+
+impl GivenAccess {
+    /// Summary of a resolved entitlement. The rules of an existing role come from `roles`.
+    pub fn of(entitlement: ResolvedEntitlement, roles: &Roles) -> Self {
+        let ResolvedEntitlement {
+            name,
+            role,
+            act_as,
+            rules,
+        } = entitlement;
+        let current = role
+            .as_ref()
+            .and_then(|role| roles.get(&(role.kind, role.name.clone())));
+        Self {
+            rules: current.map_or(rules, |role| role.rules().to_vec()),
+            name,
+            role,
+            act_as,
         }
     }
 }

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{ApprovalRecord, DecisionKind, Principal, reasons};
 use crate::core::decision::Decision;
+use crate::core::decision::records::missing;
 use crate::core::decision::records::{Missing, describe_counted, standing};
 use crate::core::decision::verdict::Verdict;
 use crate::core::policy::approval::{Demands, Stage};
@@ -40,7 +41,7 @@ pub fn tally(ballot: &Ballot<'_>, recorded: &[ApprovalRecord], decisions: &[Deci
     let demands = ballot.demands;
     let approvals = standing(demands, ballot.request, ballot.hash, recorded);
     let mut tally = Tally {
-        missing: demands.missing(&approvals),
+        missing: missing(demands, &approvals),
         approvals,
         verdicts: Vec::new(),
     };
@@ -86,7 +87,7 @@ impl Tally {
                     void: None,
                 };
                 self.approvals.push(record.clone());
-                self.missing = ballot.demands.missing(&self.approvals);
+                self.missing = missing(ballot.demands, &self.approvals);
                 Verdict::counted(describe_counted(&record, &self.approvals, Some(ballot.demands)))
             }
         };

@@ -17,6 +17,18 @@ pub struct Missing {
     pub required: usize,
 }
 
+/// Missing approvals of the first incomplete stage; `None` if all stages are complete.
+pub fn missing(demands: &Demands, approvals: &[ApprovalRecord]) -> Option<Missing> {
+    demands.stages.iter().find_map(|stage| {
+        let counted = counted_in(approvals, &stage.name);
+        (counted < stage.required).then(|| Missing {
+            stage: stage.name.clone(),
+            counted,
+            required: stage.required,
+        })
+    })
+}
+
 pub(crate) fn counted_in(approvals: &[ApprovalRecord], stage: &str) -> usize {
     let counts = |record: &&ApprovalRecord| record.stage == stage && record.void.is_none();
     approvals.iter().filter(counts).count()

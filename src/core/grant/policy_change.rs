@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::api::{
     AccessGrant, Escalation, FuseDemand, OnChange, ResolvedAccess, ResolvedEntitlement, RevocationCause,
 };
+use crate::core::decision::records::missing as missing_approvals;
 use crate::core::decision::records::standing;
 use crate::core::evaluate::admit::{admit, readmit};
 use crate::core::evaluate::conditions::demanded;
@@ -92,7 +93,7 @@ fn unapproved(grant: &AccessGrant, question: &Question<'_>, resolved: &ResolvedA
     let demands = demanded(question)?;
     let recorded = grant.status.as_ref().map_or(&[][..], |status| &status.approvals);
     let approvals = standing(demands, question.request, &resolved.hash, recorded);
-    let missing = demands.missing(&approvals)?;
+    let missing = missing_approvals(demands, &approvals)?;
     Some(format!(
         "it requires {} approvals from {} now; this access has {}",
         missing.required, missing.stage, missing.counted

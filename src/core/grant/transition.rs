@@ -1,5 +1,6 @@
 //! Transitions of a grant: the Event and the audit record of each.
 
+use crate::core::audit::record::GivenAccess;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -71,43 +72,6 @@ pub enum Announcement {
     },
     /// The access ended and is proven absent.
     Ended(Ending),
-}
-
-/// One entitlement in force, with its rules in full.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GivenAccess {
-    /// Name of the entitlement in the policy.
-    pub name: String,
-    /// The existing role, as it was at the activation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub role: Option<ResolvedRole>,
-    /// The act-as account, as it was at the activation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub act_as: Option<ResolvedIdentity>,
-    /// The granted rules.
-    pub rules: Vec<Rule>,
-}
-
-impl GivenAccess {
-    /// Summary of a resolved entitlement. The rules of an existing role come from `roles`.
-    pub fn of(entitlement: ResolvedEntitlement, roles: &Roles) -> Self {
-        let ResolvedEntitlement {
-            name,
-            role,
-            act_as,
-            rules,
-        } = entitlement;
-        let current = role
-            .as_ref()
-            .and_then(|role| roles.get(&(role.kind, role.name.clone())));
-        Self {
-            rules: current.map_or(rules, |role| role.rules().to_vec()),
-            name,
-            role,
-            act_as,
-        }
-    }
 }
 
 impl Judged {

@@ -21,7 +21,8 @@ use crate::core::facts::{Input, PolicyFacts};
 use crate::core::grant::live::{Live, next_look};
 use crate::core::grant::revocation::Ending;
 use crate::core::grant::revocation_cause::ending;
-use crate::core::grant::status::{self, Waits};
+use crate::core::grant::status;
+use crate::core::grant::status::Waits;
 use crate::core::grant::transition::Announcement;
 use crate::core::guard::state::Standing;
 use crate::core::plan::answer::{Accepted, Answer, Counted, Judgement, Waiting};
@@ -34,7 +35,8 @@ use crate::core::plan::make::{keep_fused, make};
 use crate::core::plan::verdicts::{Phase, verdicts};
 use crate::core::request::Request;
 use crate::core::request::refusal::Refusals;
-use crate::core::time::timestamp::{self, later};
+use crate::core::time::timestamp;
+use crate::core::time::timestamp::later;
 
 /// The plan for a grant at the instant `now`.
 ///

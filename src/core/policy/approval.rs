@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::{self, ApprovalRecord, Principal, PrincipalKind};
-use crate::core::decision::records::{Missing, counted_in};
+use crate::api;
+use crate::api::{ApprovalRecord, Principal, PrincipalKind};
 use crate::core::expression::Expression;
 use crate::core::policy::problem::Problem;
 use crate::core::request::caller::Identity;
@@ -151,18 +151,6 @@ fn unsatisfiable(stages: &[api::ApprovalStage]) -> Vec<Problem> {
 }
 
 impl Demands {
-    /// Missing approvals of the first incomplete stage; `None` if all stages are complete.
-    pub fn missing(&self, approvals: &[ApprovalRecord]) -> Option<Missing> {
-        self.stages.iter().find_map(|stage| {
-            let counted = counted_in(approvals, &stage.name);
-            (counted < stage.required).then(|| Missing {
-                stage: stage.name.clone(),
-                counted,
-                required: stage.required,
-            })
-        })
-    }
-
     /// The first stage that lists the decider.
     pub fn stage_of(&self, decider: &Identity) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.lists(decider).is_some())

@@ -1,6 +1,7 @@
 //! One item of access a policy offers.
 
-use crate::api::{self, Escalation, Narrowing, OnChange, RoleKind, Rule, Selection};
+use crate::api;
+use crate::api::{Escalation, Narrowing, OnChange, RoleKind, Rule, Selection};
 use crate::core::policy::ANY_NAME;
 use crate::core::policy::problem::Problem;
 use crate::core::rbac::escalation::escalating;

@@ -12,8 +12,9 @@ use std::collections::BTreeMap;
 use kube::core::{Expression, Selector, SelectorExt as _};
 use regex::{Regex, RegexBuilder};
 
+use crate::api;
 use crate::api::{
-    self, AccessPolicy, AccessPolicySpec, FuseDemand, OnChange, Principal, PrincipalKind, RoleKind,
+    AccessPolicy, AccessPolicySpec, FuseDemand, OnChange, Principal, PrincipalKind, RoleKind,
     SelectorOperator, Subject, SubjectKind,
 };
 use crate::core::policy::approval::Approval;

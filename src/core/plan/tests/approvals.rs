@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use crate::api::DecisionKind::{self, Approve, Deny, Revoke};
+use crate::api::DecisionKind;
+use crate::api::DecisionKind::{Approve, Deny, Revoke};
 use crate::api::{
     AccessGrant, AccessGrantStatus, AccessPolicy, OnChange, PrincipalKind, RoleKind, Subject, conditions,
 };

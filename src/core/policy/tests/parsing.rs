@@ -1,8 +1,7 @@
 //! Tests: parsing, preflight.
 
-use crate::api::{
-    self, AccessPolicy, DurationText, Escalation, Narrowing, OnChange, PrincipalKind, RoleKind,
-};
+use crate::api;
+use crate::api::{AccessPolicy, DurationText, Escalation, Narrowing, OnChange, PrincipalKind, RoleKind};
 use crate::core::policy::Policy;
 use crate::core::policy::approval::Approval;
 use crate::core::policy::entitlement::{Access, Entitlement};

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::Day::{self, Fri, Mon, Sat, Sun, Thu, Tue, Wed};
+use crate::api::Day;
+use crate::api::Day::{Fri, Mon, Sat, Sun, Thu, Tue, Wed};
 
 /// Name of the case; zone, days, from and to of the window; now; expected result.
 type Case = (
