@@ -9,6 +9,3 @@ mod sweep;
 mod telemetry;
 mod terminal;
 
-pub use crate::app::error::RunError;
-pub use crate::app::operator::options::Options;
-pub use crate::app::operator::run;

@@ -118,9 +118,9 @@ const CORE: [&[&str]; 9] = [
     &["policy", "artifact"],
     &["decision", "guard"],
     &["facts"],
-    &["evaluate"],
+    &["evaluate", "audit"],
     &["grant"],
-    &["plan", "audit", "cleanup"],
+    &["plan", "cleanup"],
 ];
 
 /// Files that may read a wall clock, each with its reason. The operator has one clock; a program that decides by

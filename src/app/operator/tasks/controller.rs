@@ -189,7 +189,8 @@ mod tests {
             ["prod", "pay-123", "uid-1"]
         );
         let text = operator.metrics.encode().unwrap();
-        for step in ["Lock", "Preconditions", "Observe", "Decide"] {
+        // The read from the API server fails, so the reconcile gets no further.
+        for step in ["Lock", "Preconditions", "Observe"] {
             let none = format!("curfew_reconcile_step_duration_seconds_count{{step=\"{step}\"}} 0");
             assert!(
                 !text.contains(&none) && text.contains(step),
