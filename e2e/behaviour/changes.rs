@@ -89,7 +89,7 @@ async fn a_policy_that_would_refuse_it_now_ends_the_access_unless_it_keeps_it(
         (json!({"duration": {"max": "5m"}}), "10m asked, at most 5m"),
         (
             json!({"requesters": [{"kind": "Group", "name": "leads"}]}),
-            "alice may not ask",
+            "alice may not request access",
         ),
         (
             json!({"namespaceSelector": {"matchLabels": {"place": "elsewhere"}}}),

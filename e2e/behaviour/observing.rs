@@ -41,7 +41,7 @@ async fn kubectl_explain_has_a_sentence_for_every_field(suite: &Suite) -> anyhow
         .run_kubectl(&["explain", "agrant.spec.notAfter"])
         .await?;
     ensure!(
-        explained.contains("Hard end, whatever the duration says"),
+        explained.contains("Latest end of the access"),
         "{explained}"
     );
     Ok(())

@@ -53,7 +53,7 @@ async fn a_policy_the_api_server_can_see_through_is_refused_by_it(suite: &Suite)
         ),
         (
             json!({"subjects": [{"kind": "Group", "name": "devs"}]}),
-            "nobody would be accountable",
+            "no one would be accountable",
         ),
         (json!({"requesters": []}), "spec.requesters"),
         (

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use curfew::api::AccessGrant;
 use curfew::cluster::client::client;
-use curfew::core::time::duration::Span;
+use curfew::core::time::duration::AccessDuration;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -101,7 +101,7 @@ fn end(grant: &AccessGrant) -> anyhow::Result<Timestamp> {
     let created = grant
         .creation_timestamp()
         .context("the grant has no creationTimestamp")?;
-    Ok(Span::parse(&duration)?.after(created.0))
+    Ok(AccessDuration::parse(&duration)?.after(created.0))
 }
 
 #[expect(clippy::print_stderr, reason = "stderr is the log of this process")]

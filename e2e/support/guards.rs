@@ -1,7 +1,7 @@
 //! The guards that are installed, and whether one holds.
 
 use curfew::core::guard::{Guard, GuardKind, GuardSettings, guards};
-use curfew::core::time::duration::Span;
+use curfew::core::time::duration::AccessDuration;
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
@@ -16,7 +16,7 @@ pub fn installed() -> anyhow::Result<Vec<Guard>> {
         operator: "curfew".to_owned(),
         sweeper: "curfew-sweep".to_owned(),
         identities: "curfew-identities".to_owned(),
-        cap: Span::parse("12h")?,
+        cap: AccessDuration::parse("12h")?,
         creators: Vec::new(),
     };
     Ok(guards(&settings))

@@ -11,7 +11,7 @@ const FORM: &str = "^([0-9]{1,5}(h|m|s)){1,3}$";
 
 /// Duration as text, in hours, minutes and seconds: `8h`, `1h30m`, `90s`. At least 1 s, at most 768 h (32 days).
 ///
-/// It stays text so that every stored object can be read. [`crate::core::time::duration::Span`] is the parsed form.
+/// It stays text so that every stored object can be read. [`crate::core::time::duration::AccessDuration`] is the parsed form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DurationText(pub String);

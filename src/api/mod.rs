@@ -24,7 +24,7 @@ pub use crate::api::grant::{
     ResolvedRole, Revocation, RevocationCause,
 };
 pub use crate::api::policy::{
-    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, ActAsEntitlement, Approval, ApprovalStage, Day,
+    AccessPolicy, AccessPolicySpec, AccessPolicyStatus, ActAsEntitlement, ApprovalSpec, ApprovalStage, Day,
     DurationLimits, Entitlement, Escalation, FuseDemand, Limits, NamespaceSelector, Narrowing, OnChange,
     Path, ReasonDemands, RequestCondition, RoleEntitlement, RoleKind, RulesEntitlement, Selection,
     SelectorOperator, SelectorRequirement, Window,

@@ -89,7 +89,7 @@ pub struct AccessPolicySpec {
     pub conditions: Vec<RequestCondition>,
     /// Approvers of requests. Required with the paths `Manual` and `SelfServe`; must be unset with `Automatic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approval: Option<Approval>,
+    pub approval: Option<ApprovalSpec>,
     /// How long access lasts, counted from its start.
     pub duration: DurationLimits,
     /// Demands on the `reason` of a request. Default: any reason of 1 to 1024 characters is enough.
@@ -274,7 +274,7 @@ pub struct RequestCondition {
 /// Approvers of requests, and when and how long they are asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Approval {
+pub struct ApprovalSpec {
     /// CEL expression; approval is required if it is true. Example: `request.duration > duration('1h')`. The variables
     /// and functions are those of `conditions`. If the expression cannot be evaluated, approval is required. Required
     /// with path `SelfServe`; must be unset with `Manual`.
@@ -283,7 +283,7 @@ pub struct Approval {
     pub required_when: Option<String>,
     /// How long a request waits for approval, counted from its creation; then it is denied. Approvers may have less
     /// time: the request's `notAfter` and the end of the window also end the wait. Default: `1h`.
-    #[serde(default = "Approval::default_timeout")]
+    #[serde(default = "ApprovalSpec::default_timeout")]
     pub timeout: DurationText,
     /// Stages of approval. Curfew asks one stage after the other. Each person counts once over all stages. Requester
     /// and subject never count.
@@ -292,7 +292,7 @@ pub struct Approval {
     pub stages: Vec<ApprovalStage>,
 }
 
-impl Approval {
+impl ApprovalSpec {
     fn default_timeout() -> DurationText {
         DurationText::from("1h")
     }

@@ -8,16 +8,16 @@ use clap::{Parser, Subcommand};
 
 use crate::api;
 use crate::app::drain;
-use crate::app::operator::options::Options;
+use crate::app::operator::options::OperatorOptions;
 use crate::app::operator::run;
 use crate::app::sweep;
 use crate::app::sweep::report;
 use crate::app::telemetry;
 use crate::app::telemetry::LogFormat;
-use crate::core::cleanup::drain::Demands;
+use crate::core::cleanup::drain::DrainOptions;
 use crate::core::guard::{GuardSettings, guards};
 use crate::core::settings::Settings;
-use crate::core::time::duration::{Span, SpanError};
+use crate::core::time::duration::{AccessDuration, AccessDurationError};
 
 const GUARDS_HEADER: &str = "\
 # What the API server itself refuses, whether or not an operator runs. Printed by `curfew guards`; docs/architecture.md
@@ -81,10 +81,10 @@ struct SweepArguments {
     output: report::Output,
     /// Time between two rounds.
     #[arg(long, env = "CURFEW_SWEEP_EVERY", default_value = "60s", value_parser = parse_span)]
-    every: Span,
+    every: AccessDuration,
     /// Time after the expiry during which the sweep leaves access to the operator and the fuse.
     #[arg(long, env = "CURFEW_SWEEP_GRACE", default_value = "5s", value_parser = parse_span)]
-    grace: Span,
+    grace: AccessDuration,
     /// Namespace of the operator, in which the heartbeat Leases are.
     #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
     namespace: String,
@@ -103,7 +103,7 @@ struct SweepArguments {
 struct DrainArguments {
     /// Longest time until the drain gives up.
     #[arg(long, env = "CURFEW_DRAIN_TIMEOUT", default_value = "5m", value_parser = parse_span)]
-    timeout: Span,
+    timeout: AccessDuration,
     /// Changes nothing, and shows the objects that would be deleted.
     #[arg(long)]
     dry_run: bool,
@@ -137,7 +137,7 @@ struct GuardArguments {
 struct Installation {
     /// Longest duration of any access, such as 12h; at most 768h. A policy cannot exceed it.
     #[arg(long, env = "CURFEW_MAX_DURATION", default_value = "12h", value_parser = parse_span)]
-    max_duration: Span,
+    max_duration: AccessDuration,
     /// Namespace of the operator. Its service accounts never receive access.
     #[arg(long, env = "CURFEW_NAMESPACE", default_value = "curfew-system")]
     namespace: String,
@@ -174,8 +174,8 @@ impl Installation {
     }
 }
 
-fn parse_span(text: &str) -> Result<Span, SpanError> {
-    Span::parse(text)
+fn parse_span(text: &str) -> Result<AccessDuration, AccessDurationError> {
+    AccessDuration::parse(text)
 }
 
 /// Runs a command. Exit codes: 0 success, 1 failure, 2 wrong usage.
@@ -202,7 +202,7 @@ pub fn main(cli: Cli) -> ExitCode {
 fn run_operator(arguments: RunArguments) -> Result<(), Box<dyn std::error::Error>> {
     telemetry::init(arguments.log_format, &arguments.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(Options {
+    runtime.block_on(run(OperatorOptions {
         listen: arguments.listen,
         settings: arguments.installation.settings(),
         guards: arguments.installation.guards(),
@@ -216,7 +216,7 @@ fn run_sweep(arguments: SweepArguments) -> Result<(), Box<dyn std::error::Error>
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(sweep::run(sweep::Options {
+    runtime.block_on(sweep::run(sweep::SweepArguments {
         once: arguments.once,
         dry_run: arguments.dry_run,
         every: arguments.every,
@@ -242,10 +242,10 @@ fn run_drain(arguments: DrainArguments) -> Result<(), Box<dyn std::error::Error>
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(drain::run(drain::Options {
+    runtime.block_on(drain::run(drain::DrainArguments {
         timeout: arguments.timeout,
         dry_run: arguments.dry_run,
-        demands: Demands {
+        demands: DrainOptions {
             records: arguments.records,
             without_operator: arguments.without_operator,
         },
@@ -367,7 +367,7 @@ mod tests {
                 operator: "jit".to_owned(),
                 sweeper: "jit-sweep".to_owned(),
                 identities: "roles".to_owned(),
-                cap: Span::parse("1h").unwrap(),
+                cap: AccessDuration::parse("1h").unwrap(),
                 creators: vec![
                     "velero".to_owned(),
                     "system:serviceaccount:velero:velero".to_owned()

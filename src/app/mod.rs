@@ -8,4 +8,3 @@ mod stop;
 mod sweep;
 mod telemetry;
 mod terminal;
-

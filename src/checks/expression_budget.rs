@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 use crate::api::Subject;
 use crate::core::expression::Expression;
 use crate::core::expression::evaluate::Failure;
-use crate::core::expression::variables::Evidence;
+use crate::core::expression::variables::Variables;
 use crate::core::request::Request;
-use crate::core::request::caller::Identity;
-use crate::core::time::duration::Span;
+use crate::core::request::caller::Caller;
+use crate::core::time::duration::AccessDuration;
 
 /// A request with this reason, by a user of these groups.
 fn request(reason: &str, groups: Vec<String>) -> Request {
     Request {
         name: "pay-123".to_owned(),
-        requester: Identity {
+        requester: Caller {
             username: "alice@example.com".to_owned(),
             groups,
         },
@@ -33,9 +33,9 @@ fn request(reason: &str, groups: Vec<String>) -> Request {
 fn evaluate(text: &str, request: &Request, times: usize) -> (Duration, Option<Result<bool, Failure>>) {
     let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
     let expression = Expression::parse(text).unwrap_or_else(|malformed| panic!("{text}: {malformed}"));
-    let evidence = Evidence {
+    let evidence = Variables {
         request,
-        duration: Span::parse("90m").unwrap(),
+        duration: AccessDuration::parse("90m").unwrap(),
         entitlements: vec!["look".to_owned()],
         namespace_name: "prod",
         namespace_labels: &labels,

@@ -12,15 +12,15 @@ use kube::api::PostParams;
 use crate::api::{GROUP, RoleKind, Rule};
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::cluster::objects::keys::GrantKey;
 use crate::core::decision::Authority;
 use crate::core::policy::Policy;
-use crate::core::policy::preflight::Rights;
-use crate::core::request::caller::Identity;
+use crate::core::policy::preflight::OperatorRights;
+use crate::core::request::caller::Caller;
 
 /// The operator's rights that a policy needs.
-pub async fn rights(edges: &Edges, policy: &Policy, namespace: &str) -> Result<Rights, Error> {
+pub async fn rights(edges: &Cluster, policy: &Policy, namespace: &str) -> Result<OperatorRights, Error> {
     let mut bindable = BTreeSet::new();
     for (kind, name) in policy.role_names() {
         if may_bind(edges, kind, name).await? {
@@ -32,7 +32,7 @@ pub async fn rights(edges: &Edges, policy: &Policy, namespace: &str) -> Result<R
     } else {
         Vec::new()
     };
-    Ok(Rights { bindable, held })
+    Ok(OperatorRights { bindable, held })
 }
 
 /// Whether a user has the verb `revoke` on a grant.
@@ -40,7 +40,7 @@ pub async fn rights(edges: &Edges, policy: &Policy, namespace: &str) -> Result<R
 /// # Caveats
 /// The review has no extra attributes of the user, so an authorizer that needs them denies. A failed review is logged
 /// and leaves the answer open.
-pub async fn authority(edges: &Edges, grant: &GrantKey, decider: &Identity) -> Authority {
+pub async fn authority(edges: &Cluster, grant: &GrantKey, decider: &Caller) -> Authority {
     let review = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: Some(decider.username.clone()),
@@ -79,7 +79,7 @@ pub async fn authority(edges: &Edges, grant: &GrantKey, decider: &Identity) -> A
     }
 }
 
-async fn may_bind(edges: &Edges, kind: RoleKind, name: &str) -> Result<bool, Error> {
+async fn may_bind(edges: &Cluster, kind: RoleKind, name: &str) -> Result<bool, Error> {
     let resource = match kind {
         RoleKind::ClusterRole => "clusterroles",
         RoleKind::Role => "roles",
@@ -107,7 +107,7 @@ async fn may_bind(edges: &Edges, kind: RoleKind, name: &str) -> Result<bool, Err
 }
 
 /// Rules granted to the operator in a namespace. Its rights are cluster-wide, so every namespace gives the same answer.
-async fn granted_rules(edges: &Edges, namespace: &str) -> Result<Vec<Rule>, Error> {
+async fn granted_rules(edges: &Cluster, namespace: &str) -> Result<Vec<Rule>, Error> {
     let review = SelfSubjectRulesReview {
         spec: SelfSubjectRulesReviewSpec {
             namespace: Some(namespace.to_owned()),

@@ -9,10 +9,10 @@ use crate::api::{AccessGrant, ArtifactKind};
 use crate::core::artifact::found::Found;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::decision::Decision;
-use crate::core::decision::blocking::Objection;
-use crate::core::guard::state::Standing;
+use crate::core::decision::blocking::Block;
+use crate::core::guard::state::GuardState;
 use crate::core::policy::Policy;
-use crate::core::rbac::roles::{Identities, Roles};
+use crate::core::rbac::roles::{ActAsAccounts, Roles};
 use crate::core::settings::Settings;
 
 /// Everything that the plan of one grant depends on. The plan asks nothing else.
@@ -27,7 +27,7 @@ pub struct Input<'a> {
     /// The existing roles that the policy or the grant names.
     pub roles: &'a Roles,
     /// The act-as accounts that the policy or the grant names.
-    pub identities: &'a Identities,
+    pub identities: &'a ActAsAccounts,
     /// All artifacts in the cluster that have the grant's label.
     pub found: &'a [Found],
     /// Names of the other live grants of the same policy and subject.
@@ -37,9 +37,9 @@ pub struct Input<'a> {
     /// The decisions about this grant.
     pub decisions: &'a [Decision],
     /// The blocks on this request: Revokes of earlier grants with the same name.
-    pub objections: &'a [Objection],
+    pub objections: &'a [Block],
     /// Guard state in the grant's namespace.
-    pub guards: &'a Standing,
+    pub guards: &'a GuardState,
     /// Why the clocks forbid granting access; `None` if they do not.
     pub skewed: Option<&'a str>,
     /// What this reconcile has learned from its own writes.

@@ -9,29 +9,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::{
     AccessGrant, AccessGrantSpec, AccessGrantStatus, AccessPolicy, AccessPolicySpec, ActAsEntitlement,
-    Approval, ApprovalStage, ArtifactKind, DecisionKind, DurationLimits, DurationText, Entitlement,
+    ApprovalSpec, ApprovalStage, ArtifactKind, DecisionKind, DurationLimits, DurationText, Entitlement,
     EntitlementRequest, Escalation, FuseDemand, GrantableRule, Limits, NamespaceSelector, Narrowing,
     OnChange, Path, PolicyRef, Principal, PrincipalKind, REVOKE_FINALIZER, ReasonDemands, RequestCondition,
     RoleEntitlement, RoleKind, Rule, RulesEntitlement, Selection, Subject, UserInfo, Window, conditions,
 };
 use crate::core::artifact::found::{Content, Found};
-use crate::core::artifact::fuse::Flame;
+use crate::core::artifact::fuse::FuseState;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::artifact::{Artifact, Body, Holder};
-use crate::core::decision::blocking::Objection;
+use crate::core::decision::blocking::Block;
 use crate::core::decision::{Authority, Decision};
 use crate::core::facts::{Input, NamespaceFacts, PolicyFacts, Tried};
 use crate::core::grant::status;
 use crate::core::grant::status::Uids;
-use crate::core::grant::transition::Announcement;
-use crate::core::guard::state::Standing;
+use crate::core::grant::transition::Transition;
+use crate::core::guard::state::GuardState;
 use crate::core::plan::effect::{Effect, Plan};
 use crate::core::plan::{plan, plan_end};
 use crate::core::policy::Policy;
-use crate::core::rbac::roles::{Identities, RoleFacts, Roles};
-use crate::core::request::caller::Identity;
+use crate::core::rbac::roles::{ActAsAccounts, RoleFacts, Roles};
+use crate::core::request::caller::Caller;
 use crate::core::settings::Settings;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 pub(crate) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -52,7 +52,7 @@ pub(crate) fn strings(items: &[&str]) -> Vec<String> {
 
 pub(crate) fn settings() -> Settings {
     Settings {
-        cap: Span::parse("8h").unwrap(),
+        cap: AccessDuration::parse("8h").unwrap(),
         namespace: "curfew-system".to_owned(),
         identities: "curfew-identities".to_owned(),
     }
@@ -330,7 +330,7 @@ impl AccessPolicy {
     pub(crate) fn approved_by(self, stages: &[(&str, u8, &str)]) -> Self {
         self.with(|spec| {
             spec.path = Path::Manual;
-            spec.approval = Some(Approval {
+            spec.approval = Some(ApprovalSpec {
                 required_when: None,
                 timeout: DurationText::from("30m"),
                 stages: stages
@@ -385,8 +385,8 @@ pub(crate) fn roles() -> Roles {
 }
 
 /// The service accounts that people can act as: node-reader.
-pub(crate) fn identities() -> Identities {
-    Identities::from([("node-reader".to_owned(), "uid-of-node-reader".to_owned())])
+pub(crate) fn identities() -> ActAsAccounts {
+    ActAsAccounts::from([("node-reader".to_owned(), "uid-of-node-reader".to_owned())])
 }
 
 /// All parts of an [`Input`], the present instant, and the announcements so far.
@@ -396,13 +396,13 @@ pub(crate) struct Situation {
     pub(crate) namespace: Option<NamespaceFacts>,
     pub(crate) policy: PolicyFacts,
     pub(crate) roles: Roles,
-    pub(crate) identities: Identities,
+    pub(crate) identities: ActAsAccounts,
     pub(crate) found: Vec<Found>,
     pub(crate) rivals: Vec<String>,
     pub(crate) pending: Vec<String>,
     pub(crate) decisions: Vec<Decision>,
-    pub(crate) objections: Vec<Objection>,
-    pub(crate) guards: Standing,
+    pub(crate) objections: Vec<Block>,
+    pub(crate) guards: GuardState,
     pub(crate) skewed: Option<String>,
     pub(crate) tried: Tried,
     /// Whether no Job controller runs, so that fuses stay unlit.
@@ -411,7 +411,7 @@ pub(crate) struct Situation {
     pub(crate) entropy: u128,
     pub(crate) settings: Settings,
     pub(crate) now: Timestamp,
-    pub(crate) told: Vec<Announcement>,
+    pub(crate) told: Vec<Transition>,
     /// Whether the grant object no longer exists.
     pub(crate) gone: bool,
     /// Number of artifacts made so far, for their uids.
@@ -438,7 +438,7 @@ impl Situation {
             pending: Vec::new(),
             decisions: Vec::new(),
             objections: Vec::new(),
-            guards: Standing::InForce,
+            guards: GuardState::InForce,
             skewed: None,
             tried: Tried::default(),
             nobody_lights: false,
@@ -503,7 +503,7 @@ impl Situation {
             made_at: self.now,
             kind,
             access_hash: hash.filter(|_| kind == DecisionKind::Approve),
-            decider: Identity {
+            decider: Caller {
                 username: username.to_owned(),
                 groups: strings(&[group, "system:authenticated"]),
             },
@@ -547,7 +547,7 @@ impl Situation {
     }
 
     /// The same situation with all fuses in this state.
-    pub(crate) fn burning(mut self, flame: Flame) -> Self {
+    pub(crate) fn burning(mut self, flame: FuseState) -> Self {
         for found in &mut self.found {
             if let Content::Fuse(burning) = &mut found.content {
                 *burning = flame;
@@ -582,8 +582,10 @@ impl Situation {
             Effect::AwaitFuses(keys) => {
                 for found in &mut self.found {
                     let awaited = keys.contains(&found.key()) && !self.nobody_lights;
-                    if let (true, Content::Fuse(flame @ Flame::NotStarted)) = (awaited, &mut found.content) {
-                        *flame = Flame::Lit;
+                    if let (true, Content::Fuse(flame @ FuseState::NotStarted)) =
+                        (awaited, &mut found.content)
+                    {
+                        *flame = FuseState::Lit;
                     }
                 }
                 Ok(())
@@ -721,7 +723,7 @@ impl Situation {
 /// Content of an object in the cluster right after it was made.
 pub(crate) fn content(artifact: &Artifact) -> Content {
     match &artifact.body {
-        Body::Fuse { .. } => Content::Fuse(Flame::NotStarted),
+        Body::Fuse { .. } => Content::Fuse(FuseState::NotStarted),
         Body::Role(rules) => Content::Role(rules.clone()),
         Body::Binding { role, subject } => Content::Binding {
             role: role.clone(),

@@ -72,7 +72,7 @@ async fn a_policy_narrowed_between_approval_and_start_denies(suite: &Suite) -> a
         &denied,
         conditions::ACCEPTED,
         ("False", "RequesterNotListed"),
-        "alice may not ask",
+        "alice may not request access",
     )?;
     ensure!(place.artifacts().await?.is_empty(), "something was made");
     Ok(())

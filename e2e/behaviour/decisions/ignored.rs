@@ -259,7 +259,7 @@ async fn a_service_account_neither_approves_nor_denies_and_revokes_if_it_may(
         .is_ignored(
             &powerless,
             "MayNotRevoke",
-            "does not hold the verb revoke on accessgrants/",
+            "holders of the verb revoke on accessgrants/",
         )
         .await?;
     place.in_state(&grant.name_any(), "AwaitingApproval").await?;

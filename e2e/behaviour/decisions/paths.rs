@@ -121,7 +121,7 @@ async fn an_automatic_request_asks_nobody(suite: &Suite) -> anyhow::Result<()> {
         .await?;
     let decision = place.deny("dave", &grant).await?;
     place
-        .is_ignored(&decision, "TooLate", "to end it, decide Revoke")
+        .is_ignored(&decision, "TooLate", "to end it, create a decision with Revoke")
         .await?;
     place.in_state(&grant.name_any(), "Active").await?;
     Ok(())

@@ -140,7 +140,7 @@ async fn a_decision_is_never_edited(suite: &Suite) -> anyhow::Result<()> {
             .patch(&decision.name_any(), &PatchParams::default(), &patch)
             .await;
         let said = refused.err().map(|error| error.to_string()).unwrap_or_default();
-        ensure!(said.contains("a decision is never edited"), "{edit}: {said:?}");
+        ensure!(said.contains("a decision cannot be changed"), "{edit}: {said:?}");
     }
     // Nobody but the operator says what came of it.
     let bob = Api::<AccessDecision>::namespaced(suite.plane.client_as("bob").await?, &place.name);

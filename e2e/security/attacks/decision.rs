@@ -238,7 +238,7 @@ impl<'a> Deciding<'a> {
                         what: format!("{what}, by {way}"),
                         who: Who::Person(who),
                         request,
-                        holds: Holds::Schema("a decision is never edited: make another one"),
+                        holds: Holds::Schema("a decision cannot be changed: create another one, such as Revoke"),
                     });
                 }
             }
@@ -414,7 +414,7 @@ fn by_service_accounts(ground: &Ground<'_>) -> Vec<Attack> {
 
 /// Decisions that do not say clearly who decided what, and why.
 fn malformed(ground: &Ground<'_>) -> Vec<Attack> {
-    let hash_words = "accessHash goes with Approve and only with it";
+    let hash_words = "Approve requires accessHash";
     [
         (
             "approves without an access hash",

@@ -11,7 +11,7 @@ use kube::{Client, Config};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::api::REVOKE_FINALIZER;
-use crate::app::drain::report::{Action, Item, Report};
+use crate::app::drain::report::{DrainAction, DrainItem, DrainReport};
 use crate::app::error::RunError;
 use crate::app::sweep::report::Output;
 use crate::app::sweep::{AT_ONCE, KINDS};
@@ -20,11 +20,13 @@ use crate::cluster::cleanup::sweep::{Gone, find, remove};
 use crate::cluster::client::{client, error};
 use crate::cluster::replica::heartbeat::last_beat;
 use crate::core::artifact::key::ArtifactKey;
-use crate::core::cleanup::drain::{Asked, Course, Demands, Draining, HeldBy, Look, Newcomers, Next, drain};
-use crate::core::cleanup::sweep::{Labelled, waits_for_access};
+use crate::core::cleanup::drain::{
+    DrainOptions, DrainProgress, DrainRound, DrainedGrant, Draining, HeldBy, NewRequests, NextRound, drain,
+};
+use crate::core::cleanup::sweep::{LabelledObject, waits_for_access};
 use crate::core::replica::heartbeat::OPERATOR;
 use crate::core::replica::retry::Class;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Advice for the case that no operator runs again.
 const WITHOUT_OPERATOR: &str = "If no operator will run again: kubectl delete validatingadmissionpolicybinding \
@@ -32,13 +34,13 @@ const WITHOUT_OPERATOR: &str = "If no operator will run again: kubectl delete va
 
 /// Settings of the drain.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct DrainArguments {
     /// Longest time until the drain gives up.
-    pub timeout: Span,
+    pub timeout: AccessDuration,
     /// Whether to change nothing and only report.
     pub dry_run: bool,
     /// Options: delete records, work without an operator.
-    pub demands: Demands,
+    pub demands: DrainOptions,
     /// Format of the report.
     pub output: Output,
     /// Namespace of the operator's heartbeat Lease.
@@ -63,10 +65,10 @@ pub enum DrainError {
 ///
 /// # Errors
 /// Something is left after the timeout, or could not be read.
-pub async fn run(options: Options) -> Result<(), DrainError> {
+pub async fn run(options: DrainArguments) -> Result<(), DrainError> {
     let config = Config::infer().await.map_err(RunError::from)?;
     let client = client(config).map_err(RunError::from)?;
-    let mut report = Report::new(options.dry_run, Timestamp::now());
+    let mut report = DrainReport::new(options.dry_run, Timestamp::now());
     let until = Instant::now() + Duration::from_secs(options.timeout.seconds().into());
     go_on(&client, &options, until, &mut report).await;
     if report.waits_for_operator() {
@@ -80,8 +82,8 @@ pub async fn run(options: Options) -> Result<(), DrainError> {
 }
 
 /// Makes rounds until one is the last.
-async fn go_on(client: &Client, options: &Options, until: Instant, report: &mut Report) {
-    let (mut course, mut newcomers) = (Course::default(), Newcomers::default());
+async fn go_on(client: &Client, options: &DrainArguments, until: Instant, report: &mut DrainReport) {
+    let (mut course, mut newcomers) = (DrainProgress::default(), NewRequests::default());
     loop {
         let looked = look(client, options, &mut newcomers, report);
         let Ok(look) = timeout_at(until, looked).await else {
@@ -96,14 +98,14 @@ async fn go_on(client: &Client, options: &Options, until: Instant, report: &mut 
             return;
         }
         match course.after(&look) {
-            Next::Done => return,
-            Next::GiveUp => {
+            NextRound::Done => return,
+            NextRound::GiveUp => {
                 return report.unfinished(
                     "deletions are refused again and again: give the missing right to your account"
                         .to_owned(),
                 );
             }
-            Next::Look(pause) => {
+            NextRound::Look(pause) => {
                 report.progress(&look);
                 if Instant::now() + pause >= until {
                     let over = format!("the timeout of {} was reached", options.timeout);
@@ -120,9 +122,14 @@ async fn go_on(client: &Client, options: &Options, until: Instant, report: &mut 
 }
 
 /// Makes one round: reads everything, removes it, and reports the rest.
-async fn look(client: &Client, options: &Options, newcomers: &mut Newcomers, report: &mut Report) -> Look {
+async fn look(
+    client: &Client,
+    options: &DrainArguments,
+    newcomers: &mut NewRequests,
+    report: &mut DrainReport,
+) -> DrainRound {
     report.looks_again();
-    let mut look = Look::default();
+    let mut look = DrainRound::default();
     let draining = read(client, options, &mut look, report).await;
     newcomers.seen(&draining);
     report.records(draining.records);
@@ -132,7 +139,7 @@ async fn look(client: &Client, options: &Options, newcomers: &mut Newcomers, rep
         return look;
     }
     for grant in &draining.waiting {
-        report.add(Item::of_grant(grant, Action::Left, &why_held(grant)));
+        report.add(DrainItem::of_grant(grant, DrainAction::Left, &why_held(grant)));
     }
     let mut outcomes = side_by_side(&draining.released, |grant| release(client, grant));
     while let Some((grant, outcome)) = outcomes.next().await {
@@ -145,12 +152,12 @@ async fn look(client: &Client, options: &Options, newcomers: &mut Newcomers, rep
     }
     let mut standing: BTreeSet<ArtifactKey> = BTreeSet::new();
     for turn in &draining.made {
-        let (waiting, due): (Vec<&Labelled>, Vec<&Labelled>) =
+        let (waiting, due): (Vec<&LabelledObject>, Vec<&LabelledObject>) =
             turn.iter().partition(|what| waits_for_access(what, &standing));
         for what in waiting {
-            report.add(Item::of_made(
+            report.add(DrainItem::of_made(
                 what,
-                Action::Left,
+                DrainAction::Left,
                 "access of the same grant is not removed yet",
             ));
         }
@@ -167,7 +174,12 @@ async fn look(client: &Client, options: &Options, newcomers: &mut Newcomers, rep
 }
 
 /// Reads all grants and artifacts. A kind that cannot be read does not stop the removal of the others.
-async fn read(client: &Client, options: &Options, look: &mut Look, report: &mut Report) -> Draining {
+async fn read(
+    client: &Client,
+    options: &DrainArguments,
+    look: &mut DrainRound,
+    report: &mut DrainReport,
+) -> Draining {
     let mut unread = |error: &error::Error| {
         if error.class() == Class::Denied {
             look.refused += 1;
@@ -209,50 +221,62 @@ where
     Box::pin(deeds.buffered(AT_ONCE))
 }
 
-fn dismissed(grant: &Asked, outcome: Result<Dismissed, error::Error>, look: &mut Look) -> Item {
+fn dismissed(
+    grant: &DrainedGrant,
+    outcome: Result<Dismissed, error::Error>,
+    look: &mut DrainRound,
+) -> DrainItem {
     match outcome {
         Ok(Dismissed::Deleted) => {
             look.gone += 1;
-            Item::of_grant(grant, Action::Deleted, "")
+            DrainItem::of_grant(grant, DrainAction::Deleted, "")
         }
         Ok(Dismissed::Already) => {
             look.gone += 1;
-            Item::of_grant(grant, Action::AlreadyGone, "")
+            DrainItem::of_grant(grant, DrainAction::AlreadyGone, "")
         }
         // The deletion has begun.
         Ok(Dismissed::HeldBack) => {
             look.gone += 1;
-            Item::of_grant(grant, Action::Left, &why_held(grant))
+            DrainItem::of_grant(grant, DrainAction::Left, &why_held(grant))
         }
-        Err(error) => Item::of_grant(grant, Action::Left, &failed(&error, look)),
+        Err(error) => DrainItem::of_grant(grant, DrainAction::Left, &failed(&error, look)),
     }
 }
 
 /// Outcome for a grant whose finalizer of Curfew was to be removed.
-fn let_go(grant: &Asked, outcome: Result<Dismissed, error::Error>, look: &mut Look) -> Item {
+fn let_go(
+    grant: &DrainedGrant,
+    outcome: Result<Dismissed, error::Error>,
+    look: &mut DrainRound,
+) -> DrainItem {
     match outcome {
         // A record that is not being deleted stays, without the finalizer.
         Ok(_) if grant.over && !grant.deleting => {
             look.gone += 1;
-            Item::of_grant(grant, Action::LetGo, "")
+            DrainItem::of_grant(grant, DrainAction::LetGo, "")
         }
         Ok(Dismissed::HeldBack) => {
             look.gone += 1;
-            Item::of_grant(grant, Action::Left, "held back by finalizers of someone else")
+            DrainItem::of_grant(
+                grant,
+                DrainAction::Left,
+                "held back by finalizers of someone else",
+            )
         }
         Err(error) => {
             let why = failed(&error, look);
-            Item::of_grant(grant, Action::Left, &format!("{why}. {WITHOUT_OPERATOR}"))
+            DrainItem::of_grant(grant, DrainAction::Left, &format!("{why}. {WITHOUT_OPERATOR}"))
         }
         gone => dismissed(grant, gone, look),
     }
 }
 
-fn removed(what: &Labelled, outcome: Result<Gone, error::Error>, look: &mut Look) -> Item {
+fn removed(what: &LabelledObject, outcome: Result<Gone, error::Error>, look: &mut DrainRound) -> DrainItem {
     let action = match outcome {
-        Ok(Gone::Deleted) => Action::Deleted,
-        Ok(Gone::Freed) => Action::Freed,
-        Ok(Gone::Already) => Action::AlreadyGone,
+        Ok(Gone::Deleted) => DrainAction::Deleted,
+        Ok(Gone::Freed) => DrainAction::Freed,
+        Ok(Gone::Already) => DrainAction::AlreadyGone,
         Err(error) => {
             let mut why = failed(&error, look);
             if !what.finalizers.is_empty() {
@@ -261,14 +285,14 @@ fn removed(what: &Labelled, outcome: Result<Gone, error::Error>, look: &mut Look
                     what.finalizers.join(", ")
                 );
             }
-            return Item::of_made(what, Action::Left, &why);
+            return DrainItem::of_made(what, DrainAction::Left, &why);
         }
     };
     look.gone += 1;
-    Item::of_made(what, action, "")
+    DrainItem::of_made(what, action, "")
 }
 
-fn failed(error: &error::Error, look: &mut Look) -> String {
+fn failed(error: &error::Error, look: &mut DrainRound) -> String {
     // The API server reports a denial by a guard as an invalid object.
     if matches!(error.class(), Class::Denied | Class::Invalid) {
         look.refused += 1;
@@ -276,7 +300,7 @@ fn failed(error: &error::Error, look: &mut Look) -> String {
     error.to_string()
 }
 
-fn why_held(grant: &Asked) -> String {
+fn why_held(grant: &DrainedGrant) -> String {
     match grant.held_by() {
         None | Some(HeldBy::Operator) => format!(
             "waits for the operator, which alone removes the finalizer {REVOKE_FINALIZER}: start the operator. {WITHOUT_OPERATOR}"

@@ -11,8 +11,8 @@ use crate::app::sweep::report::Output;
 use crate::app::terminal::{align, print};
 use crate::cluster::client::error::Error;
 use crate::core::artifact::key::kind_name;
-use crate::core::cleanup::drain::{Asked, Draining, HeldBy, Look};
-use crate::core::cleanup::sweep::Labelled;
+use crate::core::cleanup::drain::{DrainRound, DrainedGrant, Draining, HeldBy};
+use crate::core::cleanup::sweep::LabelledObject;
 
 /// Number of left objects in the error of a drain. The report has all of them.
 const LEFT_NAMED: usize = 10;
@@ -22,7 +22,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What the drain did with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum DrainAction {
     /// Deleted the object.
     Deleted,
     /// Removed a finalizer of someone else that blocked the deletion; with that the object was gone.
@@ -37,7 +37,7 @@ pub enum Action {
     Left,
 }
 
-impl Action {
+impl DrainAction {
     /// The word in the table; the same as in the JSON report.
     const fn as_str(self) -> &'static str {
         match self {
@@ -51,24 +51,24 @@ impl Action {
     }
 }
 
-impl Serialize for Action {
+impl Serialize for DrainAction {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
 }
 
 /// Actions after which the object is gone.
-const GONE: [Action; 3] = [Action::Deleted, Action::Freed, Action::AlreadyGone];
+const GONE: [DrainAction; 3] = [DrainAction::Deleted, DrainAction::Freed, DrainAction::AlreadyGone];
 
 /// One object in the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Item {
+pub struct DrainItem {
     namespace: String,
     kind: &'static str,
     name: String,
     uid: String,
-    action: Action,
+    action: DrainAction,
     #[serde(skip_serializing_if = "String::is_empty")]
     reason: String,
     /// Whether only the operator can release the object.
@@ -76,9 +76,9 @@ pub struct Item {
     waits_for_operator: bool,
 }
 
-impl Item {
+impl DrainItem {
     /// Item of a grant.
-    pub fn of_grant(grant: &Asked, action: Action, reason: &str) -> Self {
+    pub fn of_grant(grant: &DrainedGrant, action: DrainAction, reason: &str) -> Self {
         Self {
             namespace: grant.namespace.clone(),
             kind: "AccessGrant",
@@ -86,12 +86,12 @@ impl Item {
             uid: grant.uid.clone(),
             action,
             reason: reason.to_owned(),
-            waits_for_operator: action == Action::Left && grant.held_by() == Some(HeldBy::Operator),
+            waits_for_operator: action == DrainAction::Left && grant.held_by() == Some(HeldBy::Operator),
         }
     }
 
     /// Item of an artifact.
-    pub fn of_made(what: &Labelled, action: Action, reason: &str) -> Self {
+    pub fn of_made(what: &LabelledObject, action: DrainAction, reason: &str) -> Self {
         Self {
             namespace: what.key.namespace.clone(),
             kind: kind_name(what.key.kind),
@@ -123,11 +123,11 @@ struct Summary {
 /// Report of a drain.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct DrainReport {
     at: Timestamp,
     dry_run: bool,
     drained: bool,
-    items: Vec<Item>,
+    items: Vec<DrainItem>,
     /// Failed reads of the last round.
     errors: Vec<String>,
     /// Why the drain stopped early.
@@ -147,7 +147,7 @@ pub struct Report {
     told: Option<Instant>,
 }
 
-impl Report {
+impl DrainReport {
     /// An empty report.
     pub fn new(dry_run: bool, at: Timestamp) -> Self {
         Self {
@@ -178,8 +178,8 @@ impl Report {
             return;
         }
         for item in &mut self.items {
-            if item.action == Action::Left && !self.seen.contains(&item.uid) {
-                item.action = Action::AlreadyGone;
+            if item.action == DrainAction::Left && !self.seen.contains(&item.uid) {
+                item.action = DrainAction::AlreadyGone;
                 item.waits_for_operator = false;
                 item.reason.clear();
             }
@@ -197,7 +197,7 @@ impl Report {
     }
 
     /// Adds an item. It replaces an earlier item of the same object.
-    pub fn add(&mut self, item: Item) {
+    pub fn add(&mut self, item: DrainItem) {
         self.seen.insert(item.uid.clone());
         let place = self.places.get(&item.uid).copied();
         if let Some(before) = place.and_then(|place| self.items.get_mut(place)) {
@@ -216,10 +216,10 @@ impl Report {
             .chain(&draining.waiting)
             .chain(&draining.released)
         {
-            self.add(Item::of_grant(grant, Action::WouldDelete, ""));
+            self.add(DrainItem::of_grant(grant, DrainAction::WouldDelete, ""));
         }
         for what in draining.made.iter().flatten() {
-            self.add(Item::of_made(what, Action::WouldDelete, ""));
+            self.add(DrainItem::of_made(what, DrainAction::WouldDelete, ""));
         }
     }
 
@@ -252,7 +252,7 @@ impl Report {
     }
 
     /// Prints progress within a long round.
-    pub fn tick(&mut self, look: &Look) {
+    pub fn tick(&mut self, look: &DrainRound) {
         if self.told.get_or_insert_with(Instant::now).elapsed() >= TOLD_EVERY {
             self.tell(&format!(
                 "{} to go in this round",
@@ -262,8 +262,8 @@ impl Report {
     }
 
     /// Prints the result of a round.
-    pub fn progress(&mut self, look: &Look) {
-        let left: Vec<&Item> = self.left().collect();
+    pub fn progress(&mut self, look: &DrainRound) {
+        let left: Vec<&DrainItem> = self.left().collect();
         let text = match (left.first(), self.errors.first()) {
             (Some(first), _) => format!("{} left, such as {}", left.len(), sentence(first)),
             (None, Some(error)) => format!("cannot read the rest: {error}"),
@@ -280,11 +280,11 @@ impl Report {
         writeln!(io::stderr().lock(), "deleted {gone}, {text}{}", self.who_came()).ok();
     }
 
-    fn left(&self) -> impl Iterator<Item = &Item> {
-        self.items.iter().filter(|item| item.action == Action::Left)
+    fn left(&self) -> impl Iterator<Item = &DrainItem> {
+        self.items.iter().filter(|item| item.action == DrainAction::Left)
     }
 
-    fn count(&self, of: &[Action]) -> usize {
+    fn count(&self, of: &[DrainAction]) -> usize {
         self.items.iter().filter(|item| of.contains(&item.action)).count()
     }
 
@@ -327,8 +327,8 @@ impl Report {
     fn sum_up(&mut self) {
         self.summary = Summary {
             deleted: self.count(&GONE),
-            would_delete: self.count(&[Action::WouldDelete]),
-            left: self.count(&[Action::Left]),
+            would_delete: self.count(&[DrainAction::WouldDelete]),
+            left: self.count(&[DrainAction::Left]),
             records_kept: self.summary.records_kept,
         };
         self.drained = self.failure().is_none() && !self.dry_run;
@@ -369,8 +369,8 @@ impl Report {
     }
 }
 
-fn sentence(item: &Item) -> String {
-    let Item {
+fn sentence(item: &DrainItem) -> String {
+    let DrainItem {
         kind,
         namespace,
         name,

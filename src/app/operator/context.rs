@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::app::operator::expirations::Deadlines;
+use crate::app::operator::expirations::Expirations;
 use crate::app::operator::guard::self_test::SelfTest;
 use crate::app::operator::key_lock::{KeyGuard, KeyLocks};
 use crate::app::operator::metrics::Metrics;
@@ -13,13 +13,13 @@ use crate::app::operator::replica::clock::SkewWatch;
 use crate::app::operator::replica::leader::Leadership;
 use crate::app::operator::server::Readiness;
 use crate::app::operator::triggers::Triggers;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::core::settings::Settings;
 
 /// Everything that the tasks of the operator share.
 pub struct Operator {
     /// Client, clock, cache and request queue of the cluster.
-    pub cluster: Edges,
+    pub cluster: Cluster,
     /// Settings that decisions depend on.
     pub settings: Settings,
     /// Metrics of this process.
@@ -29,7 +29,7 @@ pub struct Operator {
     /// Sender of work to the tasks.
     pub triggers: Triggers,
     /// Expiry time of each live grant.
-    pub expirations: Arc<Deadlines>,
+    pub expirations: Arc<Expirations>,
     /// State of the admission guards. No access is granted unless they are proven to be in force.
     pub guards: Arc<SelfTest>,
     /// Agreement of the clocks. No access is granted while they disagree.
@@ -82,12 +82,12 @@ pub(super) mod testing {
     use crate::app::operator::triggers::{Triggered, triggers};
     use crate::app::telemetry::testing::Log;
     use crate::cluster::client::clock::Clock;
-    use crate::cluster::client::health::Reach;
-    use crate::cluster::client::priority::{SlotLimits, Slots};
+    use crate::cluster::client::health::ApiHealth;
+    use crate::cluster::client::priority::{RequestLimits, RequestQueue};
     use crate::cluster::index::Index;
     use crate::cluster::objects::keys::GrantKey;
-    use crate::core::guard::state::Standing;
-    use crate::core::time::duration::Span;
+    use crate::core::guard::state::GuardState;
+    use crate::core::time::duration::AccessDuration;
 
     /// An API server that answers each request with 503.
     #[derive(Clone)]
@@ -113,12 +113,12 @@ pub(super) mod testing {
     struct InForce;
 
     impl Probe for InForce {
-        fn compare(&self) -> BoxFuture<'_, Result<Standing, String>> {
-            async { Ok(Standing::InForce) }.boxed()
+        fn compare(&self) -> BoxFuture<'_, Result<GuardState, String>> {
+            async { Ok(GuardState::InForce) }.boxed()
         }
 
-        fn forge<'a>(&'a self, _: &'a GrantKey) -> BoxFuture<'a, Result<Standing, String>> {
-            async { Ok(Standing::InForce) }.boxed()
+        fn forge<'a>(&'a self, _: &'a GrantKey) -> BoxFuture<'a, Result<GuardState, String>> {
+            async { Ok(GuardState::InForce) }.boxed()
         }
 
         fn open_namespaces(&self) -> BTreeMap<String, String> {
@@ -133,17 +133,17 @@ pub(super) mod testing {
     /// An operator that leads and is synced, on a cluster whose API server answers each request with 503.
     pub fn operator() -> (Arc<Operator>, Triggered) {
         let settings = Settings {
-            cap: Span::MAX,
+            cap: AccessDuration::MAX,
             namespace: "curfew-system".to_owned(),
             identities: "curfew-identities".to_owned(),
         };
         let clock = Clock::start();
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
         let (triggers, triggered) = triggers();
-        let cluster = Edges {
+        let cluster = Cluster {
             client: Client::new(Unavailable, "default"),
-            reach: Reach::default(),
-            slots: Slots::new(SlotLimits::default()),
+            reach: ApiHealth::default(),
+            slots: RequestQueue::new(RequestLimits::default()),
             index: Arc::new(Index::new(settings.clone(), clock.now())),
             clock,
             witness: Arc::new(metrics.clone()),

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::api::AccessGrant;
 use crate::cluster::objects::keys::GrantKey;
 use crate::core::grant::live::Live;
-use crate::core::replica::expiry_queue::Ends;
+use crate::core::replica::expiry_queue::ExpiryQueue;
 
 /// Longest sleep of the expiry task. After that it reads the wall clock again. It bounds how late access ends after a
 /// step of the clock or a suspend of the machine.
@@ -17,12 +17,12 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// Expiry time of each live grant.
 #[derive(Debug, Default)]
-pub struct Deadlines {
-    ends: Mutex<Ends<GrantKey>>,
+pub struct Expirations {
+    ends: Mutex<ExpiryQueue<GrantKey>>,
     changed: Notify,
 }
 
-impl Deadlines {
+impl Expirations {
     /// Notes the expiry time of a grant. A grant that is not live has none.
     pub fn follow(&self, grant: &AccessGrant) {
         let end = grant
@@ -54,7 +54,7 @@ impl Deadlines {
 
     /// Makes all postponed grants due now, the oldest expiry first.
     pub(crate) fn recall(&self) {
-        self.change(Ends::recall);
+        self.change(ExpiryQueue::recall);
     }
 
     /// Takes the due grants, oldest expiry first. Also returns the time until the next one, at most 15 s.
@@ -74,12 +74,12 @@ impl Deadlines {
         self.changed.notified().await;
     }
 
-    fn change(&self, change: impl FnOnce(&mut Ends<GrantKey>)) {
+    fn change(&self, change: impl FnOnce(&mut ExpiryQueue<GrantKey>)) {
         change(&mut self.ends());
         self.changed.notify_one();
     }
 
-    fn ends(&self) -> MutexGuard<'_, Ends<GrantKey>> {
+    fn ends(&self) -> MutexGuard<'_, ExpiryQueue<GrantKey>> {
         self.ends.lock()
     }
 }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_live_grant_is_due_at_its_expiry() {
-        let deadlines = Deadlines::default();
+        let deadlines = Expirations::default();
         deadlines.follow(&grant(Some(100), false));
         assert_eq!(deadlines.take_due(second(97)), (vec![], Duration::from_secs(3)));
         let (due, sleep) = deadlines.take_due(second(100));
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn an_earlier_expiry_replaces_the_old_one() {
-        let deadlines = Deadlines::default();
+        let deadlines = Expirations::default();
         deadlines.follow(&grant(Some(100), false));
         deadlines.follow(&grant(Some(50), false));
         assert_eq!(deadlines.take_due(second(50)).0.len(), 1);
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_grant_that_is_not_live_is_never_due() {
-        let deadlines = Deadlines::default();
+        let deadlines = Expirations::default();
         for not_live in [grant(None, false), grant(Some(100), true)] {
             deadlines.follow(&grant(Some(100), false));
             deadlines.follow(&not_live);
@@ -136,14 +136,14 @@ mod tests {
 
     #[test]
     fn the_longest_sleep_is_15s() {
-        let deadlines = Deadlines::default();
+        let deadlines = Expirations::default();
         deadlines.follow(&grant(Some(1_000_000), false));
         assert_eq!(deadlines.take_due(second(0)).1, LONGEST_SLEEP);
     }
 
     #[tokio::test]
     async fn a_new_expiry_wakes_the_waiter() {
-        let deadlines = Deadlines::default();
+        let deadlines = Expirations::default();
         let woken = deadlines.changed();
         deadlines.follow(&grant(Some(100), false));
         tokio::time::timeout(Duration::from_secs(5), woken).await.unwrap();

@@ -3,6 +3,7 @@
 //! Each label has a closed set of values, and each series exists from the start. A counter that appears with its first
 //! failure would hide that failure from `rate()`.
 
+use crate::core::decision::verdict::Counting;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,9 +20,9 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{DecisionKind, GrantState, RevocationCause};
-use crate::cluster::client::observer::{Outcome, Witness};
-use crate::core::decision::verdict::{Judged, Standing as DecisionStanding};
-use crate::core::grant::revocation::Ending;
+use crate::cluster::client::observer::{Observer, Outcome};
+use crate::core::decision::verdict::{Counting as DecisionStanding, DecisionVerdict};
+use crate::core::grant::revocation::DueRevocation;
 use crate::core::guard::self_test::forgery::Forgery;
 use crate::core::guard::self_test::trial::TrialOutcome;
 use crate::core::plan::effect::EffectKind;
@@ -562,7 +563,7 @@ impl EncodeLabelValue for GrantState {
     }
 }
 
-impl Witness for Metrics {
+impl Observer for Metrics {
     fn effect(&self, kind: EffectKind, outcome: Outcome) {
         self.effect_applied(kind, outcome);
     }
@@ -577,11 +578,11 @@ impl Witness for Metrics {
         }
     }
 
-    fn judged(&self, judged: &Judged) {
+    fn judged(&self, judged: &DecisionVerdict) {
         let verdict = match judged.verdict.standing {
-            DecisionStanding::Counted => VerdictLabel::Counted,
-            DecisionStanding::Ignored => VerdictLabel::Ignored,
-            DecisionStanding::Waiting => VerdictLabel::Waiting,
+            Counting::Counted => VerdictLabel::Counted,
+            Counting::Ignored => VerdictLabel::Ignored,
+            Counting::Waiting => VerdictLabel::Waiting,
         };
         let decision = judged.decision.kind;
         self.decisions
@@ -589,7 +590,7 @@ impl Witness for Metrics {
             .inc();
     }
 
-    fn ended(&self, ending: &Ending, at: jiff::Timestamp) {
+    fn ended(&self, ending: &DueRevocation, at: jiff::Timestamp) {
         let promised = ending.cause == RevocationCause::DeadlineReached;
         self.revoked(ending.cause, promised.then(|| at.duration_since(ending.due)));
     }

@@ -30,7 +30,7 @@ use crate::app::operator::guard::probe::ApiServer;
 use crate::app::operator::guard::self_test::SelfTest;
 use crate::app::operator::key_lock::KeyLocks;
 use crate::app::operator::metrics::Metrics;
-use crate::app::operator::options::Options;
+use crate::app::operator::options::OperatorOptions;
 use crate::app::operator::replica::clock::SkewWatch;
 use crate::app::operator::replica::heartbeat;
 use crate::app::operator::replica::leader::{Campaign, Candidacy};
@@ -43,31 +43,31 @@ use crate::app::operator::watches::{WATCHES, keep_gauges, watch_grants, watch_po
 use crate::app::stop::Stop;
 use crate::cluster::client::client_heard_by;
 use crate::cluster::client::clock::Clock;
-use crate::cluster::client::health::Reach;
-use crate::cluster::client::priority::{SlotLimits, Slots};
-use crate::cluster::context::Edges;
+use crate::cluster::client::health::ApiHealth;
+use crate::cluster::client::priority::{RequestLimits, RequestQueue};
+use crate::cluster::context::Cluster;
 use crate::cluster::guard::canary::Canary;
 use crate::cluster::index::Index;
 use crate::cluster::replica::leader::Leases;
-use crate::core::replica::leader::Identity;
+use crate::core::replica::leader::ReplicaId;
 
 /// Runs the operator until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// The operator cannot start, or the cluster was restored from a backup while the operator ran.
-pub async fn run(options: Options) -> Result<(), RunError> {
+pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
     let config = Config::infer().await?;
-    let (clock, reach) = (Clock::start(), Reach::default());
+    let (clock, reach) = (Clock::start(), ApiHealth::default());
     let client = client_heard_by(&clock, &reach, config.clone())?;
     let listener = listen(options.listen).await?;
     let stop = Stop::on_signals().map_err(RunError::Signals)?;
     read_server_time(&clock, &client).await;
 
     let metrics = Metrics::new();
-    let cluster = Edges {
+    let cluster = Cluster {
         client,
         reach,
-        slots: Slots::new(SlotLimits::default()),
+        slots: RequestQueue::new(RequestLimits::default()),
         index: Arc::new(Index::new(options.settings.clone(), clock.now())),
         clock,
         witness: Arc::new(metrics.clone()),
@@ -131,8 +131,8 @@ struct Start {
 /// The context of the tasks.
 fn operator(
     config: &Config,
-    options: Options,
-    cluster: Edges,
+    options: OperatorOptions,
+    cluster: Cluster,
     metrics: Metrics,
 ) -> Result<(Arc<Operator>, Start), RunError> {
     let readiness = Readiness::waiting_for(&WATCHES);
@@ -149,7 +149,7 @@ fn operator(
         metrics.clone(),
     );
     let leases = Leases::new(cluster.client.clone(), &options.guards.namespace);
-    let replica = Identity::new(&options.instance, getrandom::u64()?);
+    let replica = ReplicaId::new(&options.instance, getrandom::u64()?);
     let registry = Arc::new(leases.clone());
     let (campaign, leadership) = Campaign::new(
         registry,

@@ -7,7 +7,7 @@ use crate::core::settings::Settings;
 
 /// Settings of the operator.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct OperatorOptions {
     /// Address for health and metrics.
     pub listen: SocketAddr,
     /// Settings of decisions.

@@ -16,12 +16,12 @@ use crate::cluster::client::error::Error;
 use crate::cluster::grant::applied::Interrupted;
 use crate::cluster::grant::apply::Application;
 use crate::cluster::grant::observe::{Observation, observe};
-use crate::cluster::grant::refresh::freshen;
+use crate::cluster::grant::refresh::refresh;
 use crate::cluster::objects::keys::GrantKey;
 use crate::core::facts::{Input, Tried};
 use crate::core::grant::live::Live;
-use crate::core::grant::transition::Announcement;
-use crate::core::guard::state::Standing;
+use crate::core::grant::transition::Transition;
+use crate::core::guard::state::GuardState;
 use crate::core::plan::effect::{Effect, EffectKind, Plan, Precedence};
 use crate::core::plan::{plan, plan_end};
 use crate::core::request::Request;
@@ -48,7 +48,7 @@ pub enum Urgency {
 
 /// State of guards and clocks at the start of a reconcile.
 struct Preconditions {
-    guards: Standing,
+    guards: GuardState,
     skewed: Option<String>,
 }
 
@@ -154,7 +154,7 @@ impl<'a> Reconcile<'a> {
             let mut seen = observed.map_err(|error| self.failed(error, &tried, false))?;
             let mut plan = self.decide(&seen, &preconditions, &tried);
             if self.urgency == Urgency::None && rests_on_watched_facts(&plan) {
-                let refreshed = freshen(&self.operator.cluster, seen, &self.operator.settings, now);
+                let refreshed = refresh(&self.operator.cluster, seen, &self.operator.settings, now);
                 let refreshed = self.timed(Step::Refresh, refreshed).await;
                 seen = refreshed.map_err(|error| self.failed(error, &tried, false))?;
                 plan = self.decide(&seen, &preconditions, &tried);
@@ -204,17 +204,17 @@ impl<'a> Reconcile<'a> {
     async fn preconditions(&self, grant: &AccessGrant, lock: &KeyGuard<'_, String>) -> Preconditions {
         if self.urgency == Urgency::Due {
             return Preconditions {
-                guards: Standing::unasked(),
+                guards: GuardState::unasked(),
                 skewed: None,
             };
         }
         let guards = if awaits_access(grant) {
             tokio::select! {
                 state = self.operator.guards.standing(self.key) => state,
-                () = lock.urged() => Standing::unasked(),
+                () = lock.urged() => GuardState::unasked(),
             }
         } else {
-            Standing::unasked()
+            GuardState::unasked()
         };
         Preconditions {
             guards,
@@ -336,7 +336,7 @@ fn awaits_access(grant: &AccessGrant) -> bool {
 /// deletions need no second read. Changed artifacts were read live before.
 fn rests_on_watched_facts(plan: &Plan) -> bool {
     let rests = |effect: &Effect| match effect {
-        Effect::Announce(Announcement::Denied { .. }) => true,
+        Effect::Announce(Transition::Denied { .. }) => true,
         Effect::Intend(status) => !status.approvals.is_empty(),
         Effect::RecordEnded(ending) => matches!(
             ending.cause,

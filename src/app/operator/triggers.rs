@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio::sync::mpsc;
 
-use crate::cluster::objects::keys::{DecisionKey, GrantKey, Orphan, Touched};
+use crate::cluster::objects::keys::{Affected, DecisionKey, GrantKey, Orphan};
 
 /// Senders of work to the tasks. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub fn triggers() -> (Triggers, Triggered) {
 impl Triggers {
     /// Sends everything that an event affects. At shutdown the receivers are gone and the work is dropped. The next start
     /// finds the same work in the cluster.
-    pub fn fire(&self, touched: Touched) {
+    pub fn fire(&self, touched: Affected) {
         self.fire_grants(touched.grants);
         for policy in touched.policies {
             self.policies.send(policy).unwrap_or_default();

@@ -19,7 +19,7 @@ use crate::app::operator::streams::sync::Sync;
 use crate::app::operator::streams::unreadable;
 use crate::cluster::objects::keys::GrantKey;
 use crate::cluster::objects::read::fuses;
-use crate::core::grant::retention::slim;
+use crate::core::grant::retention::prune;
 
 /// Interval between two updates of the gauges.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
@@ -128,7 +128,7 @@ fn take_grant(operator: &Operator, event: &mut Event<AccessGrant>) {
         cluster, expirations, ..
     } = operator;
     if let Event::Apply(grant) | Event::InitApply(grant) = event {
-        slim(grant);
+        prune(grant);
     }
     let affected = cluster.index.grant(event, cluster.clock.now());
     for orphan in &affected.orphans {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::cluster::objects::keys::GrantKey;
 use crate::core::replica::retry::{Class, Lane, delay};
-use crate::core::time::deadline_queue::Agenda;
+use crate::core::time::deadline_queue::DeadlineQueue;
 
 /// Reconciles that run at once. The cluster layer runs 16 effects of each kind at once. With more reconciles than
 /// that, the access of a burst is created before its bookkeeping. A running reconcile takes about 10 KiB.
@@ -35,9 +35,9 @@ struct Failures {
 }
 
 /// Queue of the grants to reconcile.
-pub(crate) struct Queue {
+pub(crate) struct WorkQueue {
     /// Grants with a delay.
-    later: Agenda<GrantKey>,
+    later: DeadlineQueue<GrantKey>,
     /// Grants to reconcile now, first come first served.
     waiting: VecDeque<GrantKey>,
     /// The same grants as in `waiting`.
@@ -50,10 +50,10 @@ pub(crate) struct Queue {
     recalled: Option<Timestamp>,
 }
 
-impl Queue {
+impl WorkQueue {
     pub(crate) fn new() -> Self {
         Self {
-            later: Agenda::new(),
+            later: DeadlineQueue::new(),
             waiting: VecDeque::new(),
             queued: HashSet::new(),
             running: HashSet::new(),
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_grant_added_during_its_reconcile_is_reconciled_once_more() {
-        let mut queue = Queue::new();
+        let mut queue = WorkQueue::new();
         for _ in 0..3 {
             queue.add(key("a"));
         }
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn an_add_replaces_the_delay_of_a_grant() {
-        let mut queue = Queue::new();
+        let mut queue = WorkQueue::new();
         let now = Timestamp::UNIX_EPOCH;
         queue.add(key("a"));
         assert_eq!(queue.get(), Some(key("a")));
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_event_during_backoff_is_no_attempt() {
-        let mut queue = Queue::new();
+        let mut queue = WorkQueue::new();
         let second = |second: i64| Timestamp::from_second(second).unwrap();
         let mut fails = |now| {
             queue.add(key("a"));
@@ -230,9 +230,9 @@ mod tests {
 
     #[test]
     fn failed_grants_are_retried_when_the_api_server_is_back_once_in_10s() {
-        let mut queue = Queue::new();
+        let mut queue = WorkQueue::new();
         let mut now = Timestamp::UNIX_EPOCH;
-        let fails = |queue: &mut Queue, now| {
+        let fails = |queue: &mut WorkQueue, now| {
             assert_eq!(queue.get(), Some(key("a")));
             queue.failed(key("a"), Class::Denied, Lane::Controller, now);
         };
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn at_most_512_reconciles_run_and_the_rest_keep_their_order() {
-        let mut queue = Queue::new();
+        let mut queue = WorkQueue::new();
         for number in 0..CONCURRENCY + 2 {
             queue.add(key(&number.to_string()));
         }

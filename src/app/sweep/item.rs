@@ -6,11 +6,11 @@ use serde::{Serialize, Serializer};
 use crate::cluster::cleanup::sweep::Gone;
 use crate::cluster::client::error::Error;
 use crate::core::artifact::key::kind_name;
-use crate::core::cleanup::sweep::{Finding, Labelled, Matter, Overdue, Removal};
+use crate::core::cleanup::sweep::{Finding, LabelledObject, Matter, Overdue, Removal};
 
 /// What a round did with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum SweepAction {
     /// Deleted the object.
     Removed,
     /// Removed a finalizer of someone else that blocked the deletion; with that the object was gone.
@@ -27,7 +27,7 @@ pub enum Action {
     Kept,
 }
 
-impl Action {
+impl SweepAction {
     /// The word in the table; the same as in the JSON report.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Action {
     }
 }
 
-impl Serialize for Action {
+impl Serialize for SweepAction {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
     }
@@ -51,7 +51,7 @@ impl Serialize for Action {
 /// One object in the report of a round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Item {
+pub struct SweepItem {
     /// Namespace of the object.
     pub namespace: String,
     /// Kind, as Kubernetes writes it, such as `RoleBinding`.
@@ -64,7 +64,7 @@ pub struct Item {
     /// Expiry as the annotation has it; may be no valid time.
     not_after: Option<String>,
     /// What the round did with the object.
-    pub action: Action,
+    pub action: SweepAction,
     /// Reason of the action, for people.
     pub reason: String,
     /// Expiry, if the annotation is a valid time.
@@ -75,8 +75,8 @@ pub struct Item {
     pub fails: bool,
 }
 
-impl Item {
-    fn new(what: &Labelled, action: Action, reason: String) -> Self {
+impl SweepItem {
+    fn new(what: &LabelledObject, action: SweepAction, reason: String) -> Self {
         Self {
             namespace: what.key.namespace.clone(),
             kind: kind_name(what.key.kind),
@@ -87,12 +87,12 @@ impl Item {
             action,
             reason,
             ended: what.end(),
-            fails: matches!(action, Action::Waiting | Action::Failed),
+            fails: matches!(action, SweepAction::Waiting | SweepAction::Failed),
         }
     }
 
     /// An object to remove. `more` adds to the reason.
-    pub fn of(removal: &Removal, action: Action, more: &str) -> Self {
+    pub fn of(removal: &Removal, action: SweepAction, more: &str) -> Self {
         let mut reason = match removal.why {
             Overdue::Since(_) => "expired".to_owned(),
             Overdue::NoEnd => "access without a readable expiry".to_owned(),
@@ -110,14 +110,14 @@ impl Item {
     /// An object and the outcome of its removal.
     pub fn outcome(removal: &Removal, outcome: Result<Gone, Error>) -> Self {
         match outcome {
-            Ok(Gone::Deleted) => Self::of(removal, Action::Removed, ""),
-            Ok(Gone::Already) => Self::of(removal, Action::AlreadyGone, ""),
+            Ok(Gone::Deleted) => Self::of(removal, SweepAction::Removed, ""),
+            Ok(Gone::Already) => Self::of(removal, SweepAction::AlreadyGone, ""),
             Ok(Gone::Freed) => Self::of(
                 removal,
-                Action::Freed,
+                SweepAction::Freed,
                 "a finalizer of someone else blocked the deletion and was removed",
             ),
-            Err(error) => Self::of(removal, Action::Failed, &error.to_string()),
+            Err(error) => Self::of(removal, SweepAction::Failed, &error.to_string()),
         }
     }
 
@@ -126,14 +126,14 @@ impl Item {
         match finding.matter {
             Matter::Orphan { ends } => Self::new(
                 &finding.what,
-                Action::Kept,
+                SweepAction::Kept,
                 format!("its grant is gone; the object is removed at its expiry, {ends}"),
             ),
             Matter::NoEnd => Self {
                 fails: true,
                 ..Self::new(
                     &finding.what,
-                    Action::Kept,
+                    SweepAction::Kept,
                     "has no readable expiry, and is not known to give access: find out who created the object, and \
                      delete it"
                     .to_owned(),

@@ -13,16 +13,18 @@ use kube::{Client, Config};
 use crate::api::ArtifactKind;
 use crate::app::error::RunError;
 use crate::app::stop::Stop;
-use crate::app::sweep::item::{Action, Item};
-use crate::app::sweep::report::Report;
+use crate::app::sweep::item::{SweepAction, SweepItem};
+use crate::app::sweep::report::SweepReport;
 use crate::cluster::cleanup::sweep::{clocks, find, grants, remove};
 use crate::cluster::client::client;
-use crate::cluster::replica::heartbeat::{Heart, beat, last_beat};
+use crate::cluster::replica::heartbeat::{HeartbeatLease, beat, last_beat};
 use crate::core::artifact::key::ArtifactKey;
-use crate::core::cleanup::sweep::{Clocks, Grants, Labelled, Removal, Sweeping, sweep, waits_for_access};
+use crate::core::cleanup::sweep::{
+    Clocks, Grants, LabelledObject, Removal, Sweeping, sweep, waits_for_access,
+};
 use crate::core::replica::heartbeat::{OPERATOR, SWEEP, SWEEP_SILENCE};
 use crate::core::replica::retry::Class;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 pub use crate::app::sweep::report::Output;
 
@@ -39,15 +41,15 @@ pub(super) const KINDS: [ArtifactKind; 3] =
 
 /// Settings of the sweep.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SweepArguments {
     /// Whether to make a single round.
     pub once: bool,
     /// Whether to change nothing and only report.
     pub dry_run: bool,
     /// Time between two rounds.
-    pub every: Span,
+    pub every: AccessDuration,
     /// Time after the expiry during which access is left to operator and fuse.
-    pub grace: Span,
+    pub grace: AccessDuration,
     /// Namespace of the heartbeat Leases.
     pub namespace: String,
     /// Name of this process in its heartbeat Lease.
@@ -74,7 +76,7 @@ pub enum SweepError {
 ///
 /// # Errors
 /// The sweep cannot start or print. With `once`, also a failed round; otherwise the next round tries again.
-pub async fn run(options: Options) -> Result<(), SweepError> {
+pub async fn run(options: SweepArguments) -> Result<(), SweepError> {
     let config = Config::infer().await.map_err(RunError::from)?;
     let client = client(config).map_err(RunError::from)?;
     if options.once {
@@ -99,7 +101,7 @@ pub async fn run(options: Options) -> Result<(), SweepError> {
 }
 
 /// Makes one round: finds, removes, renews the heartbeat Lease, and prints the report.
-async fn make_round(client: &Client, options: &Options) -> Result<(), SweepError> {
+async fn make_round(client: &Client, options: &SweepArguments) -> Result<(), SweepError> {
     let mut report = round(client, options).await;
     keep_in_touch(client, options, &mut report).await;
     report.log();
@@ -110,8 +112,8 @@ async fn make_round(client: &Client, options: &Options) -> Result<(), SweepError
     }
 }
 
-async fn round(client: &Client, options: &Options) -> Report {
-    let mut report = Report::new(options.dry_run, Timestamp::now());
+async fn round(client: &Client, options: &SweepArguments) -> SweepReport {
+    let mut report = SweepReport::new(options.dry_run, Timestamp::now());
     let clocks = match clocks(client).await {
         Ok(clocks) => clocks,
         // If this machine's clock is ahead, access would end early without notice.
@@ -143,9 +145,9 @@ async fn look_around(
     client: &Client,
     clocks: Clocks,
     grace: SignedDuration,
-    report: &mut Report,
+    report: &mut SweepReport,
 ) -> Sweeping {
-    let mut found: Vec<Labelled> = Vec::new();
+    let mut found: Vec<LabelledObject> = Vec::new();
     report.looks_again();
     for kind in KINDS {
         match find(client, kind).await {
@@ -170,7 +172,7 @@ async fn look_around(
 }
 
 /// Removes stage by stage. Returns whether an object changed since it was read, so that another attempt makes sense.
-async fn apply(client: &Client, sweeping: &Sweeping, last: bool, report: &mut Report) -> bool {
+async fn apply(client: &Client, sweeping: &Sweeping, last: bool, report: &mut SweepReport) -> bool {
     let mut changed = false;
     let mut standing: BTreeSet<ArtifactKey> = BTreeSet::new();
     for stage in std::iter::once(&sweeping.access).chain(&sweeping.rest) {
@@ -178,9 +180,9 @@ async fn apply(client: &Client, sweeping: &Sweeping, last: bool, report: &mut Re
             .iter()
             .partition(|removal| waits_for_access(&removal.what, &standing));
         for removal in waiting {
-            report.add(Item::of(
+            report.add(SweepItem::of(
                 removal,
-                Action::Waiting,
+                SweepAction::Waiting,
                 "access of the same grant is not removed yet",
             ));
         }
@@ -199,14 +201,14 @@ async fn apply(client: &Client, sweeping: &Sweeping, last: bool, report: &mut Re
                     continue;
                 }
             }
-            report.add(Item::outcome(removal, outcome));
+            report.add(SweepItem::outcome(removal, outcome));
         }
     }
     changed
 }
 
 /// Renews the heartbeat Lease after a round that succeeded, and reads the heartbeat of the operator.
-async fn keep_in_touch(client: &Client, options: &Options, report: &mut Report) {
+async fn keep_in_touch(client: &Client, options: &SweepArguments, report: &mut SweepReport) {
     match last_beat(client, &options.namespace, OPERATOR).await {
         Ok(last) => report.heard_the_operator(last),
         Err(error) => report.unread(&error),
@@ -214,7 +216,7 @@ async fn keep_in_touch(client: &Client, options: &Options, report: &mut Report) 
     if options.dry_run || report.failure().is_some() {
         return;
     }
-    let heart = Heart {
+    let heart = HeartbeatLease {
         lease: SWEEP,
         holder: options.instance.clone(),
         silence: SWEEP_SILENCE,

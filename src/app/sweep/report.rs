@@ -7,12 +7,12 @@ use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::app::sweep::item::{Action, Item};
+use crate::app::sweep::item::{SweepAction, SweepItem};
 use crate::app::terminal::{align, print};
 use crate::cluster::client::error::Error;
 use crate::core::cleanup::sweep::{Clocks, Grants, Sweeping};
 use crate::core::replica::heartbeat::{OPERATOR_SILENCE, silence};
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Number of problems in the error of a failed round. The log has all problems.
 const PROBLEMS_NAMED: usize = 10;
@@ -58,12 +58,12 @@ struct Summary {
 /// Report of a round.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct SweepReport {
     at: Timestamp,
     dry_run: bool,
     succeeded: bool,
     clocks: Option<Times>,
-    items: Vec<Item>,
+    items: Vec<SweepItem>,
     /// Failed reads and writes that belong to no item.
     errors: Vec<String>,
     /// Why orphans could not be identified. Expired access is removed anyway.
@@ -75,7 +75,7 @@ pub struct Report {
     told: HashSet<String>,
 }
 
-impl Report {
+impl SweepReport {
     /// An empty report.
     pub fn new(dry_run: bool, at: Timestamp) -> Self {
         Self {
@@ -123,7 +123,7 @@ impl Report {
     }
 
     /// Adds an item. It replaces an earlier item of the same object.
-    pub fn add(&mut self, item: Item) {
+    pub fn add(&mut self, item: SweepItem) {
         if !self.told.insert(item.uid.clone()) {
             self.items.retain(|other| other.uid != item.uid);
         }
@@ -133,7 +133,7 @@ impl Report {
     /// Adds the objects that a dry run would remove.
     pub fn would_remove(&mut self, sweeping: &Sweeping) {
         for removal in std::iter::once(&sweeping.access).chain(&sweeping.rest).flatten() {
-            self.add(Item::of(removal, Action::WouldRemove, ""));
+            self.add(SweepItem::of(removal, SweepAction::WouldRemove, ""));
         }
     }
 
@@ -141,7 +141,7 @@ impl Report {
     pub fn found(&mut self, sweeping: &Sweeping) {
         self.summary.within_time = sweeping.within_time;
         for finding in &sweeping.findings {
-            self.add(Item::finding(finding));
+            self.add(SweepItem::finding(finding));
         }
     }
 
@@ -202,7 +202,7 @@ impl Report {
     /// Logs failures, warnings and removals.
     pub fn log(&self) {
         for item in &self.items {
-            let Item {
+            let SweepItem {
                 namespace,
                 kind,
                 name,
@@ -221,7 +221,7 @@ impl Report {
                         "not removed"
                     );
                 }
-                Action::Removed if item.ended.is_none() => {
+                SweepAction::Removed if item.ended.is_none() => {
                     tracing::warn!(
                         namespace,
                         kind,
@@ -230,7 +230,7 @@ impl Report {
                         "removed access without an expiry: the guards were missing when it was created; check them"
                     );
                 }
-                Action::Removed | Action::Freed => {
+                SweepAction::Removed | SweepAction::Freed => {
                     tracing::warn!(
                         namespace,
                         kind,
@@ -240,8 +240,11 @@ impl Report {
                         "removed expired access"
                     );
                 }
-                Action::Kept => tracing::warn!(namespace, kind, name, reason, "left"),
-                Action::AlreadyGone | Action::WouldRemove | Action::Waiting | Action::Failed => {}
+                SweepAction::Kept => tracing::warn!(namespace, kind, name, reason, "left"),
+                SweepAction::AlreadyGone
+                | SweepAction::WouldRemove
+                | SweepAction::Waiting
+                | SweepAction::Failed => {}
             }
         }
         for error in &self.errors {
@@ -269,12 +272,12 @@ impl Report {
     }
 
     fn sum_up(&mut self) {
-        let count = |of: &[Action]| self.items.iter().filter(|item| of.contains(&item.action)).count();
+        let count = |of: &[SweepAction]| self.items.iter().filter(|item| of.contains(&item.action)).count();
         self.summary = Summary {
-            removed: count(&[Action::Removed, Action::Freed]),
-            would_remove: count(&[Action::WouldRemove]),
-            failed: count(&[Action::Failed, Action::Waiting]),
-            kept: count(&[Action::Kept]),
+            removed: count(&[SweepAction::Removed, SweepAction::Freed]),
+            would_remove: count(&[SweepAction::WouldRemove]),
+            failed: count(&[SweepAction::Failed, SweepAction::Waiting]),
+            kept: count(&[SweepAction::Kept]),
             within_time: self.summary.within_time,
         };
         self.succeeded = self.failure().is_none();
@@ -299,7 +302,7 @@ impl Report {
         align(&rows) + &self.last_line() + "\n"
     }
 
-    fn ended_ago(&self, item: &Item) -> String {
+    fn ended_ago(&self, item: &SweepItem) -> String {
         match item.ended {
             None => "<unknown>".to_owned(),
             Some(end) if end > self.at => "<not yet>".to_owned(),
@@ -336,7 +339,7 @@ impl Report {
 
 fn length(time: SignedDuration) -> String {
     let seconds = time.as_secs().max(0);
-    match u32::try_from(seconds).ok().and_then(Span::from_seconds) {
+    match u32::try_from(seconds).ok().and_then(AccessDuration::from_seconds) {
         Some(span) => span.to_string(),
         None if seconds == 0 => "0s".to_owned(),
         None => format!("{}h", seconds / 3600),

@@ -8,12 +8,12 @@ use crate::api::{AccessGrant, REVOKE_FINALIZER};
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
 use crate::cluster::objects::{pages, params};
-use crate::core::cleanup::drain::Asked;
+use crate::core::cleanup::drain::DrainedGrant;
 
 /// All grants; empty if the CRD is not installed.
-pub async fn asked(client: &Client) -> Result<Vec<Asked>, Error> {
+pub async fn asked(client: &Client) -> Result<Vec<DrainedGrant>, Error> {
     let grants = Api::<AccessGrant>::all(client.clone());
-    pages::objects("list grants", &grants, |grant| Some(Asked::from(grant)))
+    pages::objects("list grants", &grants, |grant| Some(DrainedGrant::from(grant)))
         .await
         .or_else(|error| error.absent_as(Vec::new()))
 }
@@ -30,7 +30,7 @@ pub enum Dismissed {
 }
 
 /// Deletes a grant, but not another grant of the same name. The garbage collector deletes what the grant owns.
-pub async fn dismiss(client: &Client, grant: &Asked) -> Result<Dismissed, Error> {
+pub async fn dismiss(client: &Client, grant: &DrainedGrant) -> Result<Dismissed, Error> {
     let params = params::delete(params::of_uid(&grant.uid));
     let grants = Api::<AccessGrant>::namespaced(client.clone(), &grant.namespace);
     match call("delete grant", grants.delete(&grant.name, &params)).await {
@@ -44,7 +44,7 @@ pub async fn dismiss(client: &Client, grant: &Asked) -> Result<Dismissed, Error>
 ///
 /// # Errors
 /// The guard `curfew-grant` denies this while it is installed.
-pub async fn release(client: &Client, grant: &Asked) -> Result<Dismissed, Error> {
+pub async fn release(client: &Client, grant: &DrainedGrant) -> Result<Dismissed, Error> {
     let others: Vec<&String> = grant
         .finalizers
         .iter()

@@ -17,7 +17,7 @@ use crate::cluster::objects::pages;
 use crate::cluster::objects::read::grant_uid;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::artifact::target::Target;
-use crate::core::cleanup::sweep::{Clocks, Labelled};
+use crate::core::cleanup::sweep::{Clocks, LabelledObject};
 
 /// The time of the API server and of this machine. Every response carries the time, a refusal too, so this reads
 /// `/version`, which anyone may read.
@@ -38,18 +38,18 @@ pub async fn clocks(client: &Client) -> Result<Clocks, Error> {
 }
 
 /// All objects of a kind with Curfew's label, in all namespaces.
-pub async fn find(client: &Client, kind: ArtifactKind) -> Result<Vec<Labelled>, Error> {
+pub async fn find(client: &Client, kind: ArtifactKind) -> Result<Vec<LabelledObject>, Error> {
     for_kind!(kind, K => list::<K>(client, kind).await)
 }
 
-async fn list<K: ArtifactApi>(client: &Client, kind: ArtifactKind) -> Result<Vec<Labelled>, Error> {
+async fn list<K: ArtifactApi>(client: &Client, kind: ArtifactKind) -> Result<Vec<LabelledObject>, Error> {
     let labelled = ListParams::default().labels(GRANT_UID_LABEL);
     pages::metadata(
         K::REQUESTS.list,
         &Api::<K>::all(client.clone()),
         labelled,
         |object| {
-            Some(Labelled {
+            Some(LabelledObject {
                 key: ArtifactKey {
                     kind,
                     namespace: object.namespace().unwrap_or_default(),
@@ -95,7 +95,7 @@ pub enum Gone {
 ///
 /// # Errors
 /// [`Error::StillThere`] if a finalizer blocks the deletion of something other than a binding.
-pub async fn remove(client: &Client, what: &Labelled) -> Result<Gone, Error> {
+pub async fn remove(client: &Client, what: &LabelledObject) -> Result<Gone, Error> {
     let target = Target::new(what.key.clone(), Some(what.uid.clone()));
     let as_read = Preconditions {
         uid: Some(what.uid.clone()),

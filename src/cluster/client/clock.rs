@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::cluster::client::error::Error;
-use crate::core::replica::clock::{Answer, Reading, Skew, Timekeeping};
+use crate::core::replica::clock::{ClockReading, LocalTime, Skew, Timekeeping};
 
 /// Longest useful response time when the API server is asked for the time. A later response bounds its clock too
 /// loosely, so it is asked again.
@@ -85,8 +85,8 @@ impl Clock {
         }
     }
 
-    pub(crate) fn read(&self) -> Reading {
-        Reading {
+    pub(crate) fn read(&self) -> LocalTime {
+        LocalTime {
             wall: Timestamp::now(),
             up: self.0.began.elapsed(),
         }
@@ -96,12 +96,12 @@ impl Clock {
         self.0.known.lock()
     }
 
-    pub(crate) fn heard(&self, sent: Reading, headers: &HeaderMap) {
+    pub(crate) fn heard(&self, sent: LocalTime, headers: &HeaderMap) {
         let Some(date) = date(headers) else { return };
         let received = self.read();
         let mut known = self.known();
         let before = known.now(received);
-        known.heard(&Answer { date, sent, received });
+        known.heard(&ClockReading { date, sent, received });
         let leapt = known.now(received) > before;
         drop(known);
         if leapt {
@@ -127,8 +127,8 @@ mod tests {
     use tower::{Layer as _, Service};
 
     use super::*;
-    use crate::cluster::client::health::Reach;
-    use crate::cluster::client::response_layer::Hearing;
+    use crate::cluster::client::health::ApiHealth;
+    use crate::cluster::client::response_layer::ResponseLayer;
 
     /// An API server whose clock is ahead of this machine's by this much; `None`: its responses have no `Date`.
     struct Server(Option<SignedDuration>);
@@ -153,9 +153,9 @@ mod tests {
     }
 
     async fn ask(clock: &Clock, ahead: Option<i64>) {
-        let hearing = Hearing {
+        let hearing = ResponseLayer {
             clock: clock.clone(),
-            reach: Reach::default(),
+            reach: ApiHealth::default(),
         };
         let mut service = hearing.layer(Server(ahead.map(SignedDuration::from_secs)));
         service.call(Request::new(())).await.unwrap();

@@ -20,7 +20,7 @@ const CATCHING_UP: Duration = Duration::from_secs(10);
 /// the permissions. The errors 500 and 429 do not make it unavailable: they often concern one object (a webhook) or one
 /// priority level.
 #[derive(Clone, Debug)]
-pub struct Reach(Arc<Shared>);
+pub struct ApiHealth(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -28,7 +28,7 @@ struct Shared {
     back: watch::Sender<Instant>,
 }
 
-impl Default for Reach {
+impl Default for ApiHealth {
     fn default() -> Self {
         Self(Arc::new(Shared {
             is_away: AtomicBool::new(false),
@@ -37,7 +37,7 @@ impl Default for Reach {
     }
 }
 
-impl Reach {
+impl ApiHealth {
     /// Changes whenever the API server becomes available again. Failed work can be retried then.
     pub fn returns(&self) -> watch::Receiver<Instant> {
         self.0.back.subscribe()
@@ -70,7 +70,7 @@ impl Reach {
 mod tests {
     use super::*;
 
-    fn answers(reach: &Reach, codes: &[u16]) {
+    fn answers(reach: &ApiHealth, codes: &[u16]) {
         for code in codes {
             reach.answered(StatusCode::from_u16(*code).unwrap());
         }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn recovery_is_reported_once_at_the_first_success_after_a_failure() {
-        let reach = Reach::default();
+        let reach = ApiHealth::default();
         let mut returns = reach.returns();
         answers(&reach, &[200, 403, 500, 201]);
         assert!(!returns.has_changed().unwrap(), "it was always available");
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn health_is_unsettled_for_ten_seconds_after_an_outage() {
-        let reach = Reach::default();
+        let reach = ApiHealth::default();
         assert!(
             reach.is_unsettled(),
             "there may be overdue work from before the start"
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_502_503_or_504_counts_as_an_outage() {
         for code in [502, 503, 504] {
-            let reach = Reach::default();
+            let reach = ApiHealth::default();
             let returns = reach.returns();
             answers(&reach, &[code, 200]);
             assert!(returns.has_changed().unwrap(), "{code}");

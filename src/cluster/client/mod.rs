@@ -14,8 +14,8 @@ use kube::{Client, Config};
 
 use crate::cluster::client::clock::Clock;
 use crate::cluster::client::error::Error;
-use crate::cluster::client::health::Reach;
-use crate::cluster::client::response_layer::Hearing;
+use crate::cluster::client::health::ApiHealth;
+use crate::cluster::client::response_layer::ResponseLayer;
 
 /// Time limit of one call to the API server. The API server's own default limit for an admission webhook is 10 s. After
 /// a longer call, the result is unknown and must be read.
@@ -30,9 +30,9 @@ pub fn client(config: Config) -> Result<Client, kube::Error> {
 }
 
 /// Such a client, whose responses also update `clock` and `reach`: the time of the API server, and its health.
-pub fn client_heard_by(clock: &Clock, reach: &Reach, config: Config) -> Result<Client, kube::Error> {
+pub fn client_heard_by(clock: &Clock, reach: &ApiHealth, config: Config) -> Result<Client, kube::Error> {
     let builder = ClientBuilder::try_from(prepared(config))?;
-    let hearing = Hearing {
+    let hearing = ResponseLayer {
         clock: clock.clone(),
         reach: reach.clone(),
     };

@@ -1,8 +1,8 @@
 //! Observers of effects and transitions, for metrics.
 
 use crate::cluster::client::error::Error;
-use crate::core::decision::verdict::Judged;
-use crate::core::grant::revocation::Ending;
+use crate::core::decision::verdict::DecisionVerdict;
+use crate::core::grant::revocation::DueRevocation;
 use crate::core::guard::self_test::forgery::Forgery;
 use crate::core::guard::self_test::trial::TrialOutcome;
 use crate::core::plan::effect::EffectKind;
@@ -43,7 +43,7 @@ impl Outcome {
 }
 
 /// Receives the outcome of each effect and transition, for metrics.
-pub trait Witness: Send + Sync {
+pub trait Observer: Send + Sync {
     /// An effect was tried.
     fn effect(&self, kind: EffectKind, outcome: Outcome);
 
@@ -55,8 +55,8 @@ pub trait Witness: Send + Sync {
     fn activated(&self, after: Option<jiff::SignedDuration>);
 
     /// A decision got a verdict.
-    fn judged(&self, judged: &Judged);
+    fn judged(&self, judged: &DecisionVerdict);
 
     /// Access ended; `at` is the time of the proof of absence.
-    fn ended(&self, ending: &Ending, at: jiff::Timestamp);
+    fn ended(&self, ending: &DueRevocation, at: jiff::Timestamp);
 }

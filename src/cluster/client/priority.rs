@@ -31,7 +31,7 @@ pub const RECORDS_BESIDE: usize = 4;
 
 /// Most concurrent requests of each class. A limit of 0 counts as 1; otherwise that class would never progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotLimits {
+pub struct RequestLimits {
     /// Requests that revoke access.
     pub end: usize,
     /// Requests that grant access.
@@ -42,7 +42,7 @@ pub struct SlotLimits {
     pub beside: usize,
 }
 
-impl Default for SlotLimits {
+impl Default for RequestLimits {
     fn default() -> Self {
         Self {
             end: SLOTS,
@@ -57,19 +57,19 @@ impl Default for SlotLimits {
 ///
 /// # Guarantees
 /// - Revocations and new access each have their own permits; nothing else takes them.
-/// - Bookkeeping starts if no access is being granted or revoked, or waits for that: at most [`SlotLimits::record`] at
-///   once. After [`RECORD_PATIENCE`] it starts anyway, so that it cannot starve, but at most [`SlotLimits::beside`] at
+/// - Bookkeeping starts if no access is being granted or revoked, or waits for that: at most [`RequestLimits::record`] at
+///   once. After [`RECORD_PATIENCE`] it starts anyway, so that it cannot starve, but at most [`RequestLimits::beside`] at
 ///   once.
 /// - Within a class, first come, first served. [Overdue](Slots::enter_overdue) revocations come after requests that
 ///   waited already; among overdue ones, the oldest expiry is first.
 #[derive(Clone)]
-pub struct Slots {
+pub struct RequestQueue {
     admission: Arc<Mutex<Admission>>,
 }
 
-impl Slots {
+impl RequestQueue {
     /// A queue with all permits free.
-    pub fn new(limits: SlotLimits) -> Self {
+    pub fn new(limits: RequestLimits) -> Self {
         Self {
             admission: Arc::new(Mutex::new(Admission {
                 end: Class::new(limits.end),
@@ -86,7 +86,7 @@ impl Slots {
     /// # Guarantees
     /// Cancel safe: a future that is dropped while it waits leaves the queue. A future that is dropped after it got a
     /// permit returns the permit.
-    pub async fn enter(&self, precedence: Precedence) -> SlotGuard {
+    pub async fn enter(&self, precedence: Precedence) -> Permit {
         self.queue(precedence, None).await
     }
 
@@ -94,15 +94,15 @@ impl Slots {
     ///
     /// For use after an outage only. If the oldest expiry were always first, a revocation that never succeeds would
     /// delay all others.
-    pub async fn enter_overdue(&self, due: Timestamp) -> SlotGuard {
+    pub async fn enter_overdue(&self, due: Timestamp) -> Permit {
         self.queue(Precedence::End, Some(due)).await
     }
 
-    async fn queue(&self, precedence: Precedence, due: Option<Timestamp>) -> SlotGuard {
+    async fn queue(&self, precedence: Precedence, due: Option<Timestamp>) -> Permit {
         let (admitted, admission) = oneshot::channel();
         let (place, since) = self.admission.lock().queue(precedence, due, admitted);
         // If this future is dropped from here on, the guard leaves the queue or returns the permit.
-        let guard = SlotGuard {
+        let guard = Permit {
             admission: Arc::clone(&self.admission),
             precedence,
             place,
@@ -123,7 +123,7 @@ impl Slots {
     }
 }
 
-impl fmt::Debug for Slots {
+impl fmt::Debug for RequestQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let admission = self.admission.lock();
         let mut all = f.debug_struct("Slots");
@@ -140,13 +140,13 @@ impl fmt::Debug for Slots {
 
 /// A permit. Dropping it returns the permit.
 #[must_use = "the permit is returned as soon as the guard is dropped"]
-pub struct SlotGuard {
+pub struct Permit {
     admission: Arc<Mutex<Admission>>,
     precedence: Precedence,
     place: Place,
 }
 
-impl Drop for SlotGuard {
+impl Drop for Permit {
     fn drop(&mut self) {
         // Dropped after the lock is released, because dropping a waiter may wake a task.
         let given_up = self.admission.lock().leave(self.precedence, self.place);
@@ -155,7 +155,7 @@ impl Drop for SlotGuard {
     }
 }
 
-impl fmt::Debug for SlotGuard {
+impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("SlotGuard").field(&self.precedence).finish()
     }
@@ -282,8 +282,8 @@ mod tests {
 
     use super::*;
 
-    fn slots(end: usize, begin: usize, record: usize) -> Slots {
-        Slots::new(SlotLimits {
+    fn slots(end: usize, begin: usize, record: usize) -> RequestQueue {
+        RequestQueue::new(RequestLimits {
             end,
             begin,
             record,
@@ -292,7 +292,7 @@ mod tests {
     }
 
     /// (running, waiting) of End, Begin and Record.
-    fn counts(slots: &Slots) -> [(usize, usize); 3] {
+    fn counts(slots: &RequestQueue) -> [(usize, usize); 3] {
         let admission = slots.admission.lock();
         [&admission.end, &admission.begin, &admission.record]
             .map(|class| (class.running, class.waiting.len()))
@@ -302,7 +302,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn revocations_get_permits_while_all_other_classes_are_full() {
-        let slots = Slots::new(SlotLimits::default());
+        let slots = RequestQueue::new(RequestLimits::default());
         let mut others = JoinSet::new();
         for precedence in [Precedence::Record, Precedence::Begin] {
             for _ in 0..100 {
@@ -334,7 +334,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_thousand_revocations_finish_before_any_bookkeeping() {
-        let slots = Slots::new(SlotLimits::default());
+        let slots = RequestQueue::new(RequestLimits::default());
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut grants = JoinSet::new();
         for _ in 0..1_000 {
@@ -373,7 +373,7 @@ mod tests {
     async fn overdue_revocations_queue_by_expiry_after_waiting_requests() {
         let slots = slots(1, 1, 1);
         let order = Mutex::new(Vec::new());
-        let serve = async |name: &'static str, slot: SlotGuard| {
+        let serve = async |name: &'static str, slot: Permit| {
             order.lock().push(name);
             sleep(Duration::from_millis(1)).await;
             drop(slot);
@@ -431,7 +431,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn impatient_bookkeeping_gets_few_permits_while_access_changes() {
-        let slots = Slots::new(SlotLimits {
+        let slots = RequestQueue::new(RequestLimits {
             end: 1,
             begin: 1,
             record: 3,

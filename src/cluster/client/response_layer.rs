@@ -7,19 +7,19 @@ use http::{Request, Response};
 use tower::{Layer, Service};
 
 use crate::cluster::client::clock::Clock;
-use crate::cluster::client::health::Reach;
+use crate::cluster::client::health::ApiHealth;
 
 /// Layer of a client that passes every response to a clock and to the health of the API server.
-pub(crate) struct Hearing {
+pub(crate) struct ResponseLayer {
     pub(crate) clock: Clock,
-    pub(crate) reach: Reach,
+    pub(crate) reach: ApiHealth,
 }
 
-impl<S> Layer<S> for Hearing {
-    type Service = Heard<S>;
+impl<S> Layer<S> for ResponseLayer {
+    type Service = ObservedService<S>;
 
-    fn layer(&self, inner: S) -> Heard<S> {
-        Heard {
+    fn layer(&self, inner: S) -> ObservedService<S> {
+        ObservedService {
             inner,
             clock: self.clock.clone(),
             reach: self.reach.clone(),
@@ -28,13 +28,13 @@ impl<S> Layer<S> for Hearing {
 }
 
 /// Service of that layer.
-pub(crate) struct Heard<S> {
+pub(crate) struct ObservedService<S> {
     inner: S,
     clock: Clock,
-    reach: Reach,
+    reach: ApiHealth,
 }
 
-impl<S, A, B> Service<Request<A>> for Heard<S>
+impl<S, A, B> Service<Request<A>> for ObservedService<S>
 where
     S: Service<Request<A>, Response = Response<B>>,
     S::Future: Send + 'static,

@@ -6,15 +6,15 @@ use jiff::Timestamp;
 
 use crate::api::AccessGrant;
 use crate::cluster::client::error::Error;
-use crate::core::artifact::fuse::Flame;
+use crate::core::artifact::fuse::FuseState;
 use crate::core::artifact::key::ArtifactKey;
 
 /// Result of one effect.
-pub(crate) enum Done {
+pub(crate) enum Applied {
     /// The effect changed nothing that later effects need.
     Nothing,
     /// An artifact exists: its key, its uid and, of a fuse, its state.
-    Made(ArtifactKey, String, Option<Flame>),
+    Made(ArtifactKey, String, Option<FuseState>),
     /// The grant as the API server returned it.
     Written(Box<AccessGrant>),
     /// The time at which all artifacts were proven absent.

@@ -11,21 +11,21 @@ use kube::{Resource as _, ResourceExt as _};
 use crate::api::{AccessGrant, ArtifactKind};
 use crate::cluster::client::error::Error;
 use crate::cluster::client::observer::Outcome;
-use crate::cluster::context::Edges;
-use crate::cluster::grant::applied::{Done, Interrupted};
+use crate::cluster::context::Cluster;
+use crate::cluster::grant::applied::{Applied, Interrupted};
 use crate::cluster::grant::create;
 use crate::cluster::grant::create::is_refusal;
 use crate::cluster::grant::live_read::read_live;
 use crate::cluster::grant::{decisions, publish, record, remove};
 use crate::core::artifact::found::Found;
-use crate::core::artifact::fuse::Flame;
+use crate::core::artifact::fuse::FuseState;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::artifact::target::Target;
-use crate::core::decision::verdict::Judged;
-use crate::core::grant::enforcement::{Backstops, flames};
+use crate::core::decision::verdict::DecisionVerdict;
+use crate::core::grant::enforcement::{Backstops, fuse_states};
 use crate::core::grant::live::Live;
 use crate::core::grant::status;
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::transition::Transition;
 use crate::core::plan::effect::{Effect, Precedence};
 
 /// How long the record of active access waits until its fuses are lit. Half of the fuses created one at a time were lit
@@ -34,11 +34,11 @@ const FUSES_TAKE: Duration = Duration::from_millis(500);
 
 /// The application of one plan, and what its effects returned so far.
 pub struct Application<'a> {
-    edges: &'a Edges,
+    edges: &'a Cluster,
     grant: Arc<AccessGrant>,
     uids: status::Uids,
     /// The fuses as found or created; the index may know newer states.
-    fuse_states: BTreeMap<ArtifactKey, Flame>,
+    fuse_states: BTreeMap<ArtifactKey, FuseState>,
     refused: BTreeMap<ArtifactKey, String>,
     in_force_since: Option<Timestamp>,
     proven_at: Option<Timestamp>,
@@ -49,7 +49,7 @@ impl<'a> Application<'a> {
     /// Starts with the observed grant and its artifacts. `seen_at` is the time at which this process first saw the
     /// request.
     pub fn new(
-        edges: &'a Edges,
+        edges: &'a Cluster,
         grant: Arc<AccessGrant>,
         found: &[Found],
         seen_at: Option<Timestamp>,
@@ -72,7 +72,7 @@ impl<'a> Application<'a> {
     pub fn find(&mut self, found: &[Found]) {
         let uids = found.iter().map(|found| (found.key(), found.uid.clone()));
         self.uids.extend(uids);
-        self.fuse_states.extend(flames(found));
+        self.fuse_states.extend(fuse_states(found));
     }
 
     /// The grant as last written.
@@ -113,10 +113,10 @@ impl<'a> Application<'a> {
         Err(Interrupted { error, refused })
     }
 
-    fn learn(&mut self, done: Done) {
+    fn learn(&mut self, done: Applied) {
         match done {
-            Done::Nothing => {}
-            Done::Made(key, uid, fuse_state) => {
+            Applied::Nothing => {}
+            Applied::Made(key, uid, fuse_state) => {
                 if let Some(fuse_state) = fuse_state {
                     self.fuse_states.insert(key.clone(), fuse_state);
                 }
@@ -125,15 +125,15 @@ impl<'a> Application<'a> {
                 }
                 self.uids.insert(key, uid);
             }
-            Done::Written(grant) => {
+            Applied::Written(grant) => {
                 self.grant = Arc::from(grant);
                 self.edges.index.wrote(Arc::clone(&self.grant));
             }
-            Done::Proven(at) => self.proven_at = Some(at),
+            Applied::Proven(at) => self.proven_at = Some(at),
         }
     }
 
-    async fn effect(&self, effect: &Effect) -> Result<Done, Error> {
+    async fn effect(&self, effect: &Effect) -> Result<Applied, Error> {
         let queue = &self.edges.slots;
         let permit = match (effect, effect.precedence()) {
             // Sends no request, so it needs no permit.
@@ -160,7 +160,7 @@ impl<'a> Application<'a> {
         live.map_or(now, |live| live.expires_at.min(now))
     }
 
-    async fn attempt(&self, effect: &Effect) -> Result<(Done, Outcome), Error> {
+    async fn attempt(&self, effect: &Effect) -> Result<(Applied, Outcome), Error> {
         let (edges, grant) = (self.edges, self.grant.as_ref());
         let applied = |done| (done, Outcome::Applied);
         match effect {
@@ -173,7 +173,7 @@ impl<'a> Application<'a> {
             Effect::HandOver(target) => create::hand_over(edges, target, self.fuse_uid(&target.key()))
                 .await
                 .map(applied),
-            Effect::AwaitFuses(keys) => Ok((Done::Nothing, self.await_fuses(keys).await)),
+            Effect::AwaitFuses(keys) => Ok((Applied::Nothing, self.await_fuses(keys).await)),
             Effect::RecordActive => {
                 let (backstops, since) = (self.backstops(), self.in_force_since);
                 record::active(edges, grant, &self.uids, &backstops, since, self.seen_at)
@@ -185,13 +185,13 @@ impl<'a> Application<'a> {
                 .map(applied),
             Effect::Delete(target) => remove::remove(edges, target, &self.grant_uid())
                 .await
-                .map(|outcome| (Done::Nothing, outcome)),
+                .map(|outcome| (Applied::Nothing, outcome)),
             Effect::ProveAbsent(targets) => self.prove_absent(targets).await.map(applied),
             Effect::RecordEnded(ending) => record::ended(edges, grant, ending, self.ended_at())
                 .await
                 .map(applied),
             Effect::RecordVerdict(judged) => self.record_verdict(judged).await.map(applied),
-            Effect::Announce(announcement) => Ok((Done::Nothing, self.announce(announcement).await)),
+            Effect::Announce(announcement) => Ok((Applied::Nothing, self.announce(announcement).await)),
             Effect::DeleteGrant => record::delete(edges, grant).await.map(applied),
         }
     }
@@ -229,14 +229,14 @@ impl<'a> Application<'a> {
         }
     }
 
-    async fn record_verdict(&self, judged: &Judged) -> Result<Done, Error> {
+    async fn record_verdict(&self, judged: &DecisionVerdict) -> Result<Applied, Error> {
         let namespace = self.grant.namespace().unwrap_or_default();
         decisions::record(self.edges, &namespace, judged).await?;
-        Ok(Done::Nothing)
+        Ok(Applied::Nothing)
     }
 
     /// Reads each target from the API server itself.
-    async fn prove_absent(&self, targets: &[Target]) -> Result<Done, Error> {
+    async fn prove_absent(&self, targets: &[Target]) -> Result<Applied, Error> {
         let grant_uid = self.grant_uid();
         for target in targets {
             let found = read_live(self.edges, &target.key()).await?;
@@ -247,7 +247,7 @@ impl<'a> Application<'a> {
                 });
             }
         }
-        Ok(Done::Proven(self.edges.clock.now()))
+        Ok(Applied::Proven(self.edges.clock.now()))
     }
 
     /// Writes audit record and Events of a transition.
@@ -257,7 +257,7 @@ impl<'a> Application<'a> {
     ///
     /// # Caveats
     /// A failed Event is logged and stops nothing: a namespace that is being deleted accepts no Event.
-    async fn announce(&self, transition: &Announcement) -> Outcome {
+    async fn announce(&self, transition: &Transition) -> Outcome {
         let at = self.ended_at();
         let event = transition.event(&self.grant, at);
         if self.edges.index.is_news(&self.grant_uid(), &event.name) {

@@ -9,17 +9,17 @@ use crate::api::ArtifactKind;
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
 use crate::cluster::client::observer::Outcome;
-use crate::cluster::context::Edges;
-use crate::cluster::grant::applied::Done;
+use crate::cluster::context::Cluster;
+use crate::cluster::grant::applied::Applied;
 use crate::cluster::grant::live_read::read_live;
-use crate::cluster::objects::keys::Held;
+use crate::cluster::objects::keys::OwnedArtifact;
 use crate::cluster::objects::kinds::{ArtifactApi, for_kind, for_object};
 use crate::cluster::objects::{params, write};
 use crate::core::artifact::Artifact;
 use crate::core::artifact::found::Found;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::artifact::target::Target;
-use crate::core::grant::enforcement::flames;
+use crate::core::grant::enforcement::fuse_states;
 use crate::core::replica::retry::Class;
 
 /// Whether the API server refuses to create this object and would refuse a retry too.
@@ -42,10 +42,10 @@ pub(crate) fn is_refusal(kind: ArtifactKind, error: &Error) -> bool {
 /// [`Error::Overdue`] if the access of the artifact has expired already; [`Error::NotOurs`] if another object has the
 /// name.
 pub(crate) async fn create(
-    edges: &Edges,
+    edges: &Cluster,
     artifact: &Artifact,
     fuse_uid: &str,
-) -> Result<(Done, Outcome), Error> {
+) -> Result<(Applied, Outcome), Error> {
     if artifact.is_overdue(edges.clock.now()) {
         return Err(Error::Overdue {
             kind: artifact.kind(),
@@ -62,8 +62,9 @@ pub(crate) async fn create(
         }
         Err(error) if error.is_already_there() => {
             let existing = read_live(edges, &artifact.key()).await?;
-            let is_same =
-                |held: &Held| held.grant_uid == artifact.grant.uid && artifact.compare(&held.found).is_ok();
+            let is_same = |held: &OwnedArtifact| {
+                held.grant_uid == artifact.grant.uid && artifact.compare(&held.found).is_ok()
+            };
             match existing.filter(is_same) {
                 Some(held) => Ok((made(artifact, &held.found), Outcome::AlreadySo)),
                 None => Err(Error::NotOurs {
@@ -76,16 +77,16 @@ pub(crate) async fn create(
     }
 }
 
-fn made(artifact: &Artifact, found: &Found) -> Done {
-    let fuse_state = flames(std::slice::from_ref(found)).remove(&artifact.key());
-    Done::Made(artifact.key(), found.uid.clone(), fuse_state)
+fn made(artifact: &Artifact, found: &Found) -> Applied {
+    let fuse_state = fuse_states(std::slice::from_ref(found)).remove(&artifact.key());
+    Applied::Made(artifact.key(), found.uid.clone(), fuse_state)
 }
 
 async fn create_object<K: ArtifactApi + Serialize>(
-    edges: &Edges,
+    edges: &Cluster,
     namespace: &str,
     object: &K,
-) -> Result<(ArtifactKey, Held), Error> {
+) -> Result<(ArtifactKey, OwnedArtifact), Error> {
     let api = Api::<K>::namespaced(edges.client.clone(), namespace);
     let created = call(K::REQUESTS.create, api.create(&params::post(), object)).await?;
     Ok(created.created())
@@ -94,17 +95,17 @@ async fn create_object<K: ArtifactApi + Serialize>(
 /// Makes the fuse of this uid the only owner of an artifact.
 ///
 /// The patch names the uid of the object that was found, so it cannot change another object of the same name.
-pub(crate) async fn hand_over(edges: &Edges, target: &Target, fuse_uid: &str) -> Result<Done, Error> {
+pub(crate) async fn hand_over(edges: &Cluster, target: &Target, fuse_uid: &str) -> Result<Applied, Error> {
     // A fuse has no owner.
     if target.kind == ArtifactKind::Job {
-        return Ok(Done::Nothing);
+        return Ok(Applied::Nothing);
     }
     for_kind!(target.kind, K => hand_over_object::<K>(edges, target, fuse_uid).await)?;
-    Ok(Done::Nothing)
+    Ok(Applied::Nothing)
 }
 
 async fn hand_over_object<K: ArtifactApi>(
-    edges: &Edges,
+    edges: &Cluster,
     target: &Target,
     fuse_uid: &str,
 ) -> Result<(), Error> {

@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::api::AccessDecision;
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::cluster::objects::keys::DecisionKey;
 use crate::cluster::objects::params;
 use crate::core::decision::Decision;
-use crate::core::decision::verdict::Judged;
+use crate::core::decision::verdict::DecisionVerdict;
 use crate::core::replica::retry::Class;
 
 /// Writes a verdict to the status of its decision. Does nothing if the decision is gone.
@@ -22,7 +22,7 @@ use crate::core::replica::retry::Class;
 ///
 /// # Errors
 /// A conflict if the decision was recreated; the next reconcile then reads the new one.
-pub async fn record(edges: &Edges, namespace: &str, judged: &Judged) -> Result<(), Error> {
+pub async fn record(edges: &Cluster, namespace: &str, judged: &DecisionVerdict) -> Result<(), Error> {
     let patch = Patch::Merge(json!({
         "metadata": {"uid": judged.decision.uid},
         "status": judged.verdict.status(edges.clock.now()),
@@ -57,7 +57,7 @@ pub fn reference(namespace: &str, decision: &Decision) -> ObjectReference {
 }
 
 /// Deletes the decision with this uid. Does nothing if it is gone or was recreated.
-pub async fn delete(edges: &Edges, key: &DecisionKey, uid: &str) -> Result<(), Error> {
+pub async fn delete(edges: &Cluster, key: &DecisionKey, uid: &str) -> Result<(), Error> {
     let params = DeleteParams {
         preconditions: Some(params::of_uid(uid)),
         ..DeleteParams::default()

@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use crate::api::{AccessGrant, AccessGrantStatus};
 use crate::cluster::authorizer;
 use crate::cluster::client::error::Error;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::cluster::grant::live_read::{namespace_live, read_live};
 use crate::cluster::grant::references::{identity_names, role_names};
 use crate::cluster::objects::keys::GrantKey;
@@ -17,11 +17,11 @@ use crate::core::artifact::artifacts;
 use crate::core::artifact::found::Found;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::decision::Decision;
-use crate::core::decision::blocking::Objection;
+use crate::core::decision::blocking::Block;
 use crate::core::facts::{Input, NamespaceFacts, PolicyFacts, Tried};
 use crate::core::grant::live::Live;
-use crate::core::guard::state::Standing;
-use crate::core::rbac::roles::{Identities, Roles};
+use crate::core::guard::state::GuardState;
+use crate::core::rbac::roles::{ActAsAccounts, Roles};
 use crate::core::request::Request;
 use crate::core::settings::Settings;
 
@@ -33,12 +33,12 @@ pub struct Observation {
     pub(crate) namespace: Option<NamespaceFacts>,
     pub(crate) policy: PolicyFacts,
     pub(crate) roles: Roles,
-    pub(crate) identities: Identities,
+    pub(crate) identities: ActAsAccounts,
     found: Vec<Found>,
     rivals: Vec<String>,
     pending: Vec<String>,
     decisions: Vec<Decision>,
-    objections: Vec<Objection>,
+    objections: Vec<Block>,
     sweep_lives: bool,
     entropy: u128,
 }
@@ -53,7 +53,7 @@ impl Observation {
     pub fn input<'a>(
         &'a self,
         settings: &'a Settings,
-        guards: &'a Standing,
+        guards: &'a GuardState,
         skewed: Option<&'a str>,
         tried: &'a Tried,
     ) -> Input<'a> {
@@ -87,7 +87,7 @@ impl Observation {
 /// A live read failed, or the operating system returned no random bytes. An access review that fails is no error: its
 /// decision waits.
 pub async fn observe(
-    edges: &Edges,
+    edges: &Cluster,
     grant: Arc<AccessGrant>,
     undecided: Option<&Request>,
     now: Timestamp,
@@ -138,7 +138,7 @@ const REVIEWS: usize = 8;
 
 /// The decisions about a grant, oldest first. The API server is asked whether a revoker has the verb `revoke`. A failed
 /// review stops nothing else.
-async fn decisions(edges: &Edges, grant: &AccessGrant, key: &GrantKey) -> Vec<Decision> {
+async fn decisions(edges: &Cluster, grant: &AccessGrant, key: &GrantKey) -> Vec<Decision> {
     let decisions = edges.index.decisions_about(key, &grant.uid().unwrap_or_default());
     if decisions.is_empty() {
         return decisions;
@@ -152,14 +152,14 @@ async fn decisions(edges: &Edges, grant: &AccessGrant, key: &GrantKey) -> Vec<De
     stream::iter(reviewed).buffered(REVIEWS).collect().await
 }
 
-async fn review(edges: &Edges, key: &GrantKey, request: &Request, mut decision: Decision) -> Decision {
+async fn review(edges: &Cluster, key: &GrantKey, request: &Request, mut decision: Decision) -> Decision {
     if decision.needs_authority(request) {
         decision.authority = authorizer::authority(edges, key, &decision.decider).await;
     }
     decision
 }
 
-async fn found(edges: &Edges, grant: &AccessGrant, now: Timestamp) -> Result<Vec<Found>, Error> {
+async fn found(edges: &Cluster, grant: &AccessGrant, now: Timestamp) -> Result<Vec<Found>, Error> {
     let uid = grant.uid().unwrap_or_default();
     let status = grant.status.clone().unwrap_or_default();
     let known = edges.index.held_by(&uid);

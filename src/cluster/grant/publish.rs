@@ -10,7 +10,7 @@ use crate::api::CONTROLLER;
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
 use crate::cluster::client::observer::Outcome;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::cluster::objects::params;
 use crate::core::audit::record::AuditRecord;
 use crate::core::grant::event::EventText;
@@ -25,7 +25,7 @@ pub const AUDIT_TARGET: &str = "curfew::audit";
 /// A transition has the same Event name in each attempt, so a retry creates no second Event. For this reason kube's
 /// `Recorder` is not used: it merges different notes into one Event, and its names differ in each attempt.
 pub async fn publish(
-    edges: &Edges,
+    edges: &Cluster,
     regarding: ObjectReference,
     text: &EventText,
     at: Timestamp,
@@ -58,7 +58,7 @@ pub async fn publish(
 /// Writes one Event, with one retry, since no later reconcile has a reason to write it. The name of the Event makes the
 /// retry safe. A failure is logged and stops nothing.
 pub(crate) async fn publish_or_warn(
-    edges: &Edges,
+    edges: &Cluster,
     regarding: ObjectReference,
     event: &EventText,
     at: Timestamp,

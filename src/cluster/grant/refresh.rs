@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt as _};
 use crate::api::AccessPolicy;
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::cluster::grant::live_read::{namespace_live, role_live};
 use crate::cluster::grant::observe::Observation;
 use crate::cluster::grant::references::{identity_names, role_names};
@@ -28,8 +28,8 @@ use crate::core::settings::Settings;
 ///
 /// # Errors
 /// A read failed. All reads are concurrent, because access that people approved waits for them.
-pub async fn freshen(
-    edges: &Edges,
+pub async fn refresh(
+    edges: &Cluster,
     mut seen: Observation,
     settings: &Settings,
     now: Timestamp,

@@ -9,7 +9,7 @@ use crate::api::ArtifactKind;
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
 use crate::cluster::client::observer::Outcome;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::cluster::grant::live_read::read_live;
 use crate::cluster::objects::kinds::{ArtifactApi, for_kind};
 use crate::cluster::objects::params;
@@ -23,13 +23,13 @@ use crate::core::replica::retry::Class;
 ///
 /// A binding that is blocked by someone's finalizer still gives access, because RBAC ignores `deletionTimestamp`. Its
 /// subjects are therefore removed first, then its finalizers.
-pub async fn remove(edges: &Edges, target: &Target, grant_uid: &str) -> Result<Outcome, Error> {
+pub async fn remove(edges: &Cluster, target: &Target, grant_uid: &str) -> Result<Outcome, Error> {
     let outcome = remove_if_ours(edges, target, grant_uid).await?;
     edges.index.unmade(&target.key());
     Ok(outcome)
 }
 
-async fn remove_if_ours(edges: &Edges, target: &Target, grant_uid: &str) -> Result<Outcome, Error> {
+async fn remove_if_ours(edges: &Cluster, target: &Target, grant_uid: &str) -> Result<Outcome, Error> {
     let uid = match &target.uid {
         Some(uid) => uid.clone(),
         None => match uid_if_ours(edges, target, grant_uid).await? {
@@ -51,14 +51,14 @@ async fn remove_if_ours(edges: &Edges, target: &Target, grant_uid: &str) -> Resu
     }
 }
 
-async fn finish(edges: &Edges, target: &Target, remains: Remains) -> Result<Outcome, Error> {
+async fn finish(edges: &Cluster, target: &Target, remains: Remains) -> Result<Outcome, Error> {
     if remains == Remains::HeldBack {
         release(&edges.client, target).await?;
     }
     Ok(Outcome::Applied)
 }
 
-async fn uid_if_ours(edges: &Edges, target: &Target, grant_uid: &str) -> Result<Option<String>, Error> {
+async fn uid_if_ours(edges: &Cluster, target: &Target, grant_uid: &str) -> Result<Option<String>, Error> {
     let found = read_live(edges, &target.key()).await?;
     Ok(found
         .filter(|held| held.grant_uid == grant_uid)

@@ -9,7 +9,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use crate::api::{AccessGrant, GRANT_UID_LABEL};
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::cluster::guard::canary::Canary;
 use crate::cluster::objects::kinds::for_object;
 use crate::core::artifact::Artifact;
@@ -17,7 +17,7 @@ use crate::core::guard::self_test::forgery::{Attempt, Forger, Forgery, Scene};
 use crate::core::guard::self_test::trial::{Trial, trial};
 
 /// Tries all forgeries in one namespace, concurrently.
-pub async fn forge(edges: &Edges, canary: &Canary, scene: &Scene<'_>) -> Vec<(Forgery, Trial)> {
+pub async fn forge(edges: &Cluster, canary: &Canary, scene: &Scene<'_>) -> Vec<(Forgery, Trial)> {
     let as_canary = &canary.client().await;
     let tried = Forgery::ALL.into_iter().map(async |forgery| {
         let client = match (forgery.forger(), as_canary) {

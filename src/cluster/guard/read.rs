@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::core::guard::{Guard, GuardKind};
 
 /// The `spec` of each guard, in the order of `guards`; `None` if the guard does not exist. Sends one list request for
 /// each kind, answered from etcd, not from the API server's cache.
-pub async fn read_guards(edges: &Edges, guards: &[Guard]) -> Result<Vec<Option<Value>>, Error> {
+pub async fn read_guards(edges: &Cluster, guards: &[Guard]) -> Result<Vec<Option<Value>>, Error> {
     let mut kinds = HashMap::new();
     for guard in guards {
         if let Entry::Vacant(unread) = kinds.entry(guard.kind) {
@@ -27,7 +27,7 @@ pub async fn read_guards(edges: &Edges, guards: &[Guard]) -> Result<Vec<Option<V
 }
 
 /// The `spec` of all objects of one kind, by name.
-async fn specs(edges: &Edges, kind: GuardKind) -> Result<HashMap<String, Value>, Error> {
+async fn specs(edges: &Cluster, kind: GuardKind) -> Result<HashMap<String, Value>, Error> {
     let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind.name());
     let resource = ApiResource::from_gvk(&kind);
     let guards = Api::<DynamicObject>::all_with(edges.client.clone(), &resource);

@@ -10,15 +10,15 @@ use crate::api::AccessDecision;
 use crate::cluster::index::Index;
 use crate::cluster::index::state::{DecisionEntry, State};
 use crate::cluster::index::watch_cache::Change;
-use crate::cluster::objects::keys::{DecisionKey, GrantKey, Touched};
+use crate::cluster::objects::keys::{Affected, DecisionKey, GrantKey};
 use crate::core::decision::Decision;
-use crate::core::decision::blocking::Objection;
-use crate::core::decision::verdict::Judged;
-use crate::core::grant::retention::keeper;
+use crate::core::decision::blocking::Block;
+use crate::core::decision::verdict::DecisionVerdict;
+use crate::core::grant::retention::managed_by;
 
 impl Index {
     /// Applies an event about decisions. Returns what it affects.
-    pub fn decision(&self, event: &Event<AccessDecision>) -> Touched {
+    pub fn decision(&self, event: &Event<AccessDecision>) -> Affected {
         let mut state = self.write();
         let changes = state.decisions.take(event, |decision| {
             let key = DecisionKey {
@@ -28,11 +28,11 @@ impl Index {
             let entry = DecisionEntry {
                 decision: Decision::from(decision),
                 against: decision.status.as_ref().and_then(|status| status.blocks.clone()),
-                kept: keeper(&decision.metadata).is_some(),
+                kept: managed_by(&decision.metadata).is_some(),
             };
             (key, entry)
         });
-        let mut touched = Touched::default();
+        let mut touched = Affected::default();
         for change in changes {
             let (key, before) = match change {
                 Change::Set(key, before) => (key, before),
@@ -79,12 +79,12 @@ impl Index {
     }
 
     /// The Revokes of earlier grants of this name that still block a new request.
-    pub fn objections(&self, grant: &GrantKey) -> Vec<Objection> {
+    pub fn objections(&self, grant: &GrantKey) -> Vec<Block> {
         let state = self.read();
         let keys = state.decisions_by_grant.get(grant);
         keys.filter_map(|key| state.decisions.get(key))
             .filter_map(|entry| {
-                Some(Objection {
+                Some(Block {
                     decision: entry.decision.name.clone(),
                     decider: entry.decision.decider.username.clone(),
                     against: entry.against.clone()?,
@@ -115,7 +115,7 @@ impl Index {
     }
 
     /// Stores a verdict that this process has just written, until the watch delivers it.
-    pub fn judged(&self, namespace: &str, judged: &Judged) {
+    pub fn judged(&self, namespace: &str, judged: &DecisionVerdict) {
         let mut state = self.write();
         let key = DecisionKey {
             namespace: namespace.to_owned(),

@@ -14,63 +14,63 @@ use crate::api::{AccessGrant, AccessPolicy, RoleKind};
 use crate::cluster::index::Index;
 use crate::cluster::index::state::{Brief, Parsed, PolicyEntry, Watched, changed_key};
 use crate::cluster::index::watch_cache::Change;
-use crate::cluster::objects::keys::{GrantKey, Orphan, Touched};
+use crate::cluster::objects::keys::{Affected, GrantKey, Orphan};
 use crate::cluster::objects::read;
 use crate::cluster::objects::read::Fuse;
 use crate::core::policy::Policy;
 
 impl Index {
     /// Applies an event about namespaces.
-    pub fn namespace(&self, event: &Event<PartialObjectMeta<Namespace>>) -> Touched {
+    pub fn namespace(&self, event: &Event<PartialObjectMeta<Namespace>>) -> Affected {
         let mut state = self.write();
         let changes = state.namespaces.take(event, |namespace| {
             (namespace.name_any(), read::namespace(&namespace.metadata))
         });
         let names: BTreeSet<_> = changes.into_iter().map(changed_key).collect();
-        Touched {
+        Affected {
             grants: state.grants_where(|key, _| names.contains(&key.namespace)),
-            ..Touched::default()
+            ..Affected::default()
         }
     }
 
     /// Applies an event about cluster roles. The operator's rights are aggregated from them, so each change affects
     /// every policy. Cluster roles change rarely, and the checks of policies are coalesced.
-    pub fn cluster_role(&self, event: &Event<ClusterRole>) -> Touched {
+    pub fn cluster_role(&self, event: &Event<ClusterRole>) -> Affected {
         let mut state = self.write();
         let changes = state.cluster_roles.take(event, |role| {
             (role.name_any(), Arc::new(read::cluster_role(role)))
         });
         let names: BTreeSet<_> = changes.into_iter().map(changed_key).collect();
         if names.is_empty() {
-            return Touched::default();
+            return Affected::default();
         }
         let naming = state.policies_naming(RoleKind::ClusterRole, &names);
         let grants = state.grants_where(|_, brief| naming.contains(&brief.policy));
         let policies = state.policies.iter().map(|(name, _)| name.clone()).collect();
-        Touched {
+        Affected {
             grants,
             policies,
-            ..Touched::default()
+            ..Affected::default()
         }
     }
 
     /// Applies an event about act-as accounts.
-    pub fn identity(&self, event: &Event<PartialObjectMeta<ServiceAccount>>) -> Touched {
+    pub fn identity(&self, event: &Event<PartialObjectMeta<ServiceAccount>>) -> Affected {
         let mut state = self.write();
         let changes = state.identities.take(event, |account| {
             (account.name_any(), account.uid().unwrap_or_default())
         });
         let names: BTreeSet<_> = changes.into_iter().map(changed_key).collect();
         let policies = state.policies_where(|policy| policy.identities().any(|name| names.contains(name)));
-        Touched {
+        Affected {
             grants: state.grants_where(|_, brief| policies.contains(&brief.policy)),
             policies,
-            ..Touched::default()
+            ..Affected::default()
         }
     }
 
     /// Applies an event about Roles: those named by policies, and those created for grants.
-    pub fn role(&self, event: &Event<Role>) -> Touched {
+    pub fn role(&self, event: &Event<Role>) -> Affected {
         let mut state = self.write();
         let ours = match event {
             Event::Apply(role) | Event::InitApply(role) | Event::Delete(role) => {
@@ -78,7 +78,7 @@ impl Index {
             }
             Event::Init | Event::InitDone => true,
         };
-        let mut touched = Touched::default();
+        let mut touched = Affected::default();
         if ours {
             let changes = state.own_roles.take(event, read::own_role);
             touched = state.artifacts_changed(changes);
@@ -99,7 +99,7 @@ impl Index {
     }
 
     /// Applies an event about fuses.
-    pub fn fuse(&self, event: &Event<Fuse>) -> Touched {
+    pub fn fuse(&self, event: &Event<Fuse>) -> Affected {
         let mut state = self.write();
         let changes = state.fuses.take(event, read::fuse);
         for change in &changes {
@@ -110,14 +110,14 @@ impl Index {
     }
 
     /// Applies an event about bindings created for grants.
-    pub fn binding(&self, event: &Event<RoleBinding>) -> Touched {
+    pub fn binding(&self, event: &Event<RoleBinding>) -> Affected {
         let mut state = self.write();
         let changes = state.bindings.take(event, read::binding);
         state.artifacts_changed(changes)
     }
 
     /// Applies an event about policies.
-    pub fn policy(&self, event: &Event<AccessPolicy>, now: Timestamp) -> Touched {
+    pub fn policy(&self, event: &Event<AccessPolicy>, now: Timestamp) -> Affected {
         let mut state = self.write();
         let changes = state.policies.take(event, |policy| {
             let entry = PolicyEntry {
@@ -128,7 +128,7 @@ impl Index {
             };
             (policy.name_any(), entry)
         });
-        let mut touched = Touched::default();
+        let mut touched = Affected::default();
         for change in changes {
             let name = changed_key(change);
             state.policy_changed.insert(name.clone(), now);
@@ -142,7 +142,7 @@ impl Index {
 
     /// Applies an event about grants. Returns the orphans and decisions that it affects, and no grant: the watch itself
     /// triggers a reconcile of the grant that changed.
-    pub fn grant(&self, event: &Event<AccessGrant>, now: Timestamp) -> Touched {
+    pub fn grant(&self, event: &Event<AccessGrant>, now: Timestamp) -> Affected {
         let mut state = self.write();
         let state = &mut *state;
         // After our own write, the watch can still deliver an older version.
@@ -154,7 +154,7 @@ impl Index {
             let watched = || Brief::of(Arc::new(grant.clone()), false);
             (GrantKey::of(grant), newer.unwrap_or_else(watched))
         });
-        let mut touched = Touched::default();
+        let mut touched = Affected::default();
         for change in changes {
             match change {
                 Change::Set(key, before) => {

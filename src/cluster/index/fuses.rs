@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::cluster::index::Index;
 use crate::core::artifact::found::Content;
-use crate::core::artifact::fuse::Flame;
+use crate::core::artifact::fuse::FuseState;
 use crate::core::artifact::key::ArtifactKey;
 
 impl Index {
@@ -15,7 +15,7 @@ impl Index {
     pub fn flames<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a ArtifactKey>,
-    ) -> BTreeMap<ArtifactKey, Flame> {
+    ) -> BTreeMap<ArtifactKey, FuseState> {
         let state = self.read();
         let flame = |key: &ArtifactKey| match state.fuses.get(key)?.found.content {
             Content::Fuse(flame) => Some((key.clone(), flame)),
@@ -37,7 +37,7 @@ impl Index {
     }
 
     fn is_unstarted(&self, key: &ArtifactKey) -> bool {
-        self.flames([key]).get(key) == Some(&Flame::NotStarted)
+        self.flames([key]).get(key) == Some(&FuseState::NotStarted)
     }
 
     /// Notification of the next change of a fuse.

@@ -17,12 +17,12 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::api::{AccessGrant, ArtifactKind, GrantState, RoleKind};
 use crate::cluster::index::state::{Brief, State};
-use crate::cluster::objects::keys::{GrantKey, Held};
+use crate::cluster::objects::keys::{GrantKey, OwnedArtifact};
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::facts::NamespaceFacts;
 use crate::core::policy::Policy;
 use crate::core::policy::problem::Problem;
-use crate::core::rbac::roles::{Identities, Roles};
+use crate::core::rbac::roles::{ActAsAccounts, Roles};
 use crate::core::settings::Settings;
 
 /// The result of parsing a policy.
@@ -85,7 +85,7 @@ impl Index {
     ///
     /// The watch then delivers no change, so the grant is not reconciled again. If the watch was faster, its version
     /// stays: it is newer, and the watch would not deliver twice that a fuse is lit.
-    pub fn made(&self, key: ArtifactKey, held: Held) {
+    pub fn made(&self, key: ArtifactKey, held: OwnedArtifact) {
         let mut state = self.write();
         let known = state
             .artifact(&key)
@@ -139,7 +139,7 @@ impl Index {
     }
 
     /// The uids of the act-as accounts of these names. Missing accounts are left out.
-    pub fn identities(&self, names: impl IntoIterator<Item = String>) -> Identities {
+    pub fn identities(&self, names: impl IntoIterator<Item = String>) -> ActAsAccounts {
         let state = self.read();
         names
             .into_iter()
@@ -156,7 +156,7 @@ impl Index {
     }
 
     /// The artifacts with the label of this grant.
-    pub fn held_by(&self, grant_uid: &str) -> Vec<(ArtifactKey, Held)> {
+    pub fn held_by(&self, grant_uid: &str) -> Vec<(ArtifactKey, OwnedArtifact)> {
         let state = self.read();
         state
             .held_by_grant

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use crate::api::{AccessGrant, AccessPolicy, ArtifactKind, Blocks, GrantState, RoleKind, Subject};
 use crate::cluster::index::multimap::MultiMap;
-use crate::cluster::index::watch_cache::{Change, Mirror};
-use crate::cluster::objects::keys::{DecisionKey, GrantKey, Held, Orphan, Touched};
+use crate::cluster::index::watch_cache::{Change, WatchCache};
+use crate::cluster::objects::keys::{Affected, DecisionKey, GrantKey, Orphan, OwnedArtifact};
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::decision::Decision;
 use crate::core::facts::NamespaceFacts;
@@ -86,22 +86,22 @@ pub(super) struct DecisionEntry {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) namespaces: Mirror<String, NamespaceFacts>,
-    pub(super) cluster_roles: Mirror<String, Arc<RoleFacts>>,
-    pub(super) roles: Mirror<(String, String), Arc<RoleFacts>>,
-    pub(super) identities: Mirror<String, String>,
-    pub(super) policies: Mirror<String, PolicyEntry>,
+    pub(super) namespaces: WatchCache<String, NamespaceFacts>,
+    pub(super) cluster_roles: WatchCache<String, Arc<RoleFacts>>,
+    pub(super) roles: WatchCache<(String, String), Arc<RoleFacts>>,
+    pub(super) identities: WatchCache<String, String>,
+    pub(super) policies: WatchCache<String, PolicyEntry>,
     pub(super) judged: HashMap<String, Judged>,
     pub(super) policy_changed: HashMap<String, Timestamp>,
-    pub(super) fuses: Mirror<ArtifactKey, Held>,
-    pub(super) own_roles: Mirror<ArtifactKey, Held>,
-    pub(super) bindings: Mirror<ArtifactKey, Held>,
+    pub(super) fuses: WatchCache<ArtifactKey, OwnedArtifact>,
+    pub(super) own_roles: WatchCache<ArtifactKey, OwnedArtifact>,
+    pub(super) bindings: WatchCache<ArtifactKey, OwnedArtifact>,
     pub(super) held_by_grant: MultiMap<String, ArtifactKey>,
-    pub(super) grants: Mirror<GrantKey, Brief>,
+    pub(super) grants: WatchCache<GrantKey, Brief>,
     pub(super) grant_keys: HashMap<String, GrantKey>,
     pub(super) live: MultiMap<(String, Subject), GrantKey>,
     pub(super) pending: MultiMap<(String, String), GrantKey>,
-    pub(super) decisions: Mirror<DecisionKey, DecisionEntry>,
+    pub(super) decisions: WatchCache<DecisionKey, DecisionEntry>,
     pub(super) decisions_by_grant: MultiMap<GrantKey, DecisionKey>,
     pub(super) live_by_policy: HashMap<String, u32>,
     pub(super) seen: HashMap<String, Timestamp>,
@@ -120,7 +120,7 @@ impl State {
         }
     }
 
-    pub(super) fn artifact(&self, key: &ArtifactKey) -> Option<&Held> {
+    pub(super) fn artifact(&self, key: &ArtifactKey) -> Option<&OwnedArtifact> {
         match key.kind {
             ArtifactKind::Job => self.fuses.get(key),
             ArtifactKind::Role => self.own_roles.get(key),
@@ -128,8 +128,8 @@ impl State {
         }
     }
 
-    pub(super) fn artifacts_changed(&mut self, changes: Vec<Change<ArtifactKey, Held>>) -> Touched {
-        let mut touched = Touched::default();
+    pub(super) fn artifacts_changed(&mut self, changes: Vec<Change<ArtifactKey, OwnedArtifact>>) -> Affected {
+        let mut touched = Affected::default();
         for change in changes {
             let (key, before, after) = match change {
                 Change::Set(key, before) => {
@@ -159,7 +159,7 @@ impl State {
         touched
     }
 
-    pub(super) fn artifacts(&mut self, kind: ArtifactKind) -> &mut Mirror<ArtifactKey, Held> {
+    pub(super) fn artifacts(&mut self, kind: ArtifactKind) -> &mut WatchCache<ArtifactKey, OwnedArtifact> {
         match kind {
             ArtifactKind::Job => &mut self.fuses,
             ArtifactKind::Role => &mut self.own_roles,

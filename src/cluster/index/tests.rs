@@ -12,16 +12,16 @@ use crate::api::{
     AccessPolicy, Blocks, DecisionKind, GrantRef, PolicyRef, ResolvedAccess, Subject, UserInfo, conditions,
     reasons,
 };
-use crate::cluster::objects::keys::Touched;
+use crate::cluster::objects::keys::Affected;
 use crate::core::artifact::found::{Content, Found};
-use crate::core::decision::blocking::Objection;
+use crate::core::decision::blocking::Block;
 use crate::core::policy::Policy;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 use crate::core::time::timestamp::micro_time;
 
 fn index() -> Index {
     let settings = Settings {
-        cap: Span::MAX,
+        cap: AccessDuration::MAX,
         namespace: "curfew-system".to_owned(),
         identities: "curfew-identities".to_owned(),
     };
@@ -184,7 +184,7 @@ fn key() -> GrantKey {
 #[test]
 fn a_decision_affects_only_the_grant_of_its_name_and_uid() {
     let index = index();
-    let unknown = |touched: &Touched| {
+    let unknown = |touched: &Affected| {
         touched
             .decisions
             .iter()
@@ -223,12 +223,12 @@ fn a_decision_with_a_verdict_affects_nothing_and_a_deleted_one_is_gone() {
         let judged = decision("judged", ("pay-123", "uid-1"), Some(standing));
         assert_eq!(
             index.decision(&Event::Apply(judged)),
-            Touched::default(),
+            Affected::default(),
             "{standing}"
         );
     }
     let gone = index.decision(&Event::Delete(decision("judged", ("pay-123", "uid-1"), None)));
-    assert_eq!(gone, Touched::default());
+    assert_eq!(gone, Affected::default());
     assert!(index.decisions_about(&key(), "uid-1").is_empty());
 }
 
@@ -261,7 +261,7 @@ fn a_decision_is_stale_if_its_grant_is_gone_and_it_blocks_nothing() {
     index.grant(&Event::Apply(grant("10", None, false)), Timestamp::UNIX_EPOCH);
     assert_eq!(
         index.objections(&gone),
-        [Objection {
+        [Block {
             decision: "stands".to_owned(),
             decider: "bob".to_owned(),
             against,
@@ -282,7 +282,7 @@ fn a_decision_is_stale_if_its_grant_is_gone_and_it_blocks_nothing() {
 }
 
 /// A binding created for the grant of this uid.
-fn binding(grant_uid: &str) -> (ArtifactKey, Held) {
+fn binding(grant_uid: &str) -> (ArtifactKey, OwnedArtifact) {
     let found = Found {
         namespace: "prod".to_owned(),
         name: format!("curfew-for-{grant_uid}"),
@@ -298,7 +298,7 @@ fn binding(grant_uid: &str) -> (ArtifactKey, Held) {
         namespace: "prod".to_owned(),
         name: "pay-123".to_owned(),
     };
-    let held = Held {
+    let held = OwnedArtifact {
         grant_uid: grant_uid.to_owned(),
         grant,
         found,
@@ -427,7 +427,7 @@ fn a_policy_and_its_parsed_form_are_of_the_same_version() {
     let mut counted = policy("another", 2);
     counted.metadata.resource_version = Some("7".to_owned());
     let touched = index.policy(&Event::Apply(counted.clone()), Timestamp::UNIX_EPOCH);
-    assert_eq!(touched, Touched::default());
+    assert_eq!(touched, Affected::default());
     assert_eq!(*index.get_policy("p").unwrap().0, counted);
 }
 
@@ -466,7 +466,7 @@ fn a_lit_fuse_affects_its_grant_and_stays_lit_after_its_create_response() {
     index.made(made, held.clone());
     assert_eq!(
         index.fuse(&Event::Apply(fuse(false))),
-        Touched::default(),
+        Affected::default(),
         "no news"
     );
     let lit = index.fuse(&Event::Apply(fuse(true)));
@@ -475,7 +475,7 @@ fn a_lit_fuse_affects_its_grant_and_stays_lit_after_its_create_response() {
     index.made(fuse_key(), held);
     assert_eq!(
         index.flames([&fuse_key()]),
-        BTreeMap::from([(fuse_key(), crate::core::artifact::fuse::Flame::Lit)])
+        BTreeMap::from([(fuse_key(), crate::core::artifact::fuse::FuseState::Lit)])
     );
 }
 

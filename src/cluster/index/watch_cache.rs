@@ -7,13 +7,13 @@ use kube::runtime::watcher::Event;
 
 /// The objects of one watch. A complete relist removes the objects that it did not deliver.
 #[derive(Debug)]
-pub struct Mirror<K, V> {
+pub struct WatchCache<K, V> {
     objects: HashMap<K, V>,
     /// Keys delivered by the relist in progress.
     relisted: Option<HashSet<K>>,
 }
 
-impl<K, V> Default for Mirror<K, V> {
+impl<K, V> Default for WatchCache<K, V> {
     fn default() -> Self {
         Self {
             objects: HashMap::new(),
@@ -22,7 +22,7 @@ impl<K, V> Default for Mirror<K, V> {
     }
 }
 
-/// One change of a [`Mirror`].
+/// One change of a [`WatchCache`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Change<K, V> {
     /// The key has a new value; with its previous value, if any.
@@ -31,7 +31,7 @@ pub enum Change<K, V> {
     Removed(K, V),
 }
 
-impl<K: Eq + Hash + Clone, V: PartialEq> Mirror<K, V> {
+impl<K: Eq + Hash + Clone, V: PartialEq> WatchCache<K, V> {
     /// Applies one event, and returns the changes. `read` returns key and value of an object. An object that is
     /// delivered again unchanged is no change.
     pub fn take<O>(&mut self, event: &Event<O>, read: impl FnOnce(&O) -> (K, V)) -> Vec<Change<K, V>> {
@@ -103,7 +103,7 @@ impl<K: Eq + Hash + Clone, V: PartialEq> Mirror<K, V> {
 mod tests {
     use super::*;
 
-    fn events(mirror: &mut Mirror<u8, u8>, events: &[Event<(u8, u8)>]) -> Vec<Change<u8, u8>> {
+    fn events(mirror: &mut WatchCache<u8, u8>, events: &[Event<(u8, u8)>]) -> Vec<Change<u8, u8>> {
         events
             .iter()
             .flat_map(|event| mirror.take(event, |pair| *pair))
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_relist_removes_the_objects_it_lacks() {
-        let mut mirror = Mirror::default();
+        let mut mirror = WatchCache::default();
         let changes = events(
             &mut mirror,
             &[
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_relist_in_progress_removes_nothing() {
-        let mut mirror = Mirror::default();
+        let mut mirror = WatchCache::default();
         events(
             &mut mirror,
             &[Event::Apply((1, 10)), Event::Init, Event::InitApply((2, 20))],
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn an_unchanged_object_is_no_change() {
-        let mut mirror = Mirror::default();
+        let mut mirror = WatchCache::default();
         let changes = events(
             &mut mirror,
             &[

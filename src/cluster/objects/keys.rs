@@ -45,7 +45,7 @@ pub struct DecisionKey {
 
 /// An artifact as it was read, and its grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct OwnedArtifact {
     /// Uid of the grant, from the label; empty without the label.
     pub grant_uid: String,
     /// Key of the grant, from the annotations. A hint only: anyone may edit annotations.
@@ -68,7 +68,7 @@ pub struct Orphan {
 
 /// The objects that an event affects.
 #[derive(Debug, Default, PartialEq)]
-pub struct Touched {
+pub struct Affected {
     /// Grants to reconcile.
     pub grants: BTreeSet<GrantKey>,
     /// Policies to check again.

@@ -9,7 +9,7 @@ use k8s_openapi::serde::Serialize;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::objects::keys::Held;
+use crate::cluster::objects::keys::OwnedArtifact;
 use crate::cluster::objects::read;
 use crate::core::artifact::key::ArtifactKey;
 
@@ -49,10 +49,10 @@ pub(crate) trait ArtifactApi:
     fn reader(client: Client, namespace: &str) -> Api<Self::Read>;
 
     /// The facts about an object that was read.
-    fn facts(object: &Self::Read) -> (ArtifactKey, Held);
+    fn facts(object: &Self::Read) -> (ArtifactKey, OwnedArtifact);
 
     /// The facts about an object that was just created.
-    fn created(&self) -> (ArtifactKey, Held);
+    fn created(&self) -> (ArtifactKey, OwnedArtifact);
 }
 
 impl ArtifactApi for Job {
@@ -64,11 +64,11 @@ impl ArtifactApi for Job {
         Api::namespaced_with(client, namespace, &read::fuses())
     }
 
-    fn facts(object: &Self::Read) -> (ArtifactKey, Held) {
+    fn facts(object: &Self::Read) -> (ArtifactKey, OwnedArtifact) {
         read::fuse(object)
     }
 
-    fn created(&self) -> (ArtifactKey, Held) {
+    fn created(&self) -> (ArtifactKey, OwnedArtifact) {
         read::made_fuse(self)
     }
 }
@@ -82,11 +82,11 @@ impl ArtifactApi for Role {
         Api::namespaced(client, namespace)
     }
 
-    fn facts(object: &Self) -> (ArtifactKey, Held) {
+    fn facts(object: &Self) -> (ArtifactKey, OwnedArtifact) {
         read::own_role(object)
     }
 
-    fn created(&self) -> (ArtifactKey, Held) {
+    fn created(&self) -> (ArtifactKey, OwnedArtifact) {
         read::own_role(self)
     }
 }
@@ -100,11 +100,11 @@ impl ArtifactApi for RoleBinding {
         Api::namespaced(client, namespace)
     }
 
-    fn facts(object: &Self) -> (ArtifactKey, Held) {
+    fn facts(object: &Self) -> (ArtifactKey, OwnedArtifact) {
         read::binding(object)
     }
 
-    fn created(&self) -> (ArtifactKey, Held) {
+    fn created(&self) -> (ArtifactKey, OwnedArtifact) {
         read::binding(self)
     }
 }

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::api::{
     GRANT_NAME_ANNOTATION, GRANT_NAMESPACE_ANNOTATION, GRANT_UID_LABEL, RoleKind, Rule, Subject,
 };
-use crate::cluster::objects::keys::{GrantKey, Held};
+use crate::cluster::objects::keys::{GrantKey, OwnedArtifact};
 use crate::core::artifact::found::{Content, Found};
-use crate::core::artifact::fuse::Flame;
+use crate::core::artifact::fuse::FuseState;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::facts::NamespaceFacts;
 use crate::core::rbac::roles::RoleFacts;
@@ -88,13 +88,13 @@ pub fn fuses() -> ApiResource {
 }
 
 /// Facts about a fuse.
-pub fn fuse(fuse: &Fuse) -> (ArtifactKey, Held) {
+pub fn fuse(fuse: &Fuse) -> (ArtifactKey, OwnedArtifact) {
     let started = fuse.status.as_ref().and_then(|status| status.start_time.as_ref());
     flame(&fuse.metadata, fuse.spec.suspend, started)
 }
 
 /// Facts about a fuse that was just created.
-pub fn made_fuse(fuse: &Job) -> (ArtifactKey, Held) {
+pub fn made_fuse(fuse: &Job) -> (ArtifactKey, OwnedArtifact) {
     let suspended = fuse
         .spec
         .as_ref()
@@ -104,20 +104,20 @@ pub fn made_fuse(fuse: &Job) -> (ArtifactKey, Held) {
     flame(&fuse.metadata, suspended, started)
 }
 
-fn flame(meta: &ObjectMeta, suspended: bool, started: Option<&Time>) -> (ArtifactKey, Held) {
+fn flame(meta: &ObjectMeta, suspended: bool, started: Option<&Time>) -> (ArtifactKey, OwnedArtifact) {
     let time = |time: Option<&Time>| -> Option<Timestamp> { time.map(|time| time.0) };
-    let flame = Flame::of(suspended, time(meta.creation_timestamp.as_ref()), time(started));
+    let flame = FuseState::of(suspended, time(meta.creation_timestamp.as_ref()), time(started));
     held(meta, Content::Fuse(flame))
 }
 
 /// Facts about a Role that was created for a grant.
-pub fn own_role(role: &Role) -> (ArtifactKey, Held) {
+pub fn own_role(role: &Role) -> (ArtifactKey, OwnedArtifact) {
     let rules = to_rules(role.rules.as_deref().unwrap_or_default());
     held(&role.metadata, Content::Role(rules))
 }
 
 /// Facts about a binding that was created for a grant.
-pub fn binding(binding: &RoleBinding) -> (ArtifactKey, Held) {
+pub fn binding(binding: &RoleBinding) -> (ArtifactKey, OwnedArtifact) {
     let kind = if binding.role_ref.kind == "ClusterRole" {
         RoleKind::ClusterRole
     } else {
@@ -147,7 +147,7 @@ fn subject(subject: &RbacSubject) -> Option<Subject> {
     }
 }
 
-fn held(meta: &ObjectMeta, content: Content) -> (ArtifactKey, Held) {
+fn held(meta: &ObjectMeta, content: Content) -> (ArtifactKey, OwnedArtifact) {
     let namespace = meta.namespace.clone().unwrap_or_default();
     let owner = match meta.owner_references.as_deref() {
         Some([owner]) => Some(owner.uid.clone()),
@@ -167,7 +167,7 @@ fn held(meta: &ObjectMeta, content: Content) -> (ArtifactKey, Held) {
         content,
     };
     let grant_uid = grant_uid(meta).cloned().unwrap_or_default();
-    let held = Held {
+    let held = OwnedArtifact {
         grant_uid,
         grant,
         found,

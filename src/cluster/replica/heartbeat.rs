@@ -13,7 +13,7 @@ use crate::cluster::objects::params;
 
 /// A heartbeat Lease and its holder.
 #[derive(Clone, Debug)]
-pub struct Heart {
+pub struct HeartbeatLease {
     /// Name of the Lease.
     pub lease: &'static str,
     /// The process that renews the Lease.
@@ -23,7 +23,12 @@ pub struct Heart {
 }
 
 /// Renews the Lease with the time `at`. Creates the Lease if it does not exist.
-pub async fn beat(client: &Client, namespace: &str, heart: &Heart, at: Timestamp) -> Result<(), Error> {
+pub async fn beat(
+    client: &Client,
+    namespace: &str,
+    heart: &HeartbeatLease,
+    at: Timestamp,
+) -> Result<(), Error> {
     let leases = Api::<Lease>::namespaced(client.clone(), namespace);
     let spec = LeaseSpec {
         holder_identity: Some(heart.holder.clone()),

@@ -1,7 +1,7 @@
 //! What stands in the cluster.
 
 use crate::api::{ArtifactKind, Rule, Subject};
-use crate::core::artifact::fuse::Flame;
+use crate::core::artifact::fuse::FuseState;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::rbac::roles::RoleName;
 
@@ -26,7 +26,7 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A fuse, with its state.
-    Fuse(Flame),
+    Fuse(FuseState),
     /// A Role with these canonical rules.
     Role(Vec<Rule>),
     /// A RoleBinding.

@@ -10,7 +10,7 @@ pub const LATE: SignedDuration = SignedDuration::from_mins(1);
 
 /// State of an existing fuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flame {
+pub enum FuseState {
     /// Started in time. It removes the access at its deadline.
     Lit,
     /// Started more than [`LATE`] after its creation. It removes the access that much too late.
@@ -24,7 +24,7 @@ pub enum Flame {
     Suspended,
 }
 
-impl Flame {
+impl FuseState {
     /// State of a Job from its fields. A Job without a known creation time is never late.
     pub fn of(suspended: bool, made: Option<Timestamp>, started: Option<Timestamp>) -> Self {
         match (suspended, made, started) {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::api::{ApprovalRecord, DecisionKind, Reference, Subject, UserInfo};
-use crate::core::decision::verdict::{Judged, Standing};
+use crate::core::decision::verdict::{Counting, DecisionVerdict};
 
 /// One line of the audit log for each transition. It stays after the objects are deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -91,8 +91,8 @@ pub struct DecisionRecord {
     pub counted: Option<bool>,
 }
 
-impl From<&Judged> for DecisionRecord {
-    fn from(judged: &Judged) -> Self {
+impl From<&DecisionVerdict> for DecisionRecord {
+    fn from(judged: &DecisionVerdict) -> Self {
         let decision = &judged.decision;
         Self {
             name: decision.name.clone(),
@@ -104,9 +104,9 @@ impl From<&Judged> for DecisionRecord {
             },
             because: decision.reason.clone(),
             counted: match judged.verdict.standing {
-                Standing::Counted => Some(true),
-                Standing::Ignored => Some(false),
-                Standing::Waiting => None,
+                Counting::Counted => Some(true),
+                Counting::Ignored => Some(false),
+                Counting::Waiting => None,
             },
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::{AccessGrant, REVOKE_FINALIZER};
-use crate::core::cleanup::sweep::{Labelled, Turn};
-use crate::core::grant::retention::{keeper, slim};
+use crate::core::cleanup::sweep::{LabelledObject, RemovalOrder};
+use crate::core::grant::retention::{managed_by, prune};
 
 /// Delay after a round that found something: 1 s. The garbage collector needs up to a second, and one line a second is
 /// enough output.
@@ -27,7 +27,7 @@ const MAX_REFUSED_ROUNDS: u32 = 5;
 
 /// The fields of a grant that drain needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct DrainedGrant {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -48,14 +48,14 @@ pub struct Asked {
     pub by: String,
 }
 
-impl From<&AccessGrant> for Asked {
+impl From<&AccessGrant> for DrainedGrant {
     fn from(grant: &AccessGrant) -> Self {
         let meta = &grant.metadata;
         let status = grant.status.as_ref();
         let requester = grant.spec.requester.as_ref();
         let requester = requester.map_or("unknown requester", |requester| requester.username.as_str());
         let mut marked = grant.clone();
-        slim(&mut marked);
+        prune(&mut marked);
         Self {
             namespace: meta.namespace.clone().unwrap_or_default(),
             name: meta.name.clone().unwrap_or_default(),
@@ -67,7 +67,7 @@ impl From<&AccessGrant> for Asked {
             over: status.is_some_and(|status| status.ended_at.is_some()),
             deleting: meta.deletion_timestamp.is_some(),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
-            by: match keeper(&marked.metadata) {
+            by: match managed_by(&marked.metadata) {
                 Some(tool) => format!("{requester} (kept by {tool})"),
                 None => requester.to_owned(),
             },
@@ -75,7 +75,7 @@ impl From<&AccessGrant> for Asked {
     }
 }
 
-impl Asked {
+impl DrainedGrant {
     /// Who delays its deletion by a finalizer; `None` if it has no finalizer.
     pub fn held_by(&self) -> Option<HeldBy> {
         if self
@@ -115,13 +115,13 @@ pub enum HeldBy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draining {
     /// Grants to delete, earliest end first; grants without access come last.
-    pub grants: Vec<Asked>,
+    pub grants: Vec<DrainedGrant>,
     /// Artifacts in removal order. In each group artifacts without an end come first, then the earliest end.
-    pub made: [Vec<Labelled>; 4],
+    pub made: [Vec<LabelledObject>; 4],
     /// Grants that wait for a finalizer to be removed.
-    pub waiting: Vec<Asked>,
+    pub waiting: Vec<DrainedGrant>,
     /// Grants whose Curfew finalizer drain removes instead of the operator: no artifact of them is left.
-    pub released: Vec<Asked>,
+    pub released: Vec<DrainedGrant>,
     /// Number of ended grants that stay as records.
     pub records: usize,
 }
@@ -143,7 +143,7 @@ impl Draining {
 
 /// Options of drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Demands {
+pub struct DrainOptions {
     /// Delete ended grants too. Otherwise they stay as evidence until their CRD is deleted.
     pub records: bool,
     /// Do not wait for an operator, because none will run again.
@@ -160,10 +160,15 @@ pub struct Demands {
 /// Curfew's finalizer is removed only if `found` is complete (`whole`) and has no artifact of the grant: the proof of
 /// absence. `found` was listed after the grants, so nothing new can have been created for a grant that was being
 /// deleted.
-pub fn drain(grants: Vec<Asked>, found: Vec<Labelled>, whole: bool, demands: Demands) -> Draining {
+pub fn drain(
+    grants: Vec<DrainedGrant>,
+    found: Vec<LabelledObject>,
+    whole: bool,
+    demands: DrainOptions,
+) -> Draining {
     let mut draining = Draining::default();
     let stands: BTreeSet<String> = found.iter().map(|what| what.grant_uid.clone()).collect();
-    let proven = |grant: &Asked| whole && !stands.contains(&grant.uid);
+    let proven = |grant: &DrainedGrant| whole && !stands.contains(&grant.uid);
     for grant in grants {
         if grant.only_waits() {
             let release =
@@ -185,10 +190,10 @@ pub fn drain(grants: Vec<Asked>, found: Vec<Labelled>, whole: bool, demands: Dem
         // Delete the object even if it has changed since: its uid still identifies it.
         what.resource_version = None;
         match what.turn() {
-            Turn::Access => access.push(what),
-            Turn::Marker => markers.push(what),
-            Turn::Role => roles.push(what),
-            Turn::Fuse => fuses.push(what),
+            RemovalOrder::Access => access.push(what),
+            RemovalOrder::Marker => markers.push(what),
+            RemovalOrder::Role => roles.push(what),
+            RemovalOrder::Fuse => fuses.push(what),
         }
     }
     draining.grants.sort_by(first_to_end);
@@ -198,15 +203,15 @@ pub fn drain(grants: Vec<Asked>, found: Vec<Labelled>, whole: bool, demands: Dem
     draining
 }
 
-fn first_to_end(one: &Asked, other: &Asked) -> Ordering {
-    let rank = |grant: &Asked| (grant.ends.is_none(), grant.ends);
-    let name = |grant: &Asked| (grant.namespace.clone(), grant.name.clone());
+fn first_to_end(one: &DrainedGrant, other: &DrainedGrant) -> Ordering {
+    let rank = |grant: &DrainedGrant| (grant.ends.is_none(), grant.ends);
+    let name = |grant: &DrainedGrant| (grant.namespace.clone(), grant.name.clone());
     (rank(one), name(one)).cmp(&(rank(other), name(other)))
 }
 
 /// Result of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Look {
+pub struct DrainRound {
     /// Number of found objects that have to go.
     pub found: usize,
     /// Number of those that were removed, or gone already.
@@ -219,7 +224,7 @@ pub struct Look {
 
 /// Next step after a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextRound {
     /// Nothing is left.
     Done,
     /// Another round after this delay.
@@ -230,14 +235,14 @@ pub enum Next {
 
 /// Drain progress over several rounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Course {
+pub struct DrainProgress {
     quiet: bool,
     refused: u32,
 }
 
-impl Course {
+impl DrainProgress {
     /// The next step. Drain is done after two rounds in a row that read everything and found nothing.
-    pub fn after(&mut self, round: &Look) -> Next {
+    pub fn after(&mut self, round: &DrainRound) -> NextRound {
         let quiet = round.found == 0 && round.refused == 0 && round.unread == 0;
         let twice = quiet && self.quiet;
         self.quiet = quiet;
@@ -245,13 +250,13 @@ impl Course {
             round.refused > 0 && round.gone == 0 && round.unread == 0 && round.refused >= round.found;
         self.refused = if all_refused { self.refused + 1 } else { 0 };
         if twice {
-            Next::Done
+            NextRound::Done
         } else if self.refused >= MAX_REFUSED_ROUNDS {
-            Next::GiveUp
+            NextRound::GiveUp
         } else if quiet {
-            Next::Look(QUIET_FOR)
+            NextRound::Look(QUIET_FOR)
         } else {
-            Next::Look(AGAIN_AFTER)
+            NextRound::Look(AGAIN_AFTER)
         }
     }
 
@@ -263,12 +268,12 @@ impl Course {
 
 /// New requests that appear during a drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Newcomers {
+pub struct NewRequests {
     known: Option<BTreeSet<String>>,
     by: BTreeMap<String, usize>,
 }
 
-impl Newcomers {
+impl NewRequests {
     /// Adds the grants of this round. Grants of the first round do not count as new.
     pub fn seen(&mut self, draining: &Draining) {
         let all = || {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{ArtifactKind, NAME_PREFIX};
 use crate::core::artifact::key::{ArtifactKey, is_marker};
-use crate::core::replica::clock::{Skew, Verdict};
+use crate::core::replica::clock::{ClockAgreement, Skew};
 
 /// Current time by the API server and by this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,18 +39,18 @@ impl Clocks {
 
     /// Whether the skew needs a warning: more than 5 s.
     pub fn differ(&self) -> bool {
-        self.skew().verdict() != Verdict::Fine
+        self.skew().verdict() != ClockAgreement::Fine
     }
 
     /// Whether the skew makes the sweep fail: more than 30 s. The sweep still removes what is overdue by both clocks.
     pub fn fail(&self) -> bool {
-        self.skew().verdict() == Verdict::Refuse
+        self.skew().verdict() == ClockAgreement::Refuse
     }
 }
 
 /// An object with Curfew's label.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Labelled {
+pub struct LabelledObject {
     /// Kind, namespace and name.
     pub key: ArtifactKey,
     /// Its uid.
@@ -69,7 +69,7 @@ pub struct Labelled {
 
 /// Removal order: access first, then its marker, then its Role, and its fuse last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Turn {
+pub enum RemovalOrder {
     /// A binding that gives access.
     Access,
     /// An elevation marker.
@@ -80,19 +80,19 @@ pub enum Turn {
     Fuse,
 }
 
-impl Labelled {
+impl LabelledObject {
     /// Whether its deletion ends access: a RoleBinding that is not an elevation marker.
     pub fn gives_access(&self) -> bool {
         self.key.kind == ArtifactKind::RoleBinding && !is_marker(self.key.kind, &self.key.name)
     }
 
     /// Its place in the removal order.
-    pub fn turn(&self) -> Turn {
+    pub fn turn(&self) -> RemovalOrder {
         match self.key.kind {
-            ArtifactKind::RoleBinding if self.gives_access() => Turn::Access,
-            ArtifactKind::RoleBinding => Turn::Marker,
-            ArtifactKind::Role => Turn::Role,
-            ArtifactKind::Job => Turn::Fuse,
+            ArtifactKind::RoleBinding if self.gives_access() => RemovalOrder::Access,
+            ArtifactKind::RoleBinding => RemovalOrder::Marker,
+            ArtifactKind::Role => RemovalOrder::Role,
+            ArtifactKind::Job => RemovalOrder::Fuse,
         }
     }
 
@@ -126,7 +126,7 @@ pub enum Grants {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
     /// What.
-    pub what: Labelled,
+    pub what: LabelledObject,
     /// Why.
     pub why: Overdue,
     /// Whether its grant is known to be deleted.
@@ -146,7 +146,7 @@ pub enum Overdue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What.
-    pub what: Labelled,
+    pub what: LabelledObject,
     /// The problem with it.
     pub matter: Matter,
 }
@@ -193,7 +193,7 @@ impl Sweeping {
 /// - A binding with Curfew's label, a name of Curfew's form and no readable end is removed. The guards allow no such
 ///   binding, so its author had disabled them, and access without a limit must not stay.
 /// - Any other object without a readable end is reported and stays: it is unknown whether it gives access.
-pub fn sweep(found: Vec<Labelled>, grants: &Grants, now: Timestamp, grace: SignedDuration) -> Sweeping {
+pub fn sweep(found: Vec<LabelledObject>, grants: &Grants, now: Timestamp, grace: SignedDuration) -> Sweeping {
     let mut sweeping = Sweeping::default();
     let ended_by = now.saturating_sub(grace).unwrap_or(Timestamp::MIN);
     for what in found {
@@ -217,10 +217,10 @@ pub fn sweep(found: Vec<Labelled>, grants: &Grants, now: Timestamp, grace: Signe
         };
         let [markers, roles, fuses] = &mut sweeping.rest;
         let stage = match what.turn() {
-            Turn::Access => &mut sweeping.access,
-            Turn::Marker => markers,
-            Turn::Role => roles,
-            Turn::Fuse => fuses,
+            RemovalOrder::Access => &mut sweeping.access,
+            RemovalOrder::Marker => markers,
+            RemovalOrder::Role => roles,
+            RemovalOrder::Fuse => fuses,
         };
         stage.push(Removal { what, why, orphan });
     }
@@ -235,8 +235,8 @@ pub fn sweep(found: Vec<Labelled>, grants: &Grants, now: Timestamp, grace: Signe
 ///
 /// Elevation markers and fuses wait: a subject stays marked as elevated as long as the access exists, and a fuse takes
 /// the marker along. Roles do not wait: without its Role a binding gives nothing.
-pub fn waits_for_access(what: &Labelled, standing: &BTreeSet<ArtifactKey>) -> bool {
-    matches!(what.turn(), Turn::Marker | Turn::Fuse) && standing.contains(&what.key.of_fuse())
+pub fn waits_for_access(what: &LabelledObject, standing: &BTreeSet<ArtifactKey>) -> bool {
+    matches!(what.turn(), RemovalOrder::Marker | RemovalOrder::Fuse) && standing.contains(&what.key.of_fuse())
 }
 
 #[cfg(test)]

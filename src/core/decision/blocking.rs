@@ -17,7 +17,7 @@ pub fn spec_hash(grant: &AccessGrant) -> String {
 
 /// A Revoke that blocks the same request of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Objection {
+pub struct Block {
     /// Name of the decision.
     pub decision: String,
     /// User name of the decider.
@@ -26,7 +26,7 @@ pub struct Objection {
     pub against: Blocks,
 }
 
-impl Objection {
+impl Block {
     /// Whether this request is blocked at `now`.
     pub fn concerns(&self, grant: &AccessGrant, request: &Request, now: Timestamp) -> bool {
         now < self.against.until.0

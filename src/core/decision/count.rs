@@ -6,27 +6,27 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::{ApprovalRecord, DecisionKind, Principal, reasons};
 use crate::core::decision::Decision;
 use crate::core::decision::records::missing;
-use crate::core::decision::records::{Missing, describe_counted, standing};
+use crate::core::decision::records::{MissingApprovals, check_recorded, describe_counted};
 use crate::core::decision::verdict::Verdict;
-use crate::core::policy::approval::{Demands, Stage};
+use crate::core::policy::approval::{ApprovalRequirement, Stage};
 use crate::core::request::Request;
 
 /// Approval count of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub struct ApprovalCount {
     /// Every approval on record, void ones included.
     pub approvals: Vec<ApprovalRecord>,
     /// Verdict on each decision that was evaluated, by uid of the decision.
     pub verdicts: Vec<(String, Verdict)>,
     /// Missing approvals; `None` if the request is approved.
-    pub missing: Option<Missing>,
+    pub missing: Option<MissingApprovals>,
 }
 
 /// What approvals are counted for.
 #[derive(Clone, Copy, Debug)]
-pub struct Ballot<'a> {
+pub struct ApprovalContext<'a> {
     /// Required approvals.
-    pub demands: &'a Demands,
+    pub demands: &'a ApprovalRequirement,
     /// The request.
     pub request: &'a Request,
     /// Hash of the access that the request would give now.
@@ -37,10 +37,14 @@ pub struct Ballot<'a> {
 
 /// Counts the approvals on record that still count, then the open decisions in their order. A decision of a
 /// later stage waits for that stage.
-pub fn tally(ballot: &Ballot<'_>, recorded: &[ApprovalRecord], decisions: &[Decision]) -> Tally {
+pub fn count_approvals(
+    ballot: &ApprovalContext<'_>,
+    recorded: &[ApprovalRecord],
+    decisions: &[Decision],
+) -> ApprovalCount {
     let demands = ballot.demands;
-    let approvals = standing(demands, ballot.request, ballot.hash, recorded);
-    let mut tally = Tally {
+    let approvals = check_recorded(demands, ballot.request, ballot.hash, recorded);
+    let mut tally = ApprovalCount {
         missing: missing(demands, &approvals),
         approvals,
         verdicts: Vec::new(),
@@ -68,14 +72,14 @@ pub fn tally(ballot: &Ballot<'_>, recorded: &[ApprovalRecord], decisions: &[Deci
     tally
 }
 
-impl Tally {
+impl ApprovalCount {
     /// Evaluates one decision. Returns whether the decision has to wait.
-    fn count(&mut self, ballot: &Ballot<'_>, decision: &Decision) -> bool {
+    fn count(&mut self, ballot: &ApprovalContext<'_>, decision: &Decision) -> bool {
         let verdict = match self.place(ballot, decision) {
-            Place::Ignored(verdict) => verdict,
-            Place::Later => return true,
-            Place::Recorded(message) => Verdict::counted(message),
-            Place::Stage(stage, approver) => {
+            Placement::Ignored(verdict) => verdict,
+            Placement::Later => return true,
+            Placement::Recorded(message) => Verdict::counted(message),
+            Placement::Stage(stage, approver) => {
                 let record = ApprovalRecord {
                     stage: stage.name.clone(),
                     username: decision.decider.username.clone(),
@@ -96,24 +100,24 @@ impl Tally {
     }
 
     /// Where an approval counts. The order of the checks decides which reason is reported.
-    fn place<'a>(&self, ballot: &Ballot<'a>, decision: &Decision) -> Place<'a> {
+    fn place<'a>(&self, ballot: &ApprovalContext<'a>, decision: &Decision) -> Placement<'a> {
         let recorded = self
             .approvals
             .iter()
             .find(|record| record.decision_uid == decision.uid);
         // Recorded in the grant, but without a verdict: a crash came between the two writes.
         if let Some(record) = recorded {
-            return Place::Recorded(describe_counted(record, &self.approvals, Some(ballot.demands)));
+            return Placement::Recorded(describe_counted(record, &self.approvals, Some(ballot.demands)));
         }
         match self.cannot_count(ballot, decision) {
-            Some(verdict) => Place::Ignored(verdict),
+            Some(verdict) => Placement::Ignored(verdict),
             None => self.stage(ballot, decision),
         }
     }
 
     /// Verdict on an approval that cannot count in any stage.
-    fn cannot_count(&self, ballot: &Ballot<'_>, decision: &Decision) -> Option<Verdict> {
-        let Ballot {
+    fn cannot_count(&self, ballot: &ApprovalContext<'_>, decision: &Decision) -> Option<Verdict> {
+        let ApprovalContext {
             demands,
             request,
             hash,
@@ -157,8 +161,8 @@ impl Tally {
     }
 
     /// The first stage, from the current one on, that lists the decider.
-    fn stage<'a>(&self, ballot: &Ballot<'a>, decision: &Decision) -> Place<'a> {
-        let not_asked = |message: String| Place::Ignored(Verdict::ignored(reasons::NOT_ASKED, message));
+    fn stage<'a>(&self, ballot: &ApprovalContext<'a>, decision: &Decision) -> Placement<'a> {
+        let not_asked = |message: String| Placement::Ignored(Verdict::ignored(reasons::NOT_ASKED, message));
         let Some(missing) = &self.missing else {
             return not_asked("the request already has all its approvals".to_owned());
         };
@@ -173,14 +177,16 @@ impl Tally {
                 "all stages that list the decider are complete; {} is the current stage",
                 missing.stage
             )),
-            Some((position, stage, approver)) if Some(position) == current => Place::Stage(stage, approver),
-            Some(_) => Place::Later,
+            Some((position, stage, approver)) if Some(position) == current => {
+                Placement::Stage(stage, approver)
+            }
+            Some(_) => Placement::Later,
         }
     }
 }
 
 /// Where an approval counts.
-enum Place<'a> {
+enum Placement<'a> {
     Ignored(Verdict),
     Recorded(String),
     Stage(&'a Stage, &'a Principal),

@@ -10,10 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::{AccessDecision, AccessGrant, Blocks, DecisionKind, conditions, reasons};
 use crate::core::decision::blocking::spec_hash;
-use crate::core::decision::verdict::{Standing, Verdict};
-use crate::core::policy::approval::Demands;
+use crate::core::decision::verdict::{Counting, Verdict};
+use crate::core::policy::approval::ApprovalRequirement;
 use crate::core::request::Request;
-use crate::core::request::caller::Identity;
+use crate::core::request::caller::Caller;
 use crate::core::time::timestamp;
 
 /// Longest message of a verdict, in characters.
@@ -37,11 +37,11 @@ pub struct Decision {
     /// Hash of the approved access; only an Approve has one.
     pub access_hash: Option<String>,
     /// The decider, attested by the API server. The user name is empty if the guards were not in force.
-    pub decider: Identity,
+    pub decider: Caller,
     /// Reason of the decider; may be empty.
     pub reason: String,
     /// The recorded verdict; `None` before there is one.
-    pub recorded: Option<Standing>,
+    pub recorded: Option<Counting>,
     /// Whether the decider holds the verb `revoke` on the grant.
     pub authority: Authority,
 }
@@ -74,7 +74,7 @@ impl From<&AccessDecision> for Decision {
                 .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             kind: spec.decision,
             access_hash: spec.access_hash.clone(),
-            decider: Identity::from(&spec.decider.clone().unwrap_or_default()),
+            decider: Caller::from(&spec.decider.clone().unwrap_or_default()),
             reason: spec.reason.clone().unwrap_or_default(),
             recorded: decision
                 .status
@@ -85,11 +85,11 @@ impl From<&AccessDecision> for Decision {
     }
 }
 
-fn recorded_standing(conditions: &[Condition]) -> Option<Standing> {
+fn recorded_standing(conditions: &[Condition]) -> Option<Counting> {
     let counted = conditions
         .iter()
         .find(|condition| condition.type_ == conditions::COUNTED)?;
-    [Standing::Counted, Standing::Ignored, Standing::Waiting]
+    [Counting::Counted, Counting::Ignored, Counting::Waiting]
         .into_iter()
         .find(|standing| standing.status() == counted.status)
 }
@@ -97,7 +97,7 @@ fn recorded_standing(conditions: &[Condition]) -> Option<Standing> {
 impl Decision {
     /// Whether the decision has no final verdict yet.
     pub fn is_open(&self) -> bool {
-        !matches!(self.recorded, Some(Standing::Counted | Standing::Ignored))
+        !matches!(self.recorded, Some(Counting::Counted | Counting::Ignored))
     }
 
     /// Whether the decider is the requester or the subject.
@@ -120,7 +120,7 @@ impl Decision {
     }
 
     /// Verdict on a decision by a person whom no stage lists.
-    pub fn not_listed(&self, demands: &Demands) -> Verdict {
+    pub fn not_listed(&self, demands: &ApprovalRequirement) -> Verdict {
         let stages: Vec<_> = demands
             .stages
             .iter()
@@ -142,12 +142,12 @@ impl Decision {
     /// Whether the decision revokes this grant. Requester, subject, approvers of the policy and holders of
     /// the verb `revoke` can revoke. A Revoke that has counted keeps its effect, even if the decider has lost
     /// that right since.
-    pub fn revokes(&self, request: &Request, demands: Option<&Demands>) -> bool {
+    pub fn revokes(&self, request: &Request, demands: Option<&ApprovalRequirement>) -> bool {
         self.kind == DecisionKind::Revoke
             && match self.recorded {
-                Some(Standing::Counted) => true,
-                Some(Standing::Ignored) => false,
-                Some(Standing::Waiting) | None => {
+                Some(Counting::Counted) => true,
+                Some(Counting::Ignored) => false,
+                Some(Counting::Waiting) | None => {
                     self.is_own(request)
                         || demands.is_some_and(|demands| demands.lists(&self.decider))
                         || self.authority == Authority::Held

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use crate::api::{ApprovalRecord, Subject};
-use crate::core::policy::approval::{Demands, VOID_KEPT};
+use crate::core::policy::approval::{ApprovalRequirement, VOID_KEPT};
 use crate::core::request::Request;
 
 /// Approvals that are missing in one stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingApprovals {
     /// Name of the stage.
     pub stage: String,
     /// How many people have approved in it.
@@ -18,10 +18,10 @@ pub struct Missing {
 }
 
 /// Missing approvals of the first incomplete stage; `None` if all stages are complete.
-pub fn missing(demands: &Demands, approvals: &[ApprovalRecord]) -> Option<Missing> {
+pub fn missing(demands: &ApprovalRequirement, approvals: &[ApprovalRecord]) -> Option<MissingApprovals> {
     demands.stages.iter().find_map(|stage| {
         let counted = counted_in(approvals, &stage.name);
-        (counted < stage.required).then(|| Missing {
+        (counted < stage.required).then(|| MissingApprovals {
             stage: stage.name.clone(),
             counted,
             required: stage.required,
@@ -36,8 +36,8 @@ pub(crate) fn counted_in(approvals: &[ApprovalRecord], stage: &str) -> usize {
 
 /// The recorded approvals, checked again: each one that no longer counts is marked void, with the reason. Of
 /// the void ones only the newest 32 are kept.
-pub fn standing(
-    demands: &Demands,
+pub fn check_recorded(
+    demands: &ApprovalRequirement,
     request: &Request,
     hash: &str,
     recorded: &[ApprovalRecord],
@@ -65,7 +65,12 @@ pub fn standing(
 }
 
 /// Why an approval no longer counts; `None` if it counts.
-fn void_reason(demands: &Demands, request: &Request, hash: &str, record: &ApprovalRecord) -> Option<String> {
+fn void_reason(
+    demands: &ApprovalRequirement,
+    request: &Request,
+    hash: &str,
+    record: &ApprovalRecord,
+) -> Option<String> {
     if record.access_hash != hash {
         return Some("the access has changed since the approval".to_owned());
     }
@@ -87,7 +92,7 @@ fn void_reason(demands: &Demands, request: &Request, hash: &str, record: &Approv
 pub fn describe_counted(
     record: &ApprovalRecord,
     approvals: &[ApprovalRecord],
-    demands: Option<&Demands>,
+    demands: Option<&ApprovalRequirement>,
 ) -> String {
     let (approver, stage) = (&record.approver, &record.stage);
     let mut stages = demands.into_iter().flat_map(|demands| &demands.stages);

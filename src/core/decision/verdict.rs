@@ -8,7 +8,7 @@ use crate::core::decision::{Decision, MESSAGE_LENGTH};
 
 /// Whether a decision counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum Counting {
     /// The decision had an effect. Final.
     Counted,
     /// The decision has no effect. Final.
@@ -17,7 +17,7 @@ pub enum Standing {
     Waiting,
 }
 
-impl Standing {
+impl Counting {
     /// Status of the condition `Counted`.
     pub(crate) const fn status(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether the decision counts.
-    pub standing: Standing,
+    pub standing: Counting,
     /// Reason of the condition `Counted`.
     pub reason: &'static str,
     /// Message for people, at most 512 characters.
@@ -44,20 +44,20 @@ pub struct Verdict {
 impl Verdict {
     /// Verdict: the decision had an effect.
     pub fn counted(message: impl Into<String>) -> Self {
-        Self::new(Standing::Counted, reasons::COUNTED, message)
+        Self::new(Counting::Counted, reasons::COUNTED, message)
     }
 
     /// Verdict: the decision has no effect.
     pub fn ignored(reason: &'static str, message: impl Into<String>) -> Self {
-        Self::new(Standing::Ignored, reason, message)
+        Self::new(Counting::Ignored, reason, message)
     }
 
     /// Verdict: the decision waits for its stage.
     pub fn waiting(message: impl Into<String>) -> Self {
-        Self::new(Standing::Waiting, reasons::STAGE_NOT_REACHED, message)
+        Self::new(Counting::Waiting, reasons::STAGE_NOT_REACHED, message)
     }
 
-    fn new(standing: Standing, reason: &'static str, message: impl Into<String>) -> Self {
+    fn new(standing: Counting, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             standing,
             reason,
@@ -86,7 +86,7 @@ impl Verdict {
 
 /// A decision and the verdict on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct DecisionVerdict {
     /// The decision.
     pub decision: Decision,
     /// The verdict on it.

@@ -4,21 +4,21 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Subject, SubjectKind, reasons};
-use crate::core::evaluate::conditions::unmet;
+use crate::core::evaluate::conditions::unmet_conditions;
 use crate::core::evaluate::entitlements::requested_entitlements;
-use crate::core::evaluate::question::Question;
+use crate::core::evaluate::question::CheckInput;
 use crate::core::policy::entitlement::Entitlement;
 use crate::core::request::refusal::{Refusal, Refusals};
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 use crate::core::time::window::{Opening, opening};
 
 /// An admitted request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admission {
+pub struct Admitted {
     /// User or service account that receives the access.
     pub subject: Subject,
     /// Access duration, counted from activation.
-    pub duration: Span,
+    pub duration: AccessDuration,
     /// Latest end that the request names (`spec.notAfter`).
     pub not_after: Option<Timestamp>,
     /// When the open windows close; `None` if the policy has no windows.
@@ -31,8 +31,8 @@ pub struct Admission {
 ///
 /// # Errors
 /// Returns the refusals of all failed checks, conditions last.
-pub fn admit(question: &Question<'_>) -> Result<Admission, Refusals> {
-    admit_with(question, unmet(question))
+pub fn admit(question: &CheckInput<'_>) -> Result<Admitted, Refusals> {
+    admit_with(question, unmet_conditions(question))
 }
 
 /// Checks a waiting request or live access again, without the conditions of the policy. Conditions are
@@ -41,11 +41,11 @@ pub fn admit(question: &Question<'_>) -> Result<Admission, Refusals> {
 ///
 /// # Errors
 /// Returns the refusals of all failed checks.
-pub fn readmit(question: &Question<'_>) -> Result<Admission, Refusals> {
+pub fn readmit(question: &CheckInput<'_>) -> Result<Admitted, Refusals> {
     admit_with(question, Vec::new())
 }
 
-fn admit_with(question: &Question<'_>, unmet: Vec<Refusal>) -> Result<Admission, Refusals> {
+fn admit_with(question: &CheckInput<'_>, unmet: Vec<Refusal>) -> Result<Admitted, Refusals> {
     let mut refusals: Vec<Refusal> = CHECKS.iter().filter_map(|check| check(question)).collect();
     let window_end = window_end(question).unwrap_or_else(|refusal| {
         refusals.push(refusal);
@@ -57,7 +57,7 @@ fn admit_with(question: &Question<'_>, unmet: Vec<Refusal>) -> Result<Admission,
     });
     refusals.extend(unmet);
     Refusals::from_list(refusals)?;
-    Ok(Admission {
+    Ok(Admitted {
         subject: question.request.subject.clone(),
         duration: question.duration(),
         not_after: question.request.not_after,
@@ -66,7 +66,7 @@ fn admit_with(question: &Question<'_>, unmet: Vec<Refusal>) -> Result<Admission,
     })
 }
 
-type Check = fn(&Question<'_>) -> Option<Refusal>;
+type Check = fn(&CheckInput<'_>) -> Option<Refusal>;
 
 /// Checks in the order of their refusals. The first failed check gives the condition its reason.
 const CHECKS: [Check; 9] = [
@@ -81,7 +81,7 @@ const CHECKS: [Check; 9] = [
     duration_is_within_bounds,
 ];
 
-fn namespace_is_alive(question: &Question<'_>) -> Option<Refusal> {
+fn namespace_is_alive(question: &CheckInput<'_>) -> Option<Refusal> {
     question
         .namespace
         .is_none_or(|namespace| namespace.terminating)
@@ -97,7 +97,7 @@ fn namespace_is_alive(question: &Question<'_>) -> Option<Refusal> {
         })
 }
 
-fn namespace_is_selected(question: &Question<'_>) -> Option<Refusal> {
+fn namespace_is_selected(question: &CheckInput<'_>) -> Option<Refusal> {
     let namespace = question.namespace?;
     (!question.policy.selects(&namespace.labels)).then(|| {
         Refusal::new(
@@ -113,7 +113,7 @@ fn namespace_is_selected(question: &Question<'_>) -> Option<Refusal> {
     })
 }
 
-fn requester_is_listed(question: &Question<'_>) -> Option<Refusal> {
+fn requester_is_listed(question: &CheckInput<'_>) -> Option<Refusal> {
     let requester = &question.request.requester;
     (!question.policy.lists_requester(requester)).then(|| {
         Refusal::new(
@@ -130,7 +130,7 @@ fn requester_is_listed(question: &Question<'_>) -> Option<Refusal> {
 }
 
 /// Tools recreate the same request again and again. Without an end this would give permanent access.
-fn automation_names_an_end(question: &Question<'_>) -> Option<Refusal> {
+fn automation_names_an_end(question: &CheckInput<'_>) -> Option<Refusal> {
     let request = question.request;
     if request.requester.service_account().is_some() && request.not_after.is_none() {
         return Some(Refusal::new(
@@ -152,7 +152,7 @@ fn automation_names_an_end(question: &Question<'_>) -> Option<Refusal> {
 /// access for next month's employee. The longest access duration (32 days) is similar.
 const FARTHEST_START: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-fn start_is_near(question: &Question<'_>) -> Option<Refusal> {
+fn start_is_near(question: &CheckInput<'_>) -> Option<Refusal> {
     let latest = question
         .now
         .saturating_add(FARTHEST_START)
@@ -168,7 +168,7 @@ fn start_is_near(question: &Question<'_>) -> Option<Refusal> {
 
 /// Names that begin with `system:` belong to Kubernetes. A name with invisible characters is not the name
 /// that people read.
-fn subject_is_accountable(question: &Question<'_>) -> Option<Refusal> {
+fn subject_is_accountable(question: &CheckInput<'_>) -> Option<Refusal> {
     let subject = &question.request.subject;
     let refuse = |why: &str| {
         Some(Refusal::new(
@@ -211,7 +211,7 @@ fn is_deceptive(character: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-fn subject_is_listed(question: &Question<'_>) -> Option<Refusal> {
+fn subject_is_listed(question: &CheckInput<'_>) -> Option<Refusal> {
     let request = question.request;
     if request.subject == request.requester.as_subject()
         || question.policy.lists_subject(&request.subject)
@@ -236,7 +236,7 @@ fn subject_is_listed(question: &Question<'_>) -> Option<Refusal> {
     ))
 }
 
-fn reason_suffices(question: &Question<'_>) -> Option<Refusal> {
+fn reason_suffices(question: &CheckInput<'_>) -> Option<Refusal> {
     let rule = &question.policy.reason;
     let reason = question.request.reason.trim();
     let refuse = |message: String| Some(Refusal::new(reasons::REASON_INSUFFICIENT, "spec.reason", message));
@@ -255,7 +255,7 @@ fn reason_suffices(question: &Question<'_>) -> Option<Refusal> {
     None
 }
 
-fn duration_is_within_bounds(question: &Question<'_>) -> Option<Refusal> {
+fn duration_is_within_bounds(question: &CheckInput<'_>) -> Option<Refusal> {
     let asked = question.duration();
     let allowed = question.policy.max_duration.min(question.settings.cap);
     (asked > allowed).then(|| {
@@ -270,7 +270,7 @@ fn duration_is_within_bounds(question: &Question<'_>) -> Option<Refusal> {
     })
 }
 
-fn window_end(question: &Question<'_>) -> Result<Option<Timestamp>, Refusal> {
+fn window_end(question: &CheckInput<'_>) -> Result<Option<Timestamp>, Refusal> {
     match opening(&question.policy.windows, question.start) {
         Opening::Always => Ok(None),
         Opening::Until(end) => Ok(Some(end)),

@@ -1,16 +1,16 @@
 //! CEL conditions of this request.
 
 use crate::api::reasons;
-use crate::core::evaluate::question::Question;
+use crate::core::evaluate::question::CheckInput;
 use crate::core::expression::Expression;
-use crate::core::expression::variables::Evidence;
+use crate::core::expression::variables::Variables;
 use crate::core::facts::NamespaceFacts;
-use crate::core::policy::approval::{Approval, Demands};
+use crate::core::policy::approval::{ApprovalRequirement, ApprovalRule};
 use crate::core::policy::condition::Condition;
 use crate::core::request::refusal::Refusal;
 
 /// One refusal for each condition that is false or cannot be evaluated.
-pub(crate) fn unmet(question: &Question<'_>) -> Vec<Refusal> {
+pub(crate) fn unmet_conditions(question: &CheckInput<'_>) -> Vec<Refusal> {
     let policy = question.policy;
     // A request in a deleted namespace is refused for that reason alone.
     let (Some(namespace), false) = (question.namespace, policy.conditions.is_empty()) else {
@@ -37,24 +37,24 @@ pub(crate) fn unmet(question: &Question<'_>) -> Vec<Refusal> {
 }
 
 /// Required approvals of this request; `None` if it needs none.
-pub(crate) fn demanded<'a>(question: &Question<'a>) -> Option<&'a Demands> {
+pub(crate) fn approval_requirement<'a>(question: &CheckInput<'a>) -> Option<&'a ApprovalRequirement> {
     match &question.policy.approval {
-        Approval::Never => None,
-        Approval::Always(demands) => Some(demands),
-        Approval::When(expression, demands) => requires_approval(question, expression).then_some(demands),
+        ApprovalRule::Never => None,
+        ApprovalRule::Always(demands) => Some(demands),
+        ApprovalRule::When(expression, demands) => requires_approval(question, expression).then_some(demands),
     }
 }
 
 /// Whether this request needs approval. An expression that cannot be evaluated requires approval.
-fn requires_approval(question: &Question<'_>, expression: &Expression) -> bool {
+fn requires_approval(question: &CheckInput<'_>, expression: &Expression) -> bool {
     question
         .namespace
         .is_none_or(|namespace| expression.holds(&variables(question, namespace)).unwrap_or(true))
 }
 
 /// Variables that expressions can read.
-fn variables<'a>(question: &Question<'a>, namespace: &'a NamespaceFacts) -> Evidence<'a> {
-    Evidence {
+fn variables<'a>(question: &CheckInput<'a>, namespace: &'a NamespaceFacts) -> Variables<'a> {
+    Variables {
         request: question.request,
         duration: question.duration(),
         entitlements: requested_entitlements(question),
@@ -67,7 +67,7 @@ fn variables<'a>(question: &Question<'a>, namespace: &'a NamespaceFacts) -> Evid
 }
 
 /// Names of the requested entitlements; without any, those that the policy grants by default.
-fn requested_entitlements(question: &Question<'_>) -> Vec<String> {
+fn requested_entitlements(question: &CheckInput<'_>) -> Vec<String> {
     if let Some(asks) = &question.request.entitlements {
         return asks.iter().map(|ask| ask.name.clone()).collect();
     }

@@ -1,13 +1,13 @@
 //! Which entitlements, narrowed.
 
 use crate::api::{EntitlementRequest, Narrowing, reasons};
-use crate::core::evaluate::question::Question;
+use crate::core::evaluate::question::CheckInput;
 use crate::core::policy::entitlement::{Access, Entitlement};
 use crate::core::rbac::narrow::narrow;
 use crate::core::rbac::rules::covers;
 use crate::core::request::refusal::Refusal;
 
-pub(crate) fn requested_entitlements(question: &Question<'_>) -> Result<Vec<Entitlement>, Vec<Refusal>> {
+pub(crate) fn requested_entitlements(question: &CheckInput<'_>) -> Result<Vec<Entitlement>, Vec<Refusal>> {
     let policy = question.policy;
     let find = |ask: &EntitlementRequest| {
         policy.entitlement(&ask.name).ok_or_else(|| {

@@ -6,11 +6,11 @@ use crate::core::facts::{Input, NamespaceFacts};
 use crate::core::policy::Policy;
 use crate::core::request::Request;
 use crate::core::settings::Settings;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Everything that the checks read.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct CheckInput<'a> {
     /// The request.
     pub request: &'a Request,
     /// The policy that the request names.
@@ -27,17 +27,22 @@ pub struct Question<'a> {
     pub start: Timestamp,
 }
 
-impl Question<'_> {
+impl CheckInput<'_> {
     /// Access duration: as requested, or the policy's default.
-    pub fn duration(&self) -> Span {
+    pub fn duration(&self) -> AccessDuration {
         self.request.duration.unwrap_or(self.policy.default_duration)
     }
 }
 
 impl<'a> Input<'a> {
     /// Input for the checks of this grant's request at `now`. The start is never before `now`.
-    pub(crate) fn question(&self, request: &'a Request, policy: &'a Policy, now: Timestamp) -> Question<'a> {
-        Question {
+    pub(crate) fn question(
+        &self,
+        request: &'a Request,
+        policy: &'a Policy,
+        now: Timestamp,
+    ) -> CheckInput<'a> {
+        CheckInput {
             request,
             policy,
             namespace_name: self.grant.metadata.namespace.as_deref().unwrap_or_default(),

@@ -10,17 +10,17 @@ use crate::api::{
     reasons,
 };
 use crate::core::digest::sha256;
-use crate::core::evaluate::admit::Admission;
+use crate::core::evaluate::admit::Admitted;
 use crate::core::facts::NamespaceFacts;
 use crate::core::policy::Policy;
 use crate::core::policy::entitlement::{Access, Entitlement};
 use crate::core::rbac::describe::describe;
-use crate::core::rbac::escalation::{escalating, outlasting};
+use crate::core::rbac::escalation::{first_escalation, permits_persistence};
 use crate::core::rbac::impersonation::{allows_exactly, impersonation};
-use crate::core::rbac::roles::{Identities, Roles};
+use crate::core::rbac::roles::{ActAsAccounts, Roles};
 use crate::core::request::refusal::{Refusal, Refusals};
 use crate::core::settings::Settings;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// The effective access and its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Resolved {
     /// treat the service account itself as elevated, permanently.
     pub elevated: BTreeSet<String>,
     /// Access duration, counted from activation.
-    pub duration: Span,
+    pub duration: AccessDuration,
     /// Latest end that the request names (`spec.notAfter`).
     pub not_after: Option<Timestamp>,
     /// When the open windows close; `None` if the policy has no windows.
@@ -64,11 +64,11 @@ impl Resolved {
 /// Returns one refusal for each entitlement that cannot be granted: its role or service account does not
 /// exist, or its role allows gaining more access.
 pub fn resolve(
-    admission: Admission,
+    admission: Admitted,
     policy: &Policy,
     namespace: &NamespaceFacts,
     roles: &Roles,
-    identities: &Identities,
+    identities: &ActAsAccounts,
 ) -> Result<Resolved, Refusals> {
     let mut refusals = Vec::new();
     let mut entitlements = Vec::new();
@@ -104,7 +104,7 @@ pub fn resolve(
 fn resolve_entitlement(
     entitlement: &Entitlement,
     roles: &Roles,
-    identities: &Identities,
+    identities: &ActAsAccounts,
 ) -> Result<ResolvedEntitlement, Refusal> {
     match &entitlement.access {
         Access::Rules { rules, .. } => Ok(ResolvedEntitlement {
@@ -124,7 +124,7 @@ fn resolve_entitlement(
             service_account,
             role,
             ..
-        } => resolve_identity(
+        } => resolve_act_as(
             &entitlement.name,
             (namespace, service_account),
             role,
@@ -153,7 +153,7 @@ fn resolve_role(
             },
         ));
     };
-    if let Some(rule) = escalating(role.rules()).filter(|_| escalation == Escalation::Refuse) {
+    if let Some(rule) = first_escalation(role.rules()).filter(|_| escalation == Escalation::Refuse) {
         return Err(forbid(format!(
             "{name} can be used to gain more access ({rule}); to grant it, set escalation: Allow in the policy"
         )));
@@ -171,12 +171,12 @@ fn resolve_role(
     })
 }
 
-fn resolve_identity(
+fn resolve_act_as(
     entitlement: &str,
     (namespace, service_account): (&str, &str),
     role_name: &str,
     roles: &Roles,
-    identities: &Identities,
+    identities: &ActAsAccounts,
 ) -> Result<ResolvedEntitlement, Refusal> {
     let refuse = |reason, message: String| {
         Err(Refusal::new(
@@ -230,13 +230,13 @@ fn allows_persistence(entitlement: &ResolvedEntitlement, roles: &Roles) -> bool 
     }
     let role = entitlement.role.as_ref();
     let named = role.and_then(|role| roles.get(&(role.kind, role.name.clone())));
-    outlasting(named.map_or(&entitlement.rules, |role| role.rules()))
+    permits_persistence(named.map_or(&entitlement.rules, |role| role.rules()))
 }
 
 /// SHA-256 over everything that an approval approves. The fields have a fixed order and the rules are
 /// canonical, and therefore the same access always has the same hash.
 fn access_hash(
-    admission: &Admission,
+    admission: &Admitted,
     entitlements: &[ResolvedEntitlement],
     policy: &Policy,
     namespace: &NamespaceFacts,

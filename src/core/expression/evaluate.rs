@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Reference, SubjectKind};
 use crate::core::expression::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
-use crate::core::expression::variables::{Evidence, Variable};
+use crate::core::expression::variables::{Variable, Variables};
 
 /// Maximum number of steps of one evaluation. Each visit of a node is one step, and a text costs one more step for each
 /// [`BYTES_A_STEP`] bytes. Usual conditions take tens of steps; a loop over 1,000 groups takes thousands. 100,000 steps
@@ -57,7 +57,7 @@ pub enum Failure {
 }
 
 /// Value of a boolean expression.
-pub(super) fn holds(node: &Node, evidence: &Evidence<'_>) -> Result<bool, Failure> {
+pub(super) fn holds(node: &Node, evidence: &Variables<'_>) -> Result<bool, Failure> {
     let mut evaluation = Evaluation {
         evidence,
         elements: Vec::new(),
@@ -124,7 +124,7 @@ impl<'a> Value<'a> {
 }
 
 struct Evaluation<'a> {
-    evidence: &'a Evidence<'a>,
+    evidence: &'a Variables<'a>,
     /// Current element of each enclosing loop, the outermost first.
     elements: Vec<Value<'a>>,
     /// Remaining steps.

@@ -27,7 +27,7 @@ use crate::core::expression::node::Node;
 use crate::core::expression::types::Type;
 
 pub use crate::core::expression::evaluate::Failure;
-pub use crate::core::expression::variables::Evidence;
+pub use crate::core::expression::variables::Variables;
 
 /// Maximum length of an expression in characters, as in the CRD.
 pub const MAX_LENGTH: usize = 2048;
@@ -96,7 +96,7 @@ impl Expression {
     /// # Errors
     ///
     /// Why the expression has no value.
-    pub fn holds(&self, evidence: &Evidence<'_>) -> Result<bool, Failure> {
+    pub fn holds(&self, evidence: &Variables<'_>) -> Result<bool, Failure> {
         evaluate::holds(&self.0, evidence)
     }
 }

@@ -7,16 +7,16 @@ use jiff::Timestamp;
 use crate::api::Reference;
 use crate::core::expression::types::Type;
 use crate::core::request::Request;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Facts about one request, the variables of an expression. They are values: no text in them is ever parsed as an
 /// expression.
 #[derive(Clone, Debug)]
-pub struct Evidence<'a> {
+pub struct Variables<'a> {
     /// The parsed request of the grant.
     pub request: &'a Request,
     /// Access duration: the requested one, or else the default of the policy.
-    pub duration: Span,
+    pub duration: AccessDuration,
     /// Names of the requested entitlements, or else of the default entitlements of the policy.
     pub entitlements: Vec<String>,
     /// Name of the grant's namespace.

@@ -2,10 +2,10 @@
 
 use crate::api::{DecisionKind, reasons};
 use crate::core::decision::Decision;
-use crate::core::decision::verdict::{Judged, Standing, Verdict};
+use crate::core::decision::verdict::{Counting, DecisionVerdict, Verdict};
 use crate::core::facts::{Input, PolicyFacts};
 use crate::core::policy::Policy;
-use crate::core::policy::approval::Demands;
+use crate::core::policy::approval::ApprovalRequirement;
 use crate::core::request::Request;
 use crate::core::request::refusal::Refusal;
 
@@ -24,26 +24,30 @@ pub(crate) fn known_policy<'a>(input: &Input<'a>) -> Option<&'a Policy> {
 }
 
 /// The approvals that the known policy requires; `None` if the policy is unknown, or never asks for any.
-pub(crate) fn known_demands<'a>(input: &Input<'a>) -> Option<&'a Demands> {
+pub(crate) fn known_approval_requirement<'a>(input: &Input<'a>) -> Option<&'a ApprovalRequirement> {
     known_policy(input)?.approval.demands()
 }
 
 /// Verdicts on the Deny decisions about a request.
 pub(crate) struct Denials {
     /// One for each Deny that was looked at. The last is the one that counts, if there is a refusal.
-    pub verdicts: Vec<Judged>,
+    pub verdicts: Vec<DecisionVerdict>,
     /// The refusal, if a Deny counts.
     pub refusal: Option<Refusal>,
 }
 
 /// Evaluates the Deny decisions, oldest first. One Deny of an approver is enough; later ones are not looked at.
-pub(crate) fn denied(decisions: &[Decision], request: &Request, demands: Option<&Demands>) -> Denials {
+pub(crate) fn denials(
+    decisions: &[Decision],
+    request: &Request,
+    demands: Option<&ApprovalRequirement>,
+) -> Denials {
     let mut verdicts = Vec::new();
     let denials = decisions
         .iter()
         .filter(|decision| decision.kind == DecisionKind::Deny);
     for decision in denials {
-        let counted = decision.recorded == Some(Standing::Counted);
+        let counted = decision.recorded == Some(Counting::Counted);
         if !counted && !decision.is_open() {
             continue;
         }
@@ -53,7 +57,7 @@ pub(crate) fn denied(decisions: &[Decision], request: &Request, demands: Option<
             without_right_to_deny(decision, request, demands)
         };
         let denies = ignored.is_none();
-        verdicts.push(Judged {
+        verdicts.push(DecisionVerdict {
             decision: decision.clone(),
             verdict: ignored.unwrap_or_else(|| Verdict::counted("denies the request")),
         });
@@ -80,7 +84,7 @@ pub(crate) fn denied(decisions: &[Decision], request: &Request, demands: Option<
 fn without_right_to_deny(
     decision: &Decision,
     request: &Request,
-    demands: Option<&Demands>,
+    demands: Option<&ApprovalRequirement>,
 ) -> Option<Verdict> {
     decision.about_oneself(request).or_else(|| match demands {
         Some(demands) if demands.lists(&decision.decider) => None,
@@ -98,7 +102,7 @@ pub(crate) fn revoking<'a>(input: &Input<'a>) -> Option<&'a Decision> {
         return None;
     }
     let request = Request::parse(input.grant).ok()?;
-    let demands = known_demands(input);
+    let demands = known_approval_requirement(input);
     input
         .decisions
         .iter()

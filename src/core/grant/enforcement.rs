@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::{AccessGrantStatus, ArtifactKind, ArtifactRecord, Enforcer, conditions, reasons};
 use crate::core::artifact::found::{Content, Found};
-use crate::core::artifact::fuse::{Flame, LATE};
+use crate::core::artifact::fuse::{FuseState, LATE};
 use crate::core::artifact::key::{ArtifactKey, fuse_of, is_marker};
 use crate::core::facts::Input;
 use crate::core::time::timestamp::later;
@@ -21,7 +21,7 @@ pub const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backstops {
     /// State of each existing fuse.
-    pub flames: BTreeMap<ArtifactKey, Flame>,
+    pub flames: BTreeMap<ArtifactKey, FuseState>,
     /// Fuses that the API server refuses to create, with the API server's message.
     pub refused: BTreeMap<ArtifactKey, String>,
     /// Whether the sweep renews its heartbeat Lease.
@@ -32,7 +32,7 @@ impl Input<'_> {
     /// State of fuses and sweep, if `found` are the existing artifacts.
     pub(crate) fn backstops(&self, found: &[Found]) -> Backstops {
         Backstops {
-            flames: flames(found),
+            flames: fuse_states(found),
             refused: self.tried.refused.clone(),
             sweep_lives: self.sweep_lives,
         }
@@ -40,7 +40,7 @@ impl Input<'_> {
 }
 
 /// State of each fuse among the found artifacts.
-pub fn flames(found: &[Found]) -> BTreeMap<ArtifactKey, Flame> {
+pub fn fuse_states(found: &[Found]) -> BTreeMap<ArtifactKey, FuseState> {
     let fuse = |found: &Found| match found.content {
         Content::Fuse(flame) => Some((found.key(), flame)),
         Content::Role(_) | Content::Binding { .. } => None,
@@ -91,22 +91,22 @@ impl Fused {
         let unlit = |reason| if is_young { reasons::FUSE_NOT_LIT } else { reason };
         let job = format!("Job {}/{}", key.namespace, key.name);
         match backstops.flames.get(key) {
-            Some(Flame::Lit) => (
+            Some(FuseState::Lit) => (
                 0,
                 reasons::FUSE_LIT,
                 "at the end Kubernetes itself removes the access".to_owned(),
             ),
-            Some(Flame::NotStarted) => (
+            Some(FuseState::NotStarted) => (
                 1,
                 unlit(reasons::FUSE_NOT_STARTED),
                 format!("{job} is not started by kube-controller-manager"),
             ),
-            Some(Flame::Late { .. }) => (
+            Some(FuseState::Late { .. }) => (
                 2,
                 reasons::FUSE_LATE,
                 format!("{job} was started long after its creation, and ends the access as much too late"),
             ),
-            Some(Flame::Suspended) => (
+            Some(FuseState::Suspended) => (
                 3,
                 unlit(reasons::FUSE_SUSPENDED),
                 format!("{job} is suspended by someone, and does not end the access"),
@@ -147,8 +147,8 @@ impl Fused {
             .filter(|said| said.status == "False")
             .map_or(now, |said| said.last_transition_time.0);
         let late = backstops.flames.values().filter_map(|flame| match flame {
-            Flame::Late { made } => Some(later(*made, LATE)),
-            Flame::Lit | Flame::NotStarted | Flame::Suspended => None,
+            FuseState::Late { made } => Some(later(*made, LATE)),
+            FuseState::Lit | FuseState::NotStarted | FuseState::Suspended => None,
         });
         match self.reason {
             reasons::FUSE_REFUSED => Some(later(now, LOOK_AGAIN.max(now.duration_since(since) / 10))),
@@ -178,7 +178,7 @@ pub(crate) fn enforcers(
     backstops: &Backstops,
 ) -> Vec<Enforcer> {
     let lit = fuse_of(record, records)
-        .is_some_and(|fuse| backstops.flames.get(&ArtifactKey::from(fuse)) == Some(&Flame::Lit));
+        .is_some_and(|fuse| backstops.flames.get(&ArtifactKey::from(fuse)) == Some(&FuseState::Lit));
     [
         (Enforcer::Controller, true),
         (Enforcer::Fuse, lit),

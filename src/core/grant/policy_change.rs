@@ -5,19 +5,19 @@ use jiff::Timestamp;
 use crate::api::{
     AccessGrant, Escalation, FuseDemand, OnChange, ResolvedAccess, ResolvedEntitlement, RevocationCause,
 };
+use crate::core::decision::records::check_recorded;
 use crate::core::decision::records::missing as missing_approvals;
-use crate::core::decision::records::standing;
 use crate::core::evaluate::admit::{admit, readmit};
-use crate::core::evaluate::conditions::demanded;
-use crate::core::evaluate::question::Question;
+use crate::core::evaluate::conditions::approval_requirement;
+use crate::core::evaluate::question::CheckInput;
 use crate::core::facts::{Input, PolicyFacts};
 use crate::core::grant::live::Live;
 use crate::core::policy::Policy;
 use crate::core::policy::entitlement::Access;
-use crate::core::rbac::escalation::escalating;
+use crate::core::rbac::escalation::first_escalation;
 use crate::core::rbac::rules::covers;
 use crate::core::request::Request;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// A change of the policy that ends the access: the current policy would deny the grant, and does not keep it.
 pub(crate) fn policy_change(
@@ -85,14 +85,14 @@ pub(crate) fn refusal(input: &Input<'_>, live: &Live<'_>, policy: &Policy, now: 
 }
 
 /// Approvals that the edited policy requires and the access does not have.
-fn unapproved(grant: &AccessGrant, question: &Question<'_>, resolved: &ResolvedAccess) -> Option<String> {
+fn unapproved(grant: &AccessGrant, question: &CheckInput<'_>, resolved: &ResolvedAccess) -> Option<String> {
     // The unchanged policy was satisfied at the time of the approval. Its expression at another time ends nothing.
     if question.policy.generation == resolved.policy_generation {
         return None;
     }
-    let demands = demanded(question)?;
+    let demands = approval_requirement(question)?;
     let recorded = grant.status.as_ref().map_or(&[][..], |status| &status.approvals);
-    let approvals = standing(demands, question.request, &resolved.hash, recorded);
+    let approvals = check_recorded(demands, question.request, &resolved.hash, recorded);
     let missing = missing_approvals(demands, &approvals)?;
     Some(format!(
         "it requires {} approvals from {} now; this access has {}",
@@ -104,7 +104,7 @@ fn unapproved(grant: &AccessGrant, question: &Question<'_>, resolved: &ResolvedA
 fn as_granted(grant: &AccessGrant, duration: &str) -> Result<Request, String> {
     let request = Request::parse(grant).map_err(|refusals| refusals.to_string())?;
     Ok(Request {
-        duration: Span::parse(duration).ok().or(request.duration),
+        duration: AccessDuration::parse(duration).ok().or(request.duration),
         ..request
     })
 }
@@ -129,7 +129,7 @@ fn beyond(policy: &Policy, input: &Input<'_>, entitlement: &ResolvedEntitlement)
             .get(&(*kind, role.clone()))
             // If the rules have changed, the entitlement's `onChange` decides; see `role_change`.
             .filter(|there| *escalation == Escalation::Refuse && there.rules_hash() == held.rules_hash)
-            .and_then(|there| escalating(there.rules()))
+            .and_then(|there| first_escalation(there.rules()))
             .map(|rule| format!("entitlement {name}: {role} can be used to gain more access ({rule})")),
         (
             Access::ActAs {

@@ -7,16 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::{AccessGrant, conditions};
 use crate::core::facts::PolicyFacts;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Retention if the policy is not known: the default of the schema, 720 h.
-const DEFAULT: Option<Span> = Span::from_seconds(720 * 3600);
+const DEFAULT: Option<AccessDuration> = AccessDuration::from_seconds(720 * 3600);
 
 /// Longest retention of a denied request: one day. People can still read why it was denied, and a flood of denied
 /// requests does not fill the cluster's storage.
-const DENIED: Option<Span> = Span::from_seconds(24 * 3600);
+const DENIED: Option<AccessDuration> = AccessDuration::from_seconds(24 * 3600);
 
-/// Annotation that names the tool that manages a grant. Only in memory; see [`slim`].
+/// Annotation that names the tool that manages a grant. Only in memory; see [`prune`].
 const KEPT_BY: &str = "access.curfew.dev/kept-by";
 
 /// Labels and annotations with which tools mark the objects they manage.
@@ -42,9 +42,9 @@ const MANAGERS: [(&str, &str); 4] = [
 ///
 /// The tool that manages the grant is noted in one annotation; field managers, labels and annotations go. Field
 /// managers alone are 80 % of a cached grant. An ended grant keeps only the facts about its end.
-pub fn slim(grant: &mut AccessGrant) {
+pub fn prune(grant: &mut AccessGrant) {
     let meta = &mut grant.metadata;
-    let keeper = keeper(meta).or_else(|| {
+    let keeper = managed_by(meta).or_else(|| {
         meta.managed_fields.iter().flatten().find_map(|entry| {
             let manager = entry.manager.as_deref()?;
             MANAGERS
@@ -75,9 +75,9 @@ pub fn slim(grant: &mut AccessGrant) {
     grant.spec.reason = String::new();
 }
 
-/// The tool that would recreate the grant after a deletion. Reads labels, annotations and the note of [`slim`]; does
+/// The tool that would recreate the grant after a deletion. Reads labels, annotations and the note of [`prune`]; does
 /// not read field managers.
-pub fn keeper(meta: &ObjectMeta) -> Option<String> {
+pub fn managed_by(meta: &ObjectMeta) -> Option<String> {
     let marks = |map: &Option<BTreeMap<String, String>>| {
         map.iter().flat_map(BTreeMap::keys).find_map(|key| {
             TRACKING_MARKS
@@ -101,7 +101,7 @@ pub fn deletable_at(
     denied: bool,
     policy: &PolicyFacts,
 ) -> Option<Timestamp> {
-    if keeper(meta).is_some() {
+    if managed_by(meta).is_some() {
         return None;
     }
     let retention = policy.last_known().map(|policy| policy.retention).or(DEFAULT)?;

@@ -7,7 +7,7 @@ use crate::core::grant::live::Live;
 
 /// End of the access of one grant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct DueRevocation {
     /// The cause, for machines.
     pub cause: RevocationCause,
     /// What happened, for people.
@@ -20,7 +20,7 @@ pub struct Ending {
     pub was_active: bool,
 }
 
-impl Ending {
+impl DueRevocation {
     /// The end of a live grant at its recorded time.
     pub(crate) fn at_its_time(live: &Live<'_>) -> Self {
         Self {

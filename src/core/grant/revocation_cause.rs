@@ -8,17 +8,17 @@ use crate::core::grant::decisions::revoking;
 use crate::core::grant::drift::drift;
 use crate::core::grant::live::Live;
 use crate::core::grant::policy_change::policy_change;
-use crate::core::grant::revocation::Ending;
+use crate::core::grant::revocation::DueRevocation;
 use crate::core::grant::role_change::role_change;
 
 /// The revocation that is due now, if any. The first cause in this order counts: end reached, Revoke decision, grant or
 /// namespace deleted, creation refused, drift, role changed, policy changed.
-pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<Ending> {
+pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<DueRevocation> {
     if now >= live.expires_at {
-        return Some(Ending::at_its_time(live));
+        return Some(DueRevocation::at_its_time(live));
     }
     if let Some(decision) = revoking(input) {
-        return Some(Ending::decided(decision, now, live.active));
+        return Some(DueRevocation::decided(decision, now, live.active));
     }
     let (cause, message) = if input.grant.metadata.deletion_timestamp.is_some() {
         (RevocationCause::GrantDeleted, "the grant was deleted".to_owned())
@@ -36,7 +36,7 @@ pub fn ending(input: &Input<'_>, live: &Live<'_>, now: Timestamp) -> Option<Endi
     } else {
         policy_change(input, live, now)?
     };
-    Some(Ending {
+    Some(DueRevocation {
         cause,
         message,
         by: None,

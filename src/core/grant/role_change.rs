@@ -4,9 +4,9 @@ use crate::api::{OnChange, ResolvedEntitlement, ResolvedRole};
 use crate::core::facts::{Input, PolicyFacts};
 use crate::core::grant::live::Live;
 use crate::core::policy::entitlement::Access;
-use crate::core::rbac::escalation::outlasting;
+use crate::core::rbac::escalation::permits_persistence;
 use crate::core::rbac::impersonation::allows_exactly;
-use crate::core::rbac::roles::{Identities, RoleFacts};
+use crate::core::rbac::roles::{ActAsAccounts, RoleFacts};
 
 /// A change of an existing role that ends the access.
 ///
@@ -43,11 +43,11 @@ pub(crate) fn role_change(input: &Input<'_>, live: &Live<'_>) -> Option<String> 
 fn outgrows(role: &RoleFacts, entitlement: &ResolvedEntitlement, live: &Live<'_>) -> bool {
     match &entitlement.act_as {
         Some(identity) => !allows_exactly(role.rules(), &identity.service_account),
-        None => outlasting(role.rules()) && !live.is_elevated(&entitlement.name),
+        None => permits_persistence(role.rules()) && !live.is_elevated(&entitlement.name),
     }
 }
 
-fn identity_change(entitlement: &ResolvedEntitlement, identities: &Identities) -> Option<String> {
+fn identity_change(entitlement: &ResolvedEntitlement, identities: &ActAsAccounts) -> Option<String> {
     let identity = entitlement.act_as.as_ref()?;
     let called = format!(
         "service account {}/{}",

@@ -15,7 +15,7 @@ use crate::core::conditions::{Wanted, condition, shortened};
 use crate::core::decision::records::{describe_approvals, describe_void};
 use crate::core::evaluate::resolve::Resolved;
 use crate::core::grant::enforcement::{Backstops, Fused, common_enforcers, enforcers};
-use crate::core::grant::revocation::Ending;
+use crate::core::grant::revocation::DueRevocation;
 use crate::core::request::refusal::Refusals;
 use crate::core::time::timestamp::micro_time;
 
@@ -261,7 +261,7 @@ fn backed(mut status: AccessGrantStatus, uids: &Uids, backstops: &Backstops) -> 
 }
 
 /// Status of a grant that ended at `at`. All its artifacts are proven absent.
-pub fn ended(grant: &AccessGrant, ending: &Ending, at: Timestamp) -> AccessGrantStatus {
+pub fn ended(grant: &AccessGrant, ending: &DueRevocation, at: Timestamp) -> AccessGrantStatus {
     let message = shortened(&ending.message);
     let (state, reason) = (ending.state().as_str(), ending.reason());
     let mut wanted: Vec<Wanted<'_>> = vec![

@@ -12,9 +12,9 @@ use crate::core::artifact::key::kind_name;
 use crate::core::audit::record::{AuditRecord, DecisionRecord};
 use crate::core::conditions::cut;
 use crate::core::decision::Decision;
-use crate::core::decision::verdict::{Judged, Standing};
+use crate::core::decision::verdict::{Counting, DecisionVerdict};
 use crate::core::grant::event::EventText;
-use crate::core::grant::revocation::Ending;
+use crate::core::grant::revocation::DueRevocation;
 use crate::core::grant::status::state;
 use crate::core::rbac::roles::Roles;
 
@@ -23,7 +23,7 @@ const NOTE_LENGTH: usize = 1024;
 
 /// One transition of a grant, to be written as Event and audit record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Announcement {
+pub enum Transition {
     /// Held until the guards are in force.
     Held {
         /// What is wrong with the guards.
@@ -51,7 +51,7 @@ pub enum Announcement {
         message: String,
     },
     /// A decision about the grant got a verdict.
-    Judged(Box<Judged>),
+    Judged(Box<DecisionVerdict>),
     /// The access came into force.
     Activated {
         /// Who has the access.
@@ -71,21 +71,21 @@ pub enum Announcement {
         given: bool,
     },
     /// The access ended and is proven absent.
-    Ended(Ending),
+    Ended(DueRevocation),
 }
 
-impl Judged {
+impl DecisionVerdict {
     /// Part of the Event name: one Event while the decision waits, one when its verdict is final.
     fn transition(&self) -> String {
         let step = match self.verdict.standing {
-            Standing::Waiting => "waiting",
-            Standing::Counted | Standing::Ignored => "judged",
+            Counting::Waiting => "waiting",
+            Counting::Counted | Counting::Ignored => "judged",
         };
         format!("{}.{step}", self.decision.uid)
     }
 
     fn is_ignored(&self) -> bool {
-        self.verdict.standing == Standing::Ignored
+        self.verdict.standing == Counting::Ignored
     }
 
     /// Decision, decider and verdict, for people.
@@ -97,9 +97,9 @@ impl Judged {
             DecisionKind::Revoke => "Revoke",
         };
         let effect = match verdict.standing {
-            Standing::Counted => "counts",
-            Standing::Ignored => "is ignored",
-            Standing::Waiting => "waits",
+            Counting::Counted => "counts",
+            Counting::Ignored => "is ignored",
+            Counting::Waiting => "waits",
         };
         format!(
             "{kind} by {} {effect}: {}",
@@ -124,7 +124,7 @@ struct Headline {
     warning: bool,
 }
 
-impl Announcement {
+impl Transition {
     fn headline(&self, grant: &AccessGrant) -> Headline {
         let by_state =
             |state: &'static str, reason: &'static str, action, transition: &str, warning| Headline {

@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::Validation;
 use crate::api::{GRANT_UID_LABEL, GROUP, MARKER_SUFFIX, NAME_PREFIX, NOT_AFTER_ANNOTATION, RESERVED_PREFIX};
 use crate::core::guard::GuardSettings;
 use crate::core::guard::manifest::demand;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Seconds that an end may be beyond the fuse cap, counted from the creation of the object. The API server truncates
 /// the creation time to whole seconds, its clock differs from the operator's, and a fuse has its deadline a little
@@ -172,7 +172,7 @@ pub(super) fn is_our_name(text: &str) -> String {
 }
 
 /// CEL: the end annotation is a timestamp within the fuse cap. Uses [`metadata`].
-fn ends_within_cap(cap: Span) -> String {
+fn ends_within_cap(cap: AccessDuration) -> String {
     let key = quoted(NOT_AFTER_ANNOTATION);
     format!(
         "{key} in variables.annotations &&\n\
@@ -183,7 +183,7 @@ fn ends_within_cap(cap: Span) -> String {
 }
 
 /// The fuse cap plus [`SLACK`], in seconds.
-pub(super) fn seconds(cap: Span) -> u32 {
+pub(super) fn seconds(cap: AccessDuration) -> u32 {
     cap.seconds() + SLACK
 }
 

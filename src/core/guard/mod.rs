@@ -34,7 +34,7 @@ mod status;
 mod tests;
 
 use crate::api::NAME_PREFIX;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Name of the canary's `ServiceAccount`, in the operator's namespace, and of its `ClusterRole`. The operator tests the
 /// guards as the canary. The operator may create tokens for no other `ServiceAccount`.
@@ -52,7 +52,7 @@ pub struct GuardSettings {
     /// Namespace of the act-as accounts.
     pub identities: String,
     /// Fuse cap: the longest access duration in this cluster.
-    pub cap: Span,
+    pub cap: AccessDuration,
     /// User names that may also create objects with Curfew's label, such as the service account of a backup tool. The
     /// other guards apply to these objects too.
     pub creators: Vec<String>,

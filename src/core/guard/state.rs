@@ -2,7 +2,7 @@
 
 /// State of the guards in the namespace of the access.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum GuardState {
     /// The guards are proven to be in force.
     InForce,
     /// The guards are not in force. Requests and decisions may be forged. The text says why, for people.
@@ -11,7 +11,7 @@ pub enum Standing {
     Unproven(String),
 }
 
-impl Standing {
+impl GuardState {
     /// State before the first self-test: access may not be granted.
     pub fn unasked() -> Self {
         Self::Unproven("the admission guards have not been tested yet".to_owned())

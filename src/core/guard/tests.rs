@@ -9,7 +9,7 @@ fn settings() -> GuardSettings {
         operator: "curfew".to_owned(),
         sweeper: "curfew-sweep".to_owned(),
         identities: "curfew-identities".to_owned(),
-        cap: Span::parse("12h").unwrap(),
+        cap: AccessDuration::parse("12h").unwrap(),
         creators: Vec::new(),
     }
 }
@@ -105,7 +105,7 @@ fn a_name_cannot_escape_its_literal() {
 #[test]
 fn guards_that_limit_an_end_use_the_fuse_cap() {
     let settings = GuardSettings {
-        cap: Span::parse("1h").unwrap(),
+        cap: AccessDuration::parse("1h").unwrap(),
         ..settings()
     };
     for name in ["curfew-fuse", "curfew-binding", "curfew-role"] {

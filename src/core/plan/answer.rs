@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 
 use crate::api::ApprovalRecord;
-use crate::core::decision::verdict::Judged;
+use crate::core::decision::verdict::DecisionVerdict;
 use crate::core::evaluate::resolve::Resolved;
-use crate::core::grant::revocation::Ending;
+use crate::core::grant::revocation::DueRevocation;
 use crate::core::request::refusal::Refusals;
 
 /// Evaluation of a grant that is neither live nor over.
 #[derive(Debug)]
-pub(crate) enum Answer<'a> {
+pub(crate) enum Evaluation<'a> {
     /// Held: the policy has to come or to become usable.
     Hold {
         reason: &'static str,
@@ -31,7 +31,7 @@ pub(crate) enum Answer<'a> {
     /// Denied. This is final.
     Deny(Refusals),
     /// Withdrawn by a Revoke before there was access.
-    Withdraw(Ending),
+    Withdraw(DueRevocation),
     /// Waits for approvals.
     Await(Box<Waiting>),
     /// Waits for its start.
@@ -62,22 +62,22 @@ pub(crate) struct Waiting {
 }
 
 /// The evaluation, and the verdicts that it gave on the way.
-pub(crate) struct Judgement<'a> {
-    pub answer: Answer<'a>,
+pub(crate) struct Decided<'a> {
+    pub answer: Evaluation<'a>,
     pub counted: Counted,
 }
 
 /// Verdicts that an evaluation gave itself. All other open decisions get theirs afterwards, by the answer.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
-    pub verdicts: Vec<Judged>,
+    pub verdicts: Vec<DecisionVerdict>,
     /// Whether the evaluation got as far as the approvals, so that every Approve and Deny had its chance to count.
     pub complete: bool,
 }
 
-impl<'a> From<Answer<'a>> for Judgement<'a> {
+impl<'a> From<Evaluation<'a>> for Decided<'a> {
     /// An answer in which no decision had a part.
-    fn from(answer: Answer<'a>) -> Self {
+    fn from(answer: Evaluation<'a>) -> Self {
         Self {
             answer,
             counted: Counted::default(),

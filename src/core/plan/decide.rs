@@ -4,27 +4,27 @@ use jiff::Timestamp;
 
 use crate::api::{AccessGrantStatus, ApprovalRecord, RevocationCause, conditions, reasons};
 use crate::core::decision::Decision;
-use crate::core::decision::count::{Ballot, tally};
-use crate::core::decision::records::{Missing, describe_approvals, describe_void};
-use crate::core::decision::verdict::{Judged, Verdict};
+use crate::core::decision::count::{ApprovalContext, count_approvals};
+use crate::core::decision::records::{MissingApprovals, describe_approvals, describe_void};
+use crate::core::decision::verdict::{DecisionVerdict, Verdict};
 use crate::core::evaluate::admit::{admit, readmit};
-use crate::core::evaluate::conditions::{demanded, unmet};
-use crate::core::evaluate::question::Question;
+use crate::core::evaluate::conditions::{approval_requirement, unmet_conditions};
+use crate::core::evaluate::question::CheckInput;
 use crate::core::evaluate::resolve::{Resolved, resolve};
 use crate::core::facts::{Input, NamespaceFacts};
-use crate::core::grant::decisions::{denied, known_demands};
-use crate::core::grant::revocation::Ending;
-use crate::core::plan::answer::{Accepted, Answer, Counted, Judgement, Waiting};
+use crate::core::grant::decisions::{denials, known_approval_requirement};
+use crate::core::grant::revocation::DueRevocation;
+use crate::core::plan::answer::{Accepted, Counted, Decided, Evaluation, Waiting};
 use crate::core::plan::gates::{created, held_for_clocks, held_for_guards, is_accepted, usable_policy};
-use crate::core::plan::limits::{few_are_pending, within_limits};
+use crate::core::plan::limits::{live_limit, pending_limit};
 use crate::core::policy::Policy;
-use crate::core::policy::approval::Demands;
+use crate::core::policy::approval::ApprovalRequirement;
 use crate::core::request::Request;
 use crate::core::request::refusal::{Refusal, Refusals};
 
 /// Evaluates a grant that is neither live nor over. The first step that has an answer gives it, in the order of
 /// `docs/architecture.md`, "What decides first".
-pub(crate) fn judge<'a>(input: &Input<'a>, now: Timestamp) -> Judgement<'a> {
+pub(crate) fn decide<'a>(input: &Input<'a>, now: Timestamp) -> Decided<'a> {
     if let Some(judgement) = withdrawn(input, now) {
         return judgement;
     }
@@ -37,24 +37,24 @@ pub(crate) fn judge<'a>(input: &Input<'a>, now: Timestamp) -> Judgement<'a> {
     };
     match Request::parse(input.grant) {
         Ok(request) => evaluate(input, &request, policy, now),
-        Err(refusals) => Answer::Deny(refusals).into(),
+        Err(refusals) => Evaluation::Deny(refusals).into(),
     }
 }
 
 /// Step 1: a Revoke withdraws a request at any time. It only takes away, so it needs neither guards nor policy.
-fn withdrawn<'a>(input: &Input<'a>, now: Timestamp) -> Option<Judgement<'a>> {
+fn withdrawn<'a>(input: &Input<'a>, now: Timestamp) -> Option<Decided<'a>> {
     let request = Request::parse(input.grant).ok()?;
-    let demands = known_demands(input);
+    let demands = known_approval_requirement(input);
     let decision = input
         .decisions
         .iter()
         .find(|decision| decision.revokes(&request, demands))?;
-    let verdict = Judged {
+    let verdict = DecisionVerdict {
         decision: decision.clone(),
         verdict: decision.counts_against(input.grant, &request, "ends the access before it begins"),
     };
-    Some(Judgement {
-        answer: Answer::Withdraw(Ending::decided(decision, now, false)),
+    Some(Decided {
+        answer: Evaluation::Withdraw(DueRevocation::decided(decision, now, false)),
         counted: Counted {
             verdicts: vec![verdict],
             complete: false,
@@ -63,7 +63,7 @@ fn withdrawn<'a>(input: &Input<'a>, now: Timestamp) -> Option<Judgement<'a>> {
 }
 
 /// Steps 4 to 9: evaluates a request under a usable policy.
-fn evaluate<'a>(input: &Input<'a>, request: &Request, policy: &Policy, now: Timestamp) -> Judgement<'a> {
+fn evaluate<'a>(input: &Input<'a>, request: &Request, policy: &Policy, now: Timestamp) -> Decided<'a> {
     let case = Case {
         input,
         request,
@@ -74,12 +74,12 @@ fn evaluate<'a>(input: &Input<'a>, request: &Request, policy: &Policy, now: Time
     };
     let resolved = match case.resolve() {
         Ok(resolved) => resolved,
-        Err(refusals) => return Answer::Deny(refusals).into(),
+        Err(refusals) => return Evaluation::Deny(refusals).into(),
     };
-    let denials = denied(input.decisions, request, policy.approval.demands());
+    let denials = denials(input.decisions, request, policy.approval.demands());
     if let Some(refusal) = denials.refusal {
-        return Judgement {
-            answer: Answer::Deny(refusal.into()),
+        return Decided {
+            answer: Evaluation::Deny(refusal.into()),
             counted: Counted {
                 verdicts: denials.verdicts,
                 complete: false,
@@ -96,8 +96,8 @@ fn evaluate<'a>(input: &Input<'a>, request: &Request, policy: &Policy, now: Time
         None if case.starts_later() => case.schedule(accepted, count.asked),
         None => case.grant(accepted),
     };
-    Judgement {
-        answer: answer.unwrap_or_else(Answer::Deny),
+    Decided {
+        answer: answer.unwrap_or_else(Evaluation::Deny),
         counted: Counted {
             verdicts: denials.verdicts.into_iter().chain(count.verdicts).collect(),
             complete: true,
@@ -110,7 +110,7 @@ struct Case<'a> {
     input: &'a Input<'a>,
     request: &'a Request,
     policy: &'a Policy,
-    question: Question<'a>,
+    question: CheckInput<'a>,
     /// Whether the request has not been accepted before.
     first: bool,
     now: Timestamp,
@@ -123,9 +123,9 @@ struct Count {
     /// All approvals on record, void ones included.
     approvals: Vec<ApprovalRecord>,
     /// Verdicts on the decisions that were looked at.
-    verdicts: Vec<Judged>,
+    verdicts: Vec<DecisionVerdict>,
     /// The approvals that are missing, and until when people are asked for them.
-    missing: Option<(Missing, Timestamp)>,
+    missing: Option<(MissingApprovals, Timestamp)>,
 }
 
 impl Case<'_> {
@@ -152,7 +152,7 @@ impl Case<'_> {
         let Self { input, request, .. } = self;
         let status = input.grant.status.as_ref();
         let recorded = status.map_or(&[][..], |status| &status.approvals);
-        let Some(demands) = demanded(&self.question) else {
+        let Some(demands) = approval_requirement(&self.question) else {
             // An expression may ask for approvals at one instant and not at another: recorded ones are kept.
             return Count {
                 asked: false,
@@ -162,16 +162,16 @@ impl Case<'_> {
             };
         };
         let until = awaited_until(input, request, demands, resolved);
-        let ballot = Ballot {
+        let ballot = ApprovalContext {
             demands,
             request,
             hash: &resolved.access.hash,
             until,
         };
-        let tally = tally(&ballot, recorded, input.decisions);
+        let tally = count_approvals(&ballot, recorded, input.decisions);
         let with_its_decision = |(uid, verdict): (String, Verdict)| {
             let decision = input.decisions.iter().find(|decision| decision.uid == uid)?;
-            Some(Judged {
+            Some(DecisionVerdict {
                 decision: decision.clone(),
                 verdict,
             })
@@ -189,17 +189,17 @@ impl Case<'_> {
     fn await_approvals(
         &self,
         accepted: Accepted,
-        missing: &Missing,
+        missing: &MissingApprovals,
         until: Timestamp,
-    ) -> Result<Answer<'static>, Refusals> {
+    ) -> Result<Evaluation<'static>, Refusals> {
         if self.now >= until {
             return Err(timed_out(missing, until, &accepted.approvals).into());
         }
-        few_are_pending(self.input, self.policy, self.request, self.first)?;
+        pending_limit(self.input, self.policy, self.request, self.first)?;
         if self.first && !self.starts_later() {
-            within_limits(self.policy, &accepted.resolved, self.input.rivals)?;
+            live_limit(self.policy, &accepted.resolved, self.input.rivals)?;
         }
-        Ok(Answer::Await(Box::new(Waiting {
+        Ok(Evaluation::Await(Box::new(Waiting {
             message: missing.message(until, &accepted.approvals),
             asked: true,
             accepted,
@@ -208,9 +208,9 @@ impl Case<'_> {
     }
 
     /// Step 8: waits for the start that the request names.
-    fn schedule(&self, accepted: Accepted, asked: bool) -> Result<Answer<'static>, Refusals> {
-        few_are_pending(self.input, self.policy, self.request, self.first)?;
-        Ok(Answer::Schedule(Box::new(Waiting {
+    fn schedule(&self, accepted: Accepted, asked: bool) -> Result<Evaluation<'static>, Refusals> {
+        pending_limit(self.input, self.policy, self.request, self.first)?;
+        Ok(Evaluation::Schedule(Box::new(Waiting {
             accepted,
             asked,
             message: format!("starts at {}", self.question.start),
@@ -219,20 +219,19 @@ impl Case<'_> {
     }
 
     /// Step 9: checks the conditions again if the request has waited, and the limit of live access.
-    fn grant(&self, accepted: Accepted) -> Result<Answer<'static>, Refusals> {
+    fn grant(&self, accepted: Accepted) -> Result<Evaluation<'static>, Refusals> {
         if !self.first {
-            Refusals::from_list(unmet(&self.question))?;
+            Refusals::from_list(unmet_conditions(&self.question))?;
         }
-        within_limits(self.policy, &accepted.resolved, self.input.rivals)?;
-        Ok(Answer::Grant(Box::new(accepted)))
+        live_limit(self.policy, &accepted.resolved, self.input.rivals)?;
+        Ok(Evaluation::Grant(Box::new(accepted)))
     }
 }
 
 /// Step 4: an earlier Revoke blocks the same request of the same service account.
 fn revoked_before(input: &Input<'_>, request: &Request, now: Timestamp) -> Result<(), Refusal> {
-    let concerns = |objection: &&crate::core::decision::blocking::Objection| {
-        objection.concerns(input.grant, request, now)
-    };
+    let concerns =
+        |objection: &&crate::core::decision::blocking::Block| objection.concerns(input.grant, request, now);
     let Some(objection) = input.objections.iter().find(concerns) else {
         return Ok(());
     };
@@ -249,7 +248,12 @@ fn revoked_before(input: &Input<'_>, request: &Request, now: Timestamp) -> Resul
 
 /// Until when approvers can decide: the timeout of the policy, `notAfter` or the end of the window, whichever comes
 /// first.
-fn awaited_until(input: &Input<'_>, request: &Request, demands: &Demands, resolved: &Resolved) -> Timestamp {
+fn awaited_until(
+    input: &Input<'_>,
+    request: &Request,
+    demands: &ApprovalRequirement,
+    resolved: &Resolved,
+) -> Timestamp {
     [
         Some(demands.timeout.after(created(input))),
         request.not_after,
@@ -261,7 +265,7 @@ fn awaited_until(input: &Input<'_>, request: &Request, demands: &Demands, resolv
     .unwrap_or(Timestamp::MIN)
 }
 
-impl Missing {
+impl MissingApprovals {
     /// Says which approvals are missing, then which are recorded, then which are void.
     pub(crate) fn message(&self, until: Timestamp, approvals: &[ApprovalRecord]) -> String {
         let Self {
@@ -281,7 +285,7 @@ impl Missing {
 }
 
 /// Denial of a request whose approvals did not come in time.
-fn timed_out(missing: &Missing, until: Timestamp, approvals: &[ApprovalRecord]) -> Refusal {
+fn timed_out(missing: &MissingApprovals, until: Timestamp, approvals: &[ApprovalRecord]) -> Refusal {
     let void = describe_void(approvals);
     let reason = if void.is_some() {
         reasons::APPROVAL_VOID
@@ -307,7 +311,7 @@ pub(crate) fn was_denied(status: &AccessGrantStatus) -> bool {
         .any(|condition| condition.type_ == conditions::ACCEPTED && condition.status == "False")
 }
 
-impl Ending {
+impl DueRevocation {
     /// Revocation by a Revoke decision. It is due at once.
     pub(crate) fn decided(decision: &Decision, now: Timestamp, was_active: bool) -> Self {
         let username = &decision.decider.username;

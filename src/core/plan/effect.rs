@@ -6,9 +6,9 @@ use crate::api::{AccessGrantStatus, ArtifactKind};
 use crate::core::artifact::Artifact;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::artifact::target::Target;
-use crate::core::decision::verdict::Judged;
-use crate::core::grant::revocation::Ending;
-use crate::core::grant::transition::Announcement;
+use crate::core::decision::verdict::DecisionVerdict;
+use crate::core::grant::revocation::DueRevocation;
+use crate::core::grant::transition::Transition;
 
 /// One change in the cluster, or one read as proof. The layer `cluster` applies effects and decides nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,16 +36,16 @@ pub enum Effect {
     /// Prove by a read from the API server, not from a watch, that these are absent.
     ProveAbsent(Vec<Target>),
     /// Record that the grant is over since the proof of absence.
-    RecordEnded(Ending),
+    RecordEnded(DueRevocation),
     /// Take our finalizer off the grant. Carries the resourceVersion of the grant.
     RemoveFinalizer,
     /// Record a state without artifacts, such as held, waiting or denied.
     Record(Box<AccessGrantStatus>),
     /// Record the verdict on a decision. If the decision was deleted, nothing is recorded.
-    RecordVerdict(Box<Judged>),
+    RecordVerdict(Box<DecisionVerdict>),
     /// Announce a transition by a Kubernetes Event and an audit record. Comes before the status that says the same: a
     /// crash between them repeats the announcement, under the same Event name, and never loses it.
-    Announce(Announcement),
+    Announce(Transition),
     /// Delete the grant after its retention.
     DeleteGrant,
 }

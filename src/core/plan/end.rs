@@ -8,8 +8,8 @@ use crate::core::artifact::target::Target;
 use crate::core::facts::Input;
 use crate::core::grant::live::Live;
 use crate::core::grant::retention::deletable_at;
-use crate::core::grant::revocation::Ending;
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::revocation::DueRevocation;
+use crate::core::grant::transition::Transition;
 use crate::core::plan::CLOCKS_AGAIN;
 use crate::core::plan::decide::was_denied;
 use crate::core::plan::effect::{Effect, Plan, removal};
@@ -17,9 +17,9 @@ use crate::core::time::timestamp::later;
 
 /// Withdrawn before there was access. The verdict of the Revoke comes before the end of the grant: with it the Revoke
 /// blocks the same request, which a tool may make again at once.
-pub(crate) fn withdraw(input: &Input<'_>, ending: Ending, verdicts: [Vec<Effect>; 2]) -> Plan {
+pub(crate) fn withdraw(input: &Input<'_>, ending: DueRevocation, verdicts: [Vec<Effect>; 2]) -> Plan {
     let end = [
-        vec![Effect::Announce(Announcement::Ended(ending.clone()))],
+        vec![Effect::Announce(Transition::Ended(ending.clone()))],
         vec![Effect::RecordEnded(ending)],
     ];
     let leftovers = removals(input, |_| true);
@@ -52,11 +52,16 @@ fn proof(targets: impl Iterator<Item = Target>) -> Option<Effect> {
 /// Ends access: bindings first, then the rest, then the proof of absence, the verdicts, the Event, the record and the
 /// finalizer. The verdict of a Revoke comes before the end of the grant: with it the Revoke blocks the same request,
 /// which a tool may make again at once.
-pub(crate) fn revoke(input: &Input<'_>, live: &Live<'_>, ending: Ending, verdicts: [Vec<Effect>; 2]) -> Plan {
+pub(crate) fn revoke(
+    input: &Input<'_>,
+    live: &Live<'_>,
+    ending: DueRevocation,
+    verdicts: [Vec<Effect>; 2],
+) -> Plan {
     let targets = live.targets(input.found);
     let proof = proof(targets.iter().cloned());
     let end = [
-        vec![Effect::Announce(Announcement::Ended(ending.clone()))],
+        vec![Effect::Announce(Transition::Ended(ending.clone()))],
         vec![Effect::RecordEnded(ending)],
         Vec::from_iter(release(input)),
     ];

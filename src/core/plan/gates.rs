@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::{AccessGrantStatus, reasons};
 use crate::core::facts::{Input, PolicyFacts};
 use crate::core::grant::live::{POLICY_GONE_GRACE, POLICY_GRACE};
-use crate::core::guard::state::Standing;
-use crate::core::plan::answer::Answer;
+use crate::core::guard::state::GuardState;
+use crate::core::plan::answer::Evaluation;
 use crate::core::policy::Policy;
 use crate::core::request::refusal::Refusal;
 
@@ -27,19 +27,19 @@ pub(crate) fn was_held_in_a_breach(status: Option<&AccessGrantStatus>) -> bool {
 
 /// Step 2: holds the request while the guards are not proven. `spec.requester` may be forged, and a denial is final.
 /// The requester of an accepted request was attested; decisions that were made during a breach are not.
-pub(crate) fn held_for_guards<'a>(input: &Input<'a>) -> Option<Answer<'a>> {
+pub(crate) fn held_for_guards<'a>(input: &Input<'a>) -> Option<Evaluation<'a>> {
     let status = input.grant.status.as_ref();
     let accepted = is_accepted(status);
     let unattested = was_held_in_a_breach(status) && !accepted;
     match input.guards {
-        Standing::Breached(why) => Some(Answer::HoldInBreach(why)),
+        GuardState::Breached(why) => Some(Evaluation::HoldInBreach(why)),
         // A request that was seen in a breach keeps the reason that says so.
-        Standing::Unproven(why) if unattested => {
-            Some(Answer::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why))
+        GuardState::Unproven(why) if unattested => {
+            Some(Evaluation::HoldForGuards(reasons::GUARDS_NOT_IN_FORCE, why))
         }
-        Standing::Unproven(_) if accepted => Some(Answer::Stay { until: None }),
-        Standing::Unproven(why) => Some(Answer::HoldForGuards(reasons::GUARDS_UNPROVEN, why)),
-        Standing::InForce if unattested => Some(Answer::Deny(
+        GuardState::Unproven(_) if accepted => Some(Evaluation::Stay { until: None }),
+        GuardState::Unproven(why) => Some(Evaluation::HoldForGuards(reasons::GUARDS_UNPROVEN, why)),
+        GuardState::InForce if unattested => Some(Evaluation::Deny(
             Refusal::new(
                 reasons::NOT_ATTESTED,
                 "spec.requester",
@@ -47,24 +47,24 @@ pub(crate) fn held_for_guards<'a>(input: &Input<'a>) -> Option<Answer<'a>> {
             )
             .into(),
         )),
-        Standing::InForce => None,
+        GuardState::InForce => None,
     }
 }
 
 /// Step 2 as well: holds the request while the clocks differ too much. Without the time nobody knows if the request is
 /// too late, or when its access would expire.
-pub(crate) fn held_for_clocks<'a>(input: &Input<'a>) -> Option<Answer<'a>> {
+pub(crate) fn held_for_clocks<'a>(input: &Input<'a>) -> Option<Evaluation<'a>> {
     let why = input.skewed?;
     Some(if is_accepted(input.grant.status.as_ref()) {
-        Answer::Stay { until: None }
+        Evaluation::Stay { until: None }
     } else {
-        Answer::HoldForClocks(why)
+        Evaluation::HoldForClocks(why)
     })
 }
 
 /// Step 3: the policy, or the answer while it is missing or not usable. A new request waits `POLICY_GRACE` for it. An
 /// accepted one waits `POLICY_GONE_GRACE`, as long as live access does.
-pub(crate) fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a Policy, Answer<'a>> {
+pub(crate) fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a Policy, Evaluation<'a>> {
     let name = &input.grant.spec.policy_ref.name;
     let (reason, since, why) = match input.policy {
         PolicyFacts::Ready(policy) => return Ok(policy),
@@ -82,7 +82,7 @@ pub(crate) fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a
     let until = if is_accepted(input.grant.status.as_ref()) {
         let soon = after(POLICY_GRACE);
         if now < soon {
-            return Err(Answer::Stay { until: Some(soon) });
+            return Err(Evaluation::Stay { until: Some(soon) });
         }
         after(POLICY_GONE_GRACE)
     } else {
@@ -90,13 +90,13 @@ pub(crate) fn usable_policy<'a>(input: &Input<'a>, now: Timestamp) -> Result<&'a
     };
     let refusal = Refusal::new(reason, "spec.policyRef.name", format!("policy {name} {why}"));
     Err(if now < until {
-        Answer::Hold {
+        Evaluation::Hold {
             reason,
             message: format!("{refusal}; waiting for it until {until}"),
             until,
         }
     } else {
-        Answer::Deny(refusal.into())
+        Evaluation::Deny(refusal.into())
     })
 }
 

@@ -8,7 +8,7 @@ use crate::core::request::Request;
 use crate::core::request::refusal::Refusal;
 
 /// Limit of requests of one requester that wait under one policy. Checked when a request begins to wait.
-pub(crate) fn few_are_pending(
+pub(crate) fn pending_limit(
     input: &Input<'_>,
     policy: &Policy,
     request: &Request,
@@ -33,7 +33,7 @@ pub(crate) fn few_are_pending(
 }
 
 /// Limit of live grants of one subject under one policy.
-pub(crate) fn within_limits(policy: &Policy, resolved: &Resolved, rivals: &[String]) -> Result<(), Refusal> {
+pub(crate) fn live_limit(policy: &Policy, resolved: &Resolved, rivals: &[String]) -> Result<(), Refusal> {
     if rivals.len() < usize::from(policy.active_per_subject) {
         return Ok(());
     }

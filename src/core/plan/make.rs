@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{ArtifactKind, FuseDemand};
 use crate::core::artifact::found::Found;
-use crate::core::artifact::fuse::{Flame, LATE};
+use crate::core::artifact::fuse::{FuseState, LATE};
 use crate::core::artifact::key::{ArtifactKey, is_marker};
 use crate::core::artifact::target::Target;
 use crate::core::artifact::{Artifact, GrantIdentity, Holder, artifacts, reaches_beyond};
@@ -13,7 +13,7 @@ use crate::core::facts::Input;
 use crate::core::grant::enforcement::{Backstops, Fused, said};
 use crate::core::grant::live::Live;
 use crate::core::grant::status;
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::transition::Transition;
 use crate::core::plan::effect::{Effect, Plan};
 use crate::core::plan::end::has_finalizer;
 use crate::core::time::timestamp::later;
@@ -155,7 +155,7 @@ impl<'a> Making<'a> {
     /// Deletes the fuses that were lit so late that they would expire too late.
     fn delete_late_fuses(&self) -> Vec<Effect> {
         let late = |found: &&Found| match self.backstops.flames.get(&found.key()) {
-            Some(Flame::Late { made }) => self.now.duration_since(*made) > LATE,
+            Some(FuseState::Late { made }) => self.now.duration_since(*made) > LATE,
             _ => false,
         };
         let late = self.found.iter().filter(late);
@@ -166,7 +166,7 @@ impl<'a> Making<'a> {
     fn make_access(&self) -> Plan {
         let (input, live) = (self.input, self.live);
         let entitlements = live.status.resolved.clone().unwrap_or_default().entitlements;
-        let announcement = Announcement::Activated {
+        let announcement = Transition::Activated {
             subject: live.status.subject.clone(),
             access: entitlements
                 .into_iter()
@@ -219,7 +219,7 @@ impl<'a> Making<'a> {
         let keys = self.live.status.artifacts.iter().map(ArtifactKey::from);
         let unlit: Vec<_> = keys
             .filter(|key| key.kind == ArtifactKind::Job && !self.is_refused(key))
-            .filter(|key| self.backstops.flames.get(key) != Some(&Flame::Lit))
+            .filter(|key| self.backstops.flames.get(key) != Some(&FuseState::Lit))
             .collect();
         let waits = !self.input.tried.awaited_fuses && !unlit.is_empty();
         waits.then_some(Effect::AwaitFuses(unlit))
@@ -230,7 +230,7 @@ impl<'a> Making<'a> {
         let fused = self.fused.as_ref()?;
         let tried = self.create_fuses().is_empty();
         (tried && fused.is_alarming(self.live.status)).then(|| {
-            Effect::Announce(Announcement::Unfused {
+            Effect::Announce(Transition::Unfused {
                 reason: fused.reason,
                 message: fused.message.clone(),
                 given,

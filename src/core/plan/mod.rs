@@ -15,18 +15,18 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{AccessGrantStatus, ArtifactKind, reasons};
 use crate::core::artifact::GrantIdentity;
-use crate::core::decision::verdict::Judged;
+use crate::core::decision::verdict::DecisionVerdict;
 use crate::core::decision::{Authority, Decision};
 use crate::core::facts::{Input, PolicyFacts};
 use crate::core::grant::live::{Live, next_look};
-use crate::core::grant::revocation::Ending;
+use crate::core::grant::revocation::DueRevocation;
 use crate::core::grant::revocation_cause::ending;
 use crate::core::grant::status;
 use crate::core::grant::status::Waits;
-use crate::core::grant::transition::Announcement;
-use crate::core::guard::state::Standing;
-use crate::core::plan::answer::{Accepted, Answer, Counted, Judgement, Waiting};
-use crate::core::plan::decide::judge;
+use crate::core::grant::transition::Transition;
+use crate::core::guard::state::GuardState;
+use crate::core::plan::answer::{Accepted, Counted, Decided, Evaluation, Waiting};
+use crate::core::plan::decide::decide;
 use crate::core::plan::effect::{Effect, Plan};
 use crate::core::plan::end::{after_the_end, removals, remove_everything, revoke, withdraw};
 use crate::core::plan::gates::was_held_in_a_breach;
@@ -83,7 +83,7 @@ fn phase<'a>(input: &Input<'a>, now: Timestamp) -> (Phase<'a>, Counted) {
     } else if input.grant.metadata.deletion_timestamp.is_some() {
         Phase::Deleted
     } else {
-        let Judgement { answer, counted } = judge(input, now);
+        let Decided { answer, counted } = decide(input, now);
         return (Phase::Undecided(answer), counted);
     };
     (phase, Counted::default())
@@ -107,19 +107,20 @@ pub fn plan_end(input: &Input<'_>, now: Timestamp) -> Plan {
         None => Plan::default(),
         Some(live) if now < live.expires_at => Plan::wait_until(live.expires_at),
         Some(live) => {
-            let phase = Phase::Ending(live, Ending::at_its_time(&live));
+            let phase = Phase::Ending(live, DueRevocation::at_its_time(&live));
             plan_of(input, phase, Counted::default(), now)
         }
     }
 }
 
 /// Announces new verdicts in a first stage, and records them on the decisions in a second.
-fn verdict_stages(verdicts: Vec<Judged>) -> [Vec<Effect>; 2] {
-    let news: Vec<Judged> = verdicts
+fn verdict_stages(verdicts: Vec<DecisionVerdict>) -> [Vec<Effect>; 2] {
+    let news: Vec<DecisionVerdict> = verdicts
         .into_iter()
         .filter(|judged| judged.decision.recorded != Some(judged.verdict.standing))
         .collect();
-    let announcement = |judged: &Judged| Effect::Announce(Announcement::Judged(Box::new(judged.clone())));
+    let announcement =
+        |judged: &DecisionVerdict| Effect::Announce(Transition::Judged(Box::new(judged.clone())));
     [
         news.iter().map(announcement).collect(),
         news.into_iter()
@@ -129,22 +130,27 @@ fn verdict_stages(verdicts: Vec<Judged>) -> [Vec<Effect>; 2] {
 }
 
 /// Plan for a grant that is neither live nor over.
-fn plan_undecided(input: &Input<'_>, answer: Answer<'_>, verdicts: [Vec<Effect>; 2], now: Timestamp) -> Plan {
+fn plan_undecided(
+    input: &Input<'_>,
+    answer: Evaluation<'_>,
+    verdicts: [Vec<Effect>; 2],
+    now: Timestamp,
+) -> Plan {
     let Plan { stages, wake } = match answer {
-        Answer::Deny(refusals) => return deny(input, &refusals, verdicts, now),
-        Answer::Withdraw(ending) => return withdraw(input, ending, verdicts),
-        Answer::Hold {
+        Evaluation::Deny(refusals) => return deny(input, &refusals, verdicts, now),
+        Evaluation::Withdraw(ending) => return withdraw(input, ending, verdicts),
+        Evaluation::Hold {
             reason,
             message,
             until,
         } => Plan::new([hold(input, reason, &message, now)], Some(until)),
-        Answer::HoldInBreach(why) => hold_for_guards(input, reasons::GUARDS_NOT_IN_FORCE, why, now),
-        Answer::HoldForGuards(reason, why) => hold_for_guards(input, reason, why, now),
-        Answer::HoldForClocks(why) => Plan::new([hold(input, reasons::CLOCK_SKEWED, why, now)], None),
-        Answer::Stay { until } => Plan::new([], until),
-        Answer::Await(waiting) => wait_for_people(input, *waiting, now),
-        Answer::Schedule(waiting) => wait_for_its_time(input, *waiting, now),
-        Answer::Grant(accepted) => grant_access(input, *accepted, now),
+        Evaluation::HoldInBreach(why) => hold_for_guards(input, reasons::GUARDS_NOT_IN_FORCE, why, now),
+        Evaluation::HoldForGuards(reason, why) => hold_for_guards(input, reason, why, now),
+        Evaluation::HoldForClocks(why) => Plan::new([hold(input, reasons::CLOCK_SKEWED, why, now)], None),
+        Evaluation::Stay { until } => Plan::new([], until),
+        Evaluation::Await(waiting) => wait_for_people(input, *waiting, now),
+        Evaluation::Schedule(waiting) => wait_for_its_time(input, *waiting, now),
+        Evaluation::Grant(accepted) => grant_access(input, *accepted, now),
     };
     // An operator may have died after it made a fuse and before it recorded that. A fuse alone gives no access.
     let leftovers = removals(input, |_| true);
@@ -155,7 +161,7 @@ fn plan_undecided(input: &Input<'_>, answer: Answer<'_>, verdicts: [Vec<Effect>;
 fn wait_for_people(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
     let Accepted { resolved, approvals } = waiting.accepted;
     let counted = approvals.iter().filter(|record| record.void.is_none()).count();
-    let announcement = Announcement::Awaiting {
+    let announcement = Transition::Awaiting {
         step: format!("{counted}-{}", approvals.len() - counted),
         message: waiting.message.clone(),
     };
@@ -167,7 +173,7 @@ fn wait_for_people(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan 
 /// Accepted, approved where approvals are required, and waiting for its start.
 fn wait_for_its_time(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Plan {
     let Accepted { resolved, approvals } = waiting.accepted;
-    let announcement = Announcement::Scheduled {
+    let announcement = Transition::Scheduled {
         step: approvals.len().to_string(),
         message: waiting.message.clone(),
     };
@@ -183,7 +189,7 @@ fn wait_for_its_time(input: &Input<'_>, waiting: Waiting, now: Timestamp) -> Pla
 fn record_waiting(
     input: &Input<'_>,
     status: AccessGrantStatus,
-    announcement: Announcement,
+    announcement: Transition,
 ) -> [Vec<Effect>; 2] {
     if is_recorded(input, &status) {
         return [Vec::new(), Vec::new()];
@@ -215,7 +221,7 @@ fn hold_for_guards(input: &Input<'_>, reason: &'static str, why: &str, now: Time
     let announces =
         reason == reasons::GUARDS_NOT_IN_FORCE && !was_held_in_a_breach(input.grant.status.as_ref());
     let record = hold(input, reason, &message, now);
-    let announcement = announces.then_some(Effect::Announce(Announcement::Held { message }));
+    let announcement = announces.then_some(Effect::Announce(Transition::Held { message }));
     Plan::new([Vec::from_iter(announcement), record], None)
 }
 
@@ -224,7 +230,7 @@ fn deny(input: &Input<'_>, refusals: &Refusals, verdicts: [Vec<Effect>; 2], now:
     let subject = Request::parse(input.grant).ok().map(|request| request.subject);
     let status = status::denied(input.grant, subject, refusals, now);
     let denial = [
-        vec![Effect::Announce(Announcement::Denied {
+        vec![Effect::Announce(Transition::Denied {
             reason: refusals.reason(),
             message: refusals.to_string(),
         })],
@@ -266,7 +272,7 @@ fn continue_access(input: &Input<'_>, live: &Live<'_>, verdicts: [Vec<Effect>; 2
         input.policy,
         PolicyFacts::Ready(_) | PolicyFacts::Unready { policy: Some(_), .. }
     );
-    let may_make = *input.guards == Standing::InForce && input.skewed.is_none();
+    let may_make = *input.guards == GuardState::InForce && input.skewed.is_none();
     let making = if live.active {
         keep_fused(input, live, now)
     } else if policy_is_known && may_make {

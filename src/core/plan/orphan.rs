@@ -6,8 +6,8 @@ use crate::api::{AccessGrant, ArtifactKind, RevocationCause};
 use crate::core::artifact::found::Found;
 use crate::core::artifact::target::Target;
 use crate::core::grant::live::Live;
-use crate::core::grant::revocation::Ending;
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::revocation::DueRevocation;
+use crate::core::grant::transition::Transition;
 use crate::core::plan::effect::{Effect, Plan, removal};
 
 /// The plan for the orphans of one grant: everything that has the label of a grant that no longer exists.
@@ -26,7 +26,7 @@ pub fn plan_orphan(last: Option<&AccessGrant>, found: &[Found], now: Timestamp) 
         .filter(|target| target.kind != ArtifactKind::Job)
         .collect();
     let announcement = recorded.map(|live| {
-        Effect::Announce(Announcement::Ended(Ending {
+        Effect::Announce(Transition::Ended(DueRevocation {
             cause: RevocationCause::GrantDeleted,
             message: "the grant was deleted".to_owned(),
             by: None,

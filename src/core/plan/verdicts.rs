@@ -5,12 +5,12 @@ use jiff::Timestamp;
 use crate::api::{DecisionKind, reasons};
 use crate::core::decision::Decision;
 use crate::core::decision::records::describe_counted;
-use crate::core::decision::verdict::{Judged, Verdict};
+use crate::core::decision::verdict::{DecisionVerdict, Verdict};
 use crate::core::facts::Input;
-use crate::core::grant::decisions::{known_demands, known_policy};
+use crate::core::grant::decisions::{known_approval_requirement, known_policy};
 use crate::core::grant::live::Live;
-use crate::core::grant::revocation::Ending;
-use crate::core::plan::answer::{Answer, Counted};
+use crate::core::grant::revocation::DueRevocation;
+use crate::core::plan::answer::{Counted, Evaluation};
 use crate::core::request::Request;
 
 /// State of a grant at this moment. It decides what is done about the grant, and the verdicts on its decisions.
@@ -18,11 +18,11 @@ pub(super) enum Phase<'a> {
     /// Deleted before it was decided.
     Deleted,
     /// Neither live nor over; with its evaluation.
-    Undecided(Answer<'a>),
+    Undecided(Evaluation<'a>),
     /// Live, and nothing ends it.
     Live(Live<'a>),
     /// Live, and its access ends now.
-    Ending(Live<'a>, Ending),
+    Ending(Live<'a>, DueRevocation),
     /// Over, denied or withdrawn since that time.
     Over(Timestamp),
 }
@@ -34,7 +34,7 @@ pub(super) enum Phase<'a> {
 /// This is the only place where a plan gets its verdicts. Both matches are exhaustive: a new phase or a new answer
 /// does not compile before it says what becomes of open decisions. Once a grant is over, every open decision has a
 /// verdict.
-pub(super) fn verdicts(input: &Input<'_>, phase: &Phase<'_>, counted: Counted) -> Vec<Judged> {
+pub(super) fn verdicts(input: &Input<'_>, phase: &Phase<'_>, counted: Counted) -> Vec<DecisionVerdict> {
     let verdict = |decision: &Decision| match phase {
         Phase::Over(_) => Some(too_late(input, decision)),
         Phase::Ending(..) => Some(of_live(input, decision).unwrap_or_else(|| too_late(input, decision))),
@@ -42,20 +42,20 @@ pub(super) fn verdicts(input: &Input<'_>, phase: &Phase<'_>, counted: Counted) -
         // The decisions go with the grant.
         Phase::Deleted => None,
         Phase::Undecided(answer) => match answer {
-            Answer::Deny(_) | Answer::Withdraw(_) if counted.complete => {
+            Evaluation::Deny(_) | Evaluation::Withdraw(_) if counted.complete => {
                 Some(without_effect(decision).unwrap_or_else(|| too_late(input, decision)))
             }
-            Answer::Deny(_) | Answer::Withdraw(_) => Some(too_late(input, decision)),
-            Answer::HoldInBreach(_) => unattested(decision),
-            Answer::Await(_) | Answer::Schedule(_) | Answer::Grant(_) => without_effect(decision),
-            Answer::Hold { .. }
-            | Answer::HoldForGuards(..)
-            | Answer::HoldForClocks(_)
-            | Answer::Stay { .. } => None,
+            Evaluation::Deny(_) | Evaluation::Withdraw(_) => Some(too_late(input, decision)),
+            Evaluation::HoldInBreach(_) => unattested(decision),
+            Evaluation::Await(_) | Evaluation::Schedule(_) | Evaluation::Grant(_) => without_effect(decision),
+            Evaluation::Hold { .. }
+            | Evaluation::HoldForGuards(..)
+            | Evaluation::HoldForClocks(_)
+            | Evaluation::Stay { .. } => None,
         },
     };
     let has_none = |decision: &&Decision| {
-        let same = |judged: &Judged| judged.decision.uid == decision.uid;
+        let same = |judged: &DecisionVerdict| judged.decision.uid == decision.uid;
         decision.is_open() && !counted.verdicts.iter().any(same)
     };
     let others: Vec<_> = input
@@ -63,7 +63,7 @@ pub(super) fn verdicts(input: &Input<'_>, phase: &Phase<'_>, counted: Counted) -
         .iter()
         .filter(has_none)
         .filter_map(|decision| {
-            Some(Judged {
+            Some(DecisionVerdict {
                 verdict: verdict(decision)?,
                 decision: decision.clone(),
             })
@@ -85,7 +85,7 @@ fn on_record(input: &Input<'_>, decision: &Decision) -> Option<Verdict> {
     let record = approvals
         .iter()
         .find(|record| record.decision_uid == decision.uid)?;
-    let message = describe_counted(record, approvals, known_demands(input));
+    let message = describe_counted(record, approvals, known_approval_requirement(input));
     Some(Verdict::counted(message))
 }
 
@@ -120,7 +120,7 @@ fn of_live(input: &Input<'_>, decision: &Decision) -> Option<Verdict> {
             None => Some(too_late("the grant was already decided")),
         },
         DecisionKind::Revoke => match Request::parse(input.grant) {
-            Ok(request) if decision.revokes(&request, known_demands(input)) => {
+            Ok(request) if decision.revokes(&request, known_approval_requirement(input)) => {
                 Some(decision.counts_against(input.grant, &request, "ends the access"))
             }
             Ok(_) | Err(_) => policy.and_then(|_| decision.may_not_revoke()),

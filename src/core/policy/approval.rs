@@ -6,8 +6,8 @@ use crate::api;
 use crate::api::{ApprovalRecord, Principal, PrincipalKind};
 use crate::core::expression::Expression;
 use crate::core::policy::problem::Problem;
-use crate::core::request::caller::Identity;
-use crate::core::time::duration::Span;
+use crate::core::request::caller::Caller;
+use crate::core::time::duration::AccessDuration;
 
 /// Most void approvals that a grant keeps as evidence. Together with the approvals that count (8 stages of
 /// 16) they fit the bound of the CRD.
@@ -15,20 +15,20 @@ pub(crate) const VOID_KEPT: usize = 32;
 
 /// When approval is required.
 #[derive(Clone, Debug)]
-pub enum Approval {
+pub enum ApprovalRule {
     /// Never: requests need no approval.
     Never,
     /// If the expression is true, or cannot be evaluated.
-    When(Expression, Demands),
+    When(Expression, ApprovalRequirement),
     /// For every request.
-    Always(Demands),
+    Always(ApprovalRequirement),
 }
 
 /// Required approvals.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Demands {
+pub struct ApprovalRequirement {
     /// How long a request waits for approvals, from its creation.
-    pub timeout: Span,
+    pub timeout: AccessDuration,
     /// Stages in the order in which they are asked; at least one.
     pub stages: Vec<Stage>,
 }
@@ -44,12 +44,12 @@ pub struct Stage {
     pub approvers: Vec<Principal>,
 }
 
-impl Approval {
+impl ApprovalRule {
     /// Parses the approval rule of a policy.
     ///
     /// # Errors
     /// Returns every problem of the rule.
-    pub fn parse(approval: Option<&api::Approval>, path: api::Path) -> Result<Self, Vec<Problem>> {
+    pub fn parse(approval: Option<&api::ApprovalSpec>, path: api::Path) -> Result<Self, Vec<Problem>> {
         let Some(approval) = approval else {
             return match path {
                 api::Path::Automatic => Ok(Self::Never),
@@ -60,7 +60,7 @@ impl Approval {
             };
         };
         let mut problems = unsatisfiable(&approval.stages);
-        let timeout = Span::try_from(&approval.timeout)
+        let timeout = AccessDuration::try_from(&approval.timeout)
             .map_err(|error| problems.push(Problem::new("spec.approval.timeout", error.to_string())))
             .ok();
         let expression = approval.required_when.as_ref().and_then(|text| {
@@ -74,7 +74,7 @@ impl Approval {
             return Err(problems);
         };
         let stages = approval.stages.iter().map(Stage::from).collect();
-        let demands = Demands { timeout, stages };
+        let demands = ApprovalRequirement { timeout, stages };
         Ok(match (path, expression) {
             (api::Path::Automatic, _) => Self::Never,
             (api::Path::SelfServe, Some(expression)) => Self::When(expression, demands),
@@ -83,7 +83,7 @@ impl Approval {
     }
 
     /// Required approvals; `None` if the policy never asks for any.
-    pub fn demands(&self) -> Option<&Demands> {
+    pub fn demands(&self) -> Option<&ApprovalRequirement> {
         match self {
             Self::Never => None,
             Self::When(_, demands) | Self::Always(demands) => Some(demands),
@@ -94,7 +94,7 @@ impl Approval {
 impl Stage {
     /// The entry by which the stage lists this decider: a user or a group. `None` for a service account, even
     /// as a member of a listed group, because everyone who may edit its namespace can act as it.
-    pub fn lists(&self, decider: &Identity) -> Option<&Principal> {
+    pub fn lists(&self, decider: &Caller) -> Option<&Principal> {
         decider
             .listed_in(&self.approvers)
             .filter(|_| decider.service_account().is_none())
@@ -150,14 +150,14 @@ fn unsatisfiable(stages: &[api::ApprovalStage]) -> Vec<Problem> {
     problems
 }
 
-impl Demands {
+impl ApprovalRequirement {
     /// The first stage that lists the decider.
-    pub fn stage_of(&self, decider: &Identity) -> Option<&Stage> {
+    pub fn stage_of(&self, decider: &Caller) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.lists(decider).is_some())
     }
 
     /// Whether any stage lists the decider.
-    pub fn lists(&self, decider: &Identity) -> bool {
+    pub fn lists(&self, decider: &Caller) -> bool {
         self.stage_of(decider).is_some()
     }
 }

@@ -4,7 +4,7 @@ use crate::api;
 use crate::api::{Escalation, Narrowing, OnChange, RoleKind, Rule, Selection};
 use crate::core::policy::ANY_NAME;
 use crate::core::policy::problem::Problem;
-use crate::core::rbac::escalation::escalating;
+use crate::core::rbac::escalation::first_escalation;
 use crate::core::rbac::impersonation;
 use crate::core::rbac::narrow::{NotNarrowable, narrow};
 use crate::core::rbac::rules::canonical;
@@ -101,7 +101,7 @@ pub(crate) fn parse_entitlement(
 /// must narrow rules that cannot be narrowed.
 fn unusable_rules(position: usize, narrowing: Narrowing, rules: &[Rule]) -> Option<Problem> {
     let field = format!("spec.entitlements[{position}].rules");
-    if let Some(rule) = escalating(rules) {
+    if let Some(rule) = first_escalation(rules) {
         return Some(Problem::new(field, format!("cannot be granted: {rule}")));
     }
     if narrowing != Narrowing::Required {

@@ -17,13 +17,13 @@ use crate::api::{
     AccessPolicy, AccessPolicySpec, FuseDemand, OnChange, Principal, PrincipalKind, RoleKind,
     SelectorOperator, Subject, SubjectKind,
 };
-use crate::core::policy::approval::Approval;
+use crate::core::policy::approval::ApprovalRule;
 use crate::core::policy::condition::Condition;
 use crate::core::policy::entitlement::{Access, Entitlement, parse_entitlement};
 use crate::core::policy::problem::Problem;
-use crate::core::request::caller::Identity;
+use crate::core::request::caller::Caller;
 use crate::core::settings::Settings;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 use crate::core::time::window::Window;
 
 /// Greatest size of a compiled `reason.pattern`, in bytes. It is about a thousand times what common patterns
@@ -40,7 +40,7 @@ pub struct Policy {
     /// `metadata.generation`, as of which the policy was parsed.
     pub generation: i64,
     /// When approval is required, and of whom.
-    pub approval: Approval,
+    pub approval: ApprovalRule,
     selector: Selector,
     requesters: Vec<Principal>,
     subjects: Vec<Principal>,
@@ -51,9 +51,9 @@ pub struct Policy {
     /// `metadata.labels`, which conditions can read.
     pub labels: BTreeMap<String, String>,
     /// Access duration of a request that names none.
-    pub default_duration: Span,
+    pub default_duration: AccessDuration,
     /// Longest access duration. Not above the operator's `--max-duration`.
-    pub max_duration: Span,
+    pub max_duration: AccessDuration,
     /// Requirements on `spec.reason` of a grant.
     pub reason: ReasonRule,
     /// Most live grants of one subject under this policy.
@@ -65,7 +65,7 @@ pub struct Policy {
     /// Whether access needs a fuse.
     pub fuse: FuseDemand,
     /// How long an ended grant is kept as a record.
-    pub retention: Span,
+    pub retention: AccessDuration,
     /// The access that requests can choose from.
     pub entitlements: Vec<Entitlement>,
 }
@@ -135,7 +135,7 @@ impl Policy {
     }
 
     /// Whether the policy lists this caller as a requester.
-    pub fn lists_requester(&self, identity: &Identity) -> bool {
+    pub fn lists_requester(&self, identity: &Caller) -> bool {
         identity.listed_in(&self.requesters).is_some()
     }
 
@@ -207,9 +207,9 @@ fn joined(principals: &[Principal]) -> String {
 
 /// The durations of a policy, parsed.
 struct Durations {
-    max: Span,
-    default: Span,
-    retention: Span,
+    max: AccessDuration,
+    default: AccessDuration,
+    retention: AccessDuration,
 }
 
 /// Parses the durations; `None` if a duration is malformed. A duration over its bound is a problem too.
@@ -219,7 +219,7 @@ fn parse_durations(
     problems: &mut Vec<Problem>,
 ) -> Option<Durations> {
     let mut parse = |field: &str, text: &api::DurationText| {
-        Span::try_from(text)
+        AccessDuration::try_from(text)
             .map_err(|error| problems.push(Problem::new(field, error.to_string())))
             .ok()
     };
@@ -280,12 +280,12 @@ fn parse_conditions(written: &[api::RequestCondition], problems: &mut Vec<Proble
     conditions
 }
 
-/// Parses the approval rule. `Approval::Never` stands in for an invalid rule; a policy with problems is never
+/// Parses the approval rule. `ApprovalRule::Never` stands in for an invalid rule; a policy with problems is never
 /// used.
-fn parse_approval(spec: &AccessPolicySpec, problems: &mut Vec<Problem>) -> Approval {
-    Approval::parse(spec.approval.as_ref(), spec.path).unwrap_or_else(|invalid| {
+fn parse_approval(spec: &AccessPolicySpec, problems: &mut Vec<Problem>) -> ApprovalRule {
+    ApprovalRule::parse(spec.approval.as_ref(), spec.path).unwrap_or_else(|invalid| {
         problems.extend(invalid);
-        Approval::Never
+        ApprovalRule::Never
     })
 }
 

@@ -9,9 +9,9 @@ use crate::core::policy::Policy;
 use crate::core::policy::entitlement::Access;
 use crate::core::policy::problem::Problem;
 use crate::core::rbac::describe::describe;
-use crate::core::rbac::escalation::escalating;
+use crate::core::rbac::escalation::first_escalation;
 use crate::core::rbac::impersonation::{allows_exactly, impersonation};
-use crate::core::rbac::roles::{Identities, RoleFacts, RoleName, Roles};
+use crate::core::rbac::roles::{ActAsAccounts, RoleFacts, RoleName, Roles};
 use crate::core::rbac::rules::covers;
 
 /// Label of a `ClusterRole` that is aggregated into the rights that the operator may grant.
@@ -19,7 +19,7 @@ pub const GRANTABLE_LABEL: &str = "access.curfew.dev/aggregate-to-grantable";
 
 /// Rights of the operator, as the API server answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rights {
+pub struct OperatorRights {
     /// Roles of the policy that the operator may bind.
     pub bindable: BTreeSet<RoleName>,
     /// Rules that the operator holds itself. RBAC lets it write only these into a Role.
@@ -28,7 +28,7 @@ pub struct Rights {
 
 /// Why a policy is not ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct PolicyReadiness {
     /// Reason of the condition `Ready`.
     pub reason: &'static str,
     /// Everything that is missing, for people.
@@ -53,8 +53,8 @@ pub fn cluster_roles(policy: &Policy) -> impl Iterator<Item = &str> {
 }
 
 /// Readiness of a policy that cannot be parsed.
-pub fn invalid(problems: &[Problem]) -> Verdict {
-    Verdict {
+pub fn invalid(problems: &[Problem]) -> PolicyReadiness {
+    PolicyReadiness {
         reason: reasons::INVALID,
         message: joined(problems),
     }
@@ -68,10 +68,10 @@ pub fn invalid(problems: &[Problem]) -> Verdict {
 pub fn preflight(
     policy: &Policy,
     roles: &Roles,
-    identities: &Identities,
-    rights: &Rights,
-) -> Result<(), Verdict> {
-    let mut missing = Lacks::default();
+    identities: &ActAsAccounts,
+    rights: &OperatorRights,
+) -> Result<(), PolicyReadiness> {
+    let mut missing = MissingRights::default();
     for entitlement in &policy.entitlements {
         let field = format!("spec.entitlements[{}]", entitlement.name);
         match &entitlement.access {
@@ -103,7 +103,7 @@ pub fn preflight(
 
 /// Everything that the cluster lacks for a policy.
 #[derive(Debug, Default)]
-struct Lacks {
+struct MissingRights {
     absent: Vec<Problem>,
     identities: Vec<Problem>,
     forbidden: Vec<Problem>,
@@ -114,9 +114,16 @@ struct Lacks {
     rules: Vec<Rule>,
 }
 
-impl Lacks {
+impl MissingRights {
     /// Checks an entitlement to an existing role.
-    fn role(&mut self, field: &str, role: &RoleName, escalation: Escalation, roles: &Roles, rights: &Rights) {
+    fn role(
+        &mut self,
+        field: &str,
+        role: &RoleName,
+        escalation: Escalation,
+        roles: &Roles,
+        rights: &OperatorRights,
+    ) {
         let existing = roles.get(role);
         let (kind, name) = role;
         if *kind == RoleKind::ClusterRole && existing.is_none() {
@@ -125,7 +132,7 @@ impl Lacks {
                 format!("ClusterRole {name} does not exist"),
             ));
         }
-        if let Some(rule) = existing.and_then(|role| escalating(role.rules()))
+        if let Some(rule) = existing.and_then(|role| first_escalation(role.rules()))
             && escalation == Escalation::Refuse
         {
             self.forbidden.push(Problem::new(
@@ -139,7 +146,7 @@ impl Lacks {
     }
 
     /// Checks an entitlement with rules of its own. RBAC lets the operator write only rules that it holds.
-    fn own_rules(&mut self, field: &str, rules: &[Rule], rights: &Rights) {
+    fn own_rules(&mut self, field: &str, rules: &[Rule], rights: &OperatorRights) {
         for rule in rules {
             if covers(&rights.held, std::slice::from_ref(rule)).is_err() {
                 self.rights.push(Problem::new(
@@ -151,7 +158,7 @@ impl Lacks {
         }
     }
 
-    fn binding(&mut self, field: String, role: &RoleName, rights: &Rights) {
+    fn binding(&mut self, field: String, role: &RoleName, rights: &OperatorRights) {
         if rights.bindable.contains(role) {
             return;
         }
@@ -192,15 +199,15 @@ impl Lacks {
     }
 
     /// Builds the result. The first kind of problem, in a fixed order, gives the reason.
-    fn verdict(mut self, policy: &Policy) -> Result<(), Verdict> {
+    fn verdict(mut self, policy: &Policy) -> Result<(), PolicyReadiness> {
         if !self.absent.is_empty() {
-            return Err(Verdict {
+            return Err(PolicyReadiness {
                 reason: reasons::ROLE_NOT_FOUND,
                 message: joined(&self.absent),
             });
         }
         if !self.forbidden.is_empty() {
-            return Err(Verdict {
+            return Err(PolicyReadiness {
                 reason: reasons::ROLE_FORBIDDEN,
                 message: joined(&self.forbidden),
             });
@@ -217,7 +224,7 @@ impl Lacks {
         if !self.rules.is_empty() {
             self.objects.push(grantable_role(policy, &self.rules));
         }
-        Err(Verdict {
+        Err(PolicyReadiness {
             reason,
             message: format!(
                 "{}; to allow it, apply:\n{}",

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 
 use crate::api::{AccessPolicy, AccessPolicyStatus, conditions, reasons};
 use crate::core::conditions::condition;
-use crate::core::policy::preflight::Verdict;
+use crate::core::policy::preflight::PolicyReadiness;
 
 /// Status of a policy with this readiness.
 pub fn policy_status(
     policy: &AccessPolicy,
-    verdict: &Result<(), Verdict>,
+    verdict: &Result<(), PolicyReadiness>,
     live_grants: u32,
     at: Timestamp,
 ) -> AccessPolicyStatus {

@@ -12,7 +12,7 @@ use crate::core::rbac::rules::{ANY, IMPERSONATED, PERSISTENCE, resource_matches}
 ///   (`pkg/registry/rbac/escalation_check.go`);
 /// - `impersonate` in the core and the authentication group, also limited to a mode (`impersonate:user-info`,
 ///   KEP-5284).
-pub fn escalating(rules: &[Rule]) -> Option<String> {
+pub fn first_escalation(rules: &[Rule]) -> Option<String> {
     rules
         .iter()
         .find_map(|rule| escalation(rule).map(|why| format!("{}: {why}", describe(rule))))
@@ -47,9 +47,9 @@ fn escalation(rule: &Rule) -> Option<&'static str> {
 /// ignored: a rule limited to some objects counts as well.
 ///
 /// # Caveats
-/// This set neither contains nor is contained in that of [`escalating`]. Writing Secrets alone gains no more
+/// This set neither contains nor is contained in that of [`first_escalation`]. Writing Secrets alone gains no more
 /// access. Every verb on pods creates nothing that lasts.
-pub fn outlasting(rules: &[Rule]) -> bool {
+pub fn permits_persistence(rules: &[Rule]) -> bool {
     rules.iter().any(|rule| {
         PERSISTENCE
             .iter()

@@ -45,4 +45,4 @@ pub type RoleName = (RoleKind, String);
 pub type Roles = BTreeMap<RoleName, Arc<RoleFacts>>;
 
 /// Uids of the act-as accounts, by name. A missing entry means that the account does not exist.
-pub type Identities = BTreeMap<String, String>;
+pub type ActAsAccounts = BTreeMap<String, String>;

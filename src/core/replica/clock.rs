@@ -40,14 +40,14 @@ const LEAP: SignedDuration = SignedDuration::from_secs(1);
 
 /// One reading of this machine's clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct LocalTime {
     /// Wall clock (UTC).
     pub wall: Timestamp,
     /// Monotonic time since the start of this process.
     pub up: Duration,
 }
 
-impl Reading {
+impl LocalTime {
     /// Whether the wall clock was set, or the machine was suspended, since `earlier`. The two look the same.
     fn leapt_since(&self, earlier: &Self) -> bool {
         let walked = self.wall.duration_since(earlier.wall);
@@ -58,13 +58,13 @@ impl Reading {
 
 /// The time in one response of the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ClockReading {
     /// The `Date` header: when the response was made, cut to whole seconds.
     pub date: Timestamp,
     /// When the request was sent.
-    pub sent: Reading,
+    pub sent: LocalTime,
     /// When the response came.
-    pub received: Reading,
+    pub received: LocalTime,
 }
 
 /// Bounds on the API server's clock at one reading of this machine's clocks.
@@ -72,12 +72,12 @@ pub struct Answer {
 struct ServerTime {
     earliest: Timestamp,
     latest: Timestamp,
-    at: Reading,
+    at: LocalTime,
 }
 
 impl ServerTime {
     /// The bounds from one response, at the time the response came.
-    fn of(answer: &Answer) -> Self {
+    fn of(answer: &ClockReading) -> Self {
         let way = answer.received.up.saturating_sub(answer.sent.up);
         Self {
             earliest: answer.date,
@@ -87,7 +87,7 @@ impl ServerTime {
     }
 
     /// The bounds at a later reading. They widen by the possible drift.
-    fn by(&self, at: Reading) -> Self {
+    fn by(&self, at: LocalTime) -> Self {
         let passed = at.up.saturating_sub(self.at.up);
         let drift = passed / DRIFT;
         Self {
@@ -119,7 +119,7 @@ pub struct Skew {
 
 /// What Curfew may do at a clock skew. Ending access is always allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ClockAgreement {
     /// Everything.
     Fine,
     /// Everything, with a warning: more than 5 s.
@@ -136,14 +136,14 @@ impl Skew {
     }
 
     /// What Curfew may do at this skew.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> ClockAgreement {
         let skew = self.ahead().abs();
         if skew > CLOCKS_FAIL {
-            Verdict::Refuse
+            ClockAgreement::Refuse
         } else if skew > CLOCKS_DIFFER {
-            Verdict::Warn
+            ClockAgreement::Warn
         } else {
-            Verdict::Fine
+            ClockAgreement::Fine
         }
     }
 }
@@ -195,7 +195,7 @@ impl Timekeeping {
     /// Several responses together give bounds closer than one second. If responses contradict each other, the last one
     /// counts: another API server with another clock may have answered, a clock was set, or this machine was suspended.
     /// A response during which a clock leapt is ignored: it may have been read hours later.
-    pub fn heard(&mut self, answer: &Answer) {
+    pub fn heard(&mut self, answer: &ClockReading) {
         if answer.received.leapt_since(&answer.sent) {
             return;
         }
@@ -212,7 +212,7 @@ impl Timekeeping {
 
     /// Records the time that both clocks have reached. An earlier record stays, unless both clocks were set back.
     fn agree(&mut self, server: &ServerTime) {
-        let Reading { wall, up } = server.at;
+        let LocalTime { wall, up } = server.at;
         let time = wall.min(server.earliest);
         let before = self.agreed.map(|agreed| agreed.by(up));
         if before.is_none_or(|before| before <= time || later(wall, WHOLE_SECOND) < before) {
@@ -228,7 +228,7 @@ impl Timekeeping {
     ///
     /// If both clocks have reached a later time, and the wall clock still shows it, that later time counts: the API
     /// server's clock was set back, or another API server answers whose clock is behind.
-    pub fn now(&self, reading: Reading) -> Timestamp {
+    pub fn now(&self, reading: LocalTime) -> Timestamp {
         let own = reading.wall.max(later(self.began, reading.up));
         let Some(server) = &self.server else { return own };
         let server = server.by(reading);
@@ -239,14 +239,14 @@ impl Timekeeping {
 
     /// Whether the time needs a new response: there was none yet, or this machine's clock was set or the machine
     /// suspended since the last one. Until a response comes, [`now`](Self::now) continues as before.
-    pub fn is_doubtful(&self, reading: Reading) -> bool {
+    pub fn is_doubtful(&self, reading: LocalTime) -> bool {
         self.server
             .as_ref()
             .is_none_or(|server| reading.leapt_since(&server.at))
     }
 
     /// The clock skew; `None` while the time is doubtful.
-    pub fn skew(&self, reading: Reading) -> Option<Skew> {
+    pub fn skew(&self, reading: LocalTime) -> Option<Skew> {
         let server = self.server.filter(|_| !self.is_doubtful(reading))?.by(reading);
         Some(Skew {
             least: reading.wall.duration_since(server.latest),
@@ -255,13 +255,13 @@ impl Timekeeping {
     }
 
     /// Why the clocks forbid granting access, for people; `None` if they do not.
-    pub fn objection(&self, reading: Reading) -> Option<String> {
+    pub fn objection(&self, reading: LocalTime) -> Option<String> {
         let Some(skew) = self.skew(reading) else {
             let message = "no access is granted until the time of the API server is known; check that the operator can \
                            reach it";
             return Some(message.to_owned());
         };
-        if skew.verdict() != Verdict::Refuse {
+        if skew.verdict() != ClockAgreement::Refuse {
             return None;
         }
         let there = self

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use jiff::Timestamp;
 
-use crate::core::time::deadline_queue::Agenda;
+use crate::core::time::deadline_queue::DeadlineQueue;
 
 /// Expiry time of each grant, in UTC.
 ///
@@ -13,22 +13,22 @@ use crate::core::time::deadline_queue::Agenda;
 /// [postpones](Self::postpone) the grant; [`recall`](Self::recall) makes all postponed grants due at once, ordered by
 /// expiry time and not by the time of the last attempt.
 #[derive(Clone, Debug)]
-pub struct Ends<K> {
-    agenda: Agenda<K>,
+pub struct ExpiryQueue<K> {
+    agenda: DeadlineQueue<K>,
     /// Expiry time of each overdue grant. An attempt is running, or `agenda` has the time of the next attempt.
     overdue: HashMap<K, Timestamp>,
 }
 
-impl<K> Default for Ends<K> {
+impl<K> Default for ExpiryQueue<K> {
     fn default() -> Self {
         Self {
-            agenda: Agenda::default(),
+            agenda: DeadlineQueue::default(),
             overdue: HashMap::new(),
         }
     }
 }
 
-impl<K: Clone + Eq + Hash + Ord> Ends<K> {
+impl<K: Clone + Eq + Hash + Ord> ExpiryQueue<K> {
     /// Sets the expiry time of `key` to `end`. Changes nothing if `key` is overdue with the same expiry time: a running
     /// attempt continues, and the time of the next attempt stays.
     pub fn follow(&mut self, key: K, end: Timestamp) {
@@ -94,8 +94,8 @@ mod tests {
     }
 
     /// Three overdue keys. `a` expired first and has the last retry: `c` at 101, `b` at 102, `a` at 103.
-    fn postponed() -> Ends<&'static str> {
-        let mut ends = Ends::default();
+    fn postponed() -> ExpiryQueue<&'static str> {
+        let mut ends = ExpiryQueue::default();
         for (key, end) in [("c", 30), ("a", 10), ("b", 20)] {
             ends.follow(key, at(end));
         }

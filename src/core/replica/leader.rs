@@ -38,14 +38,14 @@ const LONGEST: Duration = Duration::from_mins(1);
 
 /// Id of one replica process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct ReplicaId {
     /// Name of the place that the process runs in, such as its pod. A restarted process has the same instance.
     pub instance: String,
     /// Unique id of the process; the holder in the Lease.
     pub process: String,
 }
 
-impl Identity {
+impl ReplicaId {
     /// Id of a new process of this instance. `entropy` are random bits that make it unique.
     pub fn new(instance: &str, entropy: u64) -> Self {
         Self {
@@ -119,7 +119,7 @@ pub enum Step {
 /// What one replica knows about the Lease.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    identity: Identity,
+    identity: ReplicaId,
     seen: Option<Seen>,
     /// Holder at the first read, if it is a former process of the same instance and therefore dead.
     predecessor: Option<String>,
@@ -140,7 +140,7 @@ struct Seen {
 
 impl Candidate {
     /// A replica that has not read the Lease yet.
-    pub fn new(identity: Identity) -> Self {
+    pub fn new(identity: ReplicaId) -> Self {
         Self {
             identity,
             seen: None,

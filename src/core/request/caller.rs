@@ -5,14 +5,14 @@ use crate::core::request::SERVICE_ACCOUNT_PREFIX;
 
 /// A caller as the API server authenticated it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct Caller {
     /// User name; for a service account `system:serviceaccount:NAMESPACE:NAME`.
     pub username: String,
     /// All groups of the caller.
     pub groups: Vec<String>,
 }
 
-impl From<&UserInfo> for Identity {
+impl From<&UserInfo> for Caller {
     fn from(user: &UserInfo) -> Self {
         Self {
             username: user.username.clone(),
@@ -21,7 +21,7 @@ impl From<&UserInfo> for Identity {
     }
 }
 
-impl Identity {
+impl Caller {
     /// Namespace and name, if the caller is a service account.
     pub fn service_account(&self) -> Option<(&str, &str)> {
         self.username

@@ -6,9 +6,9 @@ pub mod refusal;
 use jiff::Timestamp;
 
 use crate::api::{AccessGrant, DurationText, EntitlementRequest, Reference, Subject, reasons};
-use crate::core::request::caller::Identity;
+use crate::core::request::caller::Caller;
 use crate::core::request::refusal::{Refusal, Refusals};
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 use crate::core::time::timestamp::micro_time;
 
 /// Prefix of the user name under which the API server authenticates a service account.
@@ -20,7 +20,7 @@ pub struct Request {
     /// Name of the grant.
     pub name: String,
     /// The requester, attested by the API server.
-    pub requester: Identity,
+    pub requester: Caller,
     /// User or service account that receives the access; the requester unless the grant names another one.
     pub subject: Subject,
     /// Requested entitlements; `None` means the policy's defaults.
@@ -28,7 +28,7 @@ pub struct Request {
     /// Reason for the request, as written.
     pub reason: String,
     /// Requested access duration; `None` means the policy's default.
-    pub duration: Option<Span>,
+    pub duration: Option<AccessDuration>,
     /// Earliest start of the access; `None` means as soon as it is approved.
     pub not_before: Option<Timestamp>,
     /// Latest end of the access, whatever the duration.
@@ -45,7 +45,7 @@ impl Request {
     pub fn parse(grant: &AccessGrant) -> Result<Self, Refusals> {
         let spec = &grant.spec;
         let mut refusals = Vec::new();
-        let requester = spec.requester.as_ref().map(Identity::from);
+        let requester = spec.requester.as_ref().map(Caller::from);
         if requester.is_none() {
             refusals.push(Refusal::new(
                 reasons::REQUESTER_UNKNOWN,
@@ -63,7 +63,7 @@ impl Request {
         refusals.extend(start_after_end(not_before, not_after));
         Refusals::from_list(refusals)?;
         // Never the default: a missing requester was refused above.
-        let requester = requester.unwrap_or(Identity {
+        let requester = requester.unwrap_or(Caller {
             username: String::new(),
             groups: Vec::new(),
         });
@@ -82,8 +82,8 @@ impl Request {
     }
 }
 
-fn parse_duration(text: Option<&DurationText>, refusals: &mut Vec<Refusal>) -> Option<Span> {
-    match Span::try_from(text?) {
+fn parse_duration(text: Option<&DurationText>, refusals: &mut Vec<Refusal>) -> Option<AccessDuration> {
+    match AccessDuration::try_from(text?) {
         Ok(duration) => Some(duration),
         Err(error) => {
             refusals.push(Refusal::new(

@@ -13,13 +13,13 @@ use jiff::Timestamp;
 ///
 /// `put` and `cancel` cost O(log n); so does each key taken.
 #[derive(Clone, Debug)]
-pub struct Agenda<K> {
+pub struct DeadlineQueue<K> {
     /// The entries of `deadlines`, earliest first.
     order: BTreeSet<(Timestamp, K)>,
     deadlines: HashMap<K, Timestamp>,
 }
 
-impl<K> Default for Agenda<K> {
+impl<K> Default for DeadlineQueue<K> {
     fn default() -> Self {
         Self {
             order: BTreeSet::new(),
@@ -28,7 +28,7 @@ impl<K> Default for Agenda<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash + Ord> Agenda<K> {
+impl<K: Clone + Eq + Hash + Ord> DeadlineQueue<K> {
     /// An empty queue.
     pub fn new() -> Self {
         Self::default()
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn due_keys_are_returned_once_earliest_deadline_first() {
-        let mut queue = Agenda::new();
+        let mut queue = DeadlineQueue::new();
         queue.put("c", at(30));
         queue.put("a", at(10));
         queue.put("b", at(20));
@@ -108,7 +108,7 @@ mod tests {
     fn a_key_is_due_at_its_deadline_and_not_1ns_earlier() {
         let deadline = Timestamp::from_nanosecond(1_000).unwrap();
         let just_before = Timestamp::from_nanosecond(999).unwrap();
-        let mut queue = Agenda::new();
+        let mut queue = DeadlineQueue::new();
         queue.put("a", deadline);
         assert_eq!(queue.take_due(just_before), [""; 0]);
         assert_eq!(queue.take_due(deadline), ["a"]);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn put_moves_a_deadline_earlier_or_later() {
-        let mut queue = Agenda::new();
+        let mut queue = DeadlineQueue::new();
         queue.put("a", at(30));
         queue.put("a", at(10));
         assert_eq!((queue.next(), queue.order.len()), (Some(at(10)), 1));
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_key_is_never_due() {
-        let mut queue = Agenda::new();
+        let mut queue = DeadlineQueue::new();
         queue.put("a", at(10));
         queue.put("b", at(10));
         queue.cancel(&"a");
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn keys_with_equal_deadlines_are_sorted_by_key() {
-        let mut queue = Agenda::new();
+        let mut queue = DeadlineQueue::new();
         for key in ["b", "c", "a"] {
             queue.put(key, at(10));
         }
@@ -157,7 +157,7 @@ mod tests {
                 .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
-        let mut queue = Agenda::new();
+        let mut queue = DeadlineQueue::new();
         let mut model = BTreeMap::<u64, Timestamp>::new();
         for _ in 0..20_000 {
             let key = random(64);

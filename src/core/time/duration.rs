@@ -9,11 +9,11 @@ use crate::api::DurationText;
 /// A duration of whole seconds, from 1 s to 768 h (32 days). This is long enough for any temporary access,
 /// and short enough that adding two of them never overflows a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span(u32);
+pub struct AccessDuration(u32);
 
-/// Why a text is not a [`Span`].
+/// Why a text is not a [`AccessDuration`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SpanError {
+pub enum AccessDurationError {
     /// Not of the form `1h30m`.
     #[error("{0:?} is not a duration: write hours, minutes and seconds, such as 8h, 1h30m or 90s")]
     Malformed(String),
@@ -22,7 +22,7 @@ pub enum SpanError {
     OutOfRange(String),
 }
 
-impl Span {
+impl AccessDuration {
     /// The longest duration, 768 h: the default maximum lease of `HashiCorp` Vault, which many people know.
     pub const MAX: Self = Self(768 * 3600);
 
@@ -39,9 +39,9 @@ impl Span {
     ///
     /// # Errors
     /// Returns an error if the form is wrong, or the sum is below 1 s or above 768 h.
-    pub fn parse(text: &str) -> Result<Self, SpanError> {
-        let malformed = || SpanError::Malformed(text.to_owned());
-        let out_of_range = || SpanError::OutOfRange(text.to_owned());
+    pub fn parse(text: &str) -> Result<Self, AccessDurationError> {
+        let malformed = || AccessDurationError::Malformed(text.to_owned());
+        let out_of_range = || AccessDurationError::OutOfRange(text.to_owned());
         let mut total: u64 = 0;
         let mut number: Option<u64> = None;
         for character in text.chars() {
@@ -84,15 +84,15 @@ impl Span {
     }
 }
 
-impl TryFrom<&DurationText> for Span {
-    type Error = SpanError;
+impl TryFrom<&DurationText> for AccessDuration {
+    type Error = AccessDurationError;
 
-    fn try_from(text: &DurationText) -> Result<Self, SpanError> {
+    fn try_from(text: &DurationText) -> Result<Self, AccessDurationError> {
         Self::parse(&text.0)
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for AccessDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (hours, minutes, seconds) = (self.0 / 3600, self.0 % 3600 / 60, self.0 % 60);
         for (number, unit) in [(hours, 'h'), (minutes, 'm'), (seconds, 's')] {
@@ -118,15 +118,19 @@ mod tests {
             ("768h", 2_764_800),
             ("00001h", 3600),
         ] {
-            assert_eq!(Span::parse(text).map(Span::seconds), Ok(seconds), "{text}");
+            assert_eq!(
+                AccessDuration::parse(text).map(AccessDuration::seconds),
+                Ok(seconds),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn a_malformed_duration_is_refused_with_the_accepted_form() {
         for text in ["", "5", "h", "1d", "-1h", "1.5h", "1h ", " 1h", "1H", "P1D", "١h"] {
-            let error = Span::parse(text).unwrap_err();
-            assert_eq!(error, SpanError::Malformed(text.to_owned()));
+            let error = AccessDuration::parse(text).unwrap_err();
+            assert_eq!(error, AccessDurationError::Malformed(text.to_owned()));
             assert!(error.to_string().contains("1h30m"), "{error}");
         }
     }
@@ -142,8 +146,8 @@ mod tests {
             "99999999999999999999999s",
         ] {
             assert_eq!(
-                Span::parse(text),
-                Err(SpanError::OutOfRange(text.to_owned())),
+                AccessDuration::parse(text),
+                Err(AccessDurationError::OutOfRange(text.to_owned())),
                 "{text}"
             );
         }
@@ -153,7 +157,7 @@ mod tests {
     fn a_duration_prints_as_the_shortest_equal_text() {
         for (text, printed) in [("90s", "1m30s"), ("3600s", "1h"), ("1h0m5s", "1h5s")] {
             assert_eq!(
-                Span::parse(text).map(|span| span.to_string()),
+                AccessDuration::parse(text).map(|span| span.to_string()),
                 Ok(printed.to_owned())
             );
         }
@@ -161,6 +165,6 @@ mod tests {
 
     #[test]
     fn adding_a_duration_never_overflows() {
-        assert_eq!(Span::MAX.after(Timestamp::MAX), Timestamp::MAX);
+        assert_eq!(AccessDuration::MAX.after(Timestamp::MAX), Timestamp::MAX);
     }
 }

@@ -43,7 +43,7 @@ struct WallEnd {
 }
 
 /// One occurrence of a window: from `opens` until just before `closes`. Never empty.
-struct Stretch {
+struct OpenPeriod {
     opens: Timestamp,
     closes: Timestamp,
 }
@@ -143,7 +143,7 @@ impl Window {
     }
 
     /// Every occurrence that overlaps the time from `start` to `end`, and possibly a few before and after.
-    fn stretches(&self, start: Timestamp, end: Timestamp) -> impl Iterator<Item = Stretch> {
+    fn stretches(&self, start: Timestamp, end: Timestamp) -> impl Iterator<Item = OpenPeriod> {
         // A window can last into the day after it opens. A clock set back around midnight shows the previous
         // date again. Hence one more day at both ends.
         let first = self.zone.to_datetime(start).date();
@@ -156,7 +156,7 @@ impl Window {
     }
 
     /// `None` if clocks skip the whole occurrence.
-    fn stretch_opening_on(&self, date: Date) -> Option<Stretch> {
+    fn stretch_opening_on(&self, date: Date) -> Option<OpenPeriod> {
         let closing_date = if self.to.on_the_next_day {
             date.tomorrow().ok()?
         } else {
@@ -164,7 +164,7 @@ impl Window {
         };
         let opens = self.instant(date.to_datetime(self.from), Occurrence::First)?;
         let closes = self.instant(closing_date.to_datetime(self.to.time), Occurrence::Last)?;
-        (opens < closes).then_some(Stretch { opens, closes })
+        (opens < closes).then_some(OpenPeriod { opens, closes })
     }
 
     /// `None` only near the bounds of [`Timestamp`]. There, a window counts as closed.
@@ -244,14 +244,14 @@ pub fn opening(windows: &[Window], now: Timestamp) -> Opening {
         return Opening::Always;
     }
     let horizon = now.checked_add(HORIZON).unwrap_or(Timestamp::MAX);
-    let mut stretches: Vec<Stretch> = windows
+    let mut stretches: Vec<OpenPeriod> = windows
         .iter()
         .flat_map(|window| window.stretches(now, horizon))
         .collect();
     stretches.sort_unstable_by_key(|stretch| stretch.opens);
 
     let mut open_until = now;
-    for Stretch { opens, closes } in stretches {
+    for OpenPeriod { opens, closes } in stretches {
         if opens > open_until {
             if open_until == now {
                 let next = (opens.duration_since(now) <= OUTLOOK).then_some(opens);

@@ -3,12 +3,12 @@ use crate::api::ArtifactKind;
 use crate::checks::golden::{assert_golden, shape};
 use crate::core::artifact::key::ArtifactKey;
 
-fn report() -> Report {
-    Report::new(false, "2026-01-01T12:00:00Z".parse().unwrap())
+fn report() -> DrainReport {
+    DrainReport::new(false, "2026-01-01T12:00:00Z".parse().unwrap())
 }
 
-fn grant(name: &str, finalizers: &[&str]) -> Asked {
-    Asked {
+fn grant(name: &str, finalizers: &[&str]) -> DrainedGrant {
+    DrainedGrant {
         namespace: "prod".to_owned(),
         name: name.to_owned(),
         uid: format!("uid of {name}"),
@@ -21,10 +21,10 @@ fn grant(name: &str, finalizers: &[&str]) -> Asked {
     }
 }
 
-fn last_line(report: &mut Report) -> String {
+fn last_line(report: &mut DrainReport) -> String {
     report.drained = report.failure().is_none() && !report.dry_run;
     report.summary.deleted = report.count(&GONE);
-    report.summary.left = report.count(&[Action::Left]);
+    report.summary.left = report.count(&[DrainAction::Left]);
     report.table().lines().last().unwrap().to_owned()
 }
 
@@ -33,7 +33,7 @@ fn a_left_object_fails_the_drain_until_a_full_round_misses_it() {
     let mut report = report();
     let held = grant("held", &["access.curfew.dev/revoke"]);
     report.looks_again();
-    report.add(Item::of_grant(&held, Action::Left, "waits"));
+    report.add(DrainItem::of_grant(&held, DrainAction::Left, "waits"));
     report.looked();
     assert_eq!(report.failure().unwrap(), "AccessGrant prod/held: waits");
     assert!(report.waits_for_operator());
@@ -60,9 +60,9 @@ fn a_left_object_fails_the_drain_until_a_full_round_misses_it() {
 fn the_first_left_objects_and_the_new_requesters_are_named() {
     let mut report = report();
     for number in 0..LEFT_NAMED + 2 {
-        report.add(Item::of_grant(
+        report.add(DrainItem::of_grant(
             &grant(&format!("g{number}"), &[]),
-            Action::Left,
+            DrainAction::Left,
             "why",
         ));
     }
@@ -85,7 +85,7 @@ fn the_first_left_objects_and_the_new_requesters_are_named() {
 
 #[test]
 fn a_dry_run_succeeds_if_everything_could_be_read() {
-    let mut report = Report::new(true, "2026-01-01T12:00:00Z".parse().unwrap());
+    let mut report = DrainReport::new(true, "2026-01-01T12:00:00Z".parse().unwrap());
     let draining = Draining {
         grants: vec![grant("one", &[])],
         waiting: vec![grant("held", &["example.com/mine"])],
@@ -93,7 +93,7 @@ fn a_dry_run_succeeds_if_everything_could_be_read() {
     };
     report.would_delete(&draining);
     assert_eq!(report.failure(), None);
-    assert_eq!(report.count(&[Action::WouldDelete]), 2);
+    assert_eq!(report.count(&[DrainAction::WouldDelete]), 2);
     report.unread(&Error::NoServerTime);
     assert!(report.failure().is_some());
 }
@@ -104,20 +104,24 @@ fn golden_drain_report_is_unchanged() {
     let mut report = report();
     report.looks_again();
     let actions = [
-        Action::Deleted,
-        Action::Freed,
-        Action::AlreadyGone,
-        Action::LetGo,
-        Action::WouldDelete,
-        Action::Left,
+        DrainAction::Deleted,
+        DrainAction::Freed,
+        DrainAction::AlreadyGone,
+        DrainAction::LetGo,
+        DrainAction::WouldDelete,
+        DrainAction::Left,
     ];
     for (number, action) in (0..).zip(actions) {
-        report.add(Item::of_grant(&grant(&format!("g{number}"), &[]), action, ""));
+        report.add(DrainItem::of_grant(
+            &grant(&format!("g{number}"), &[]),
+            action,
+            "",
+        ));
     }
     let held = grant("held", &["access.curfew.dev/revoke"]);
-    report.add(Item::of_grant(&held, Action::Left, "waits"));
+    report.add(DrainItem::of_grant(&held, DrainAction::Left, "waits"));
     for kind in [ArtifactKind::RoleBinding, ArtifactKind::Role, ArtifactKind::Job] {
-        let artifact = Labelled {
+        let artifact = LabelledObject {
             key: ArtifactKey {
                 kind,
                 namespace: "prod".to_owned(),
@@ -129,7 +133,7 @@ fn golden_drain_report_is_unchanged() {
             not_after: None,
             finalizers: Vec::new(),
         };
-        report.add(Item::of_made(&artifact, Action::Deleted, ""));
+        report.add(DrainItem::of_made(&artifact, DrainAction::Deleted, ""));
     }
     report.newcomers(&BTreeMap::from([("robot (kept by Flux)".to_owned(), 3)]));
     report.unfinished("its 5m were over".to_owned());
@@ -139,7 +143,7 @@ fn golden_drain_report_is_unchanged() {
     report.sum_up();
     let failed = serde_json::to_value(&report).unwrap();
 
-    let mut report = Report::new(true, "2026-01-01T12:00:00Z".parse().unwrap());
+    let mut report = DrainReport::new(true, "2026-01-01T12:00:00Z".parse().unwrap());
     report.sum_up();
     let empty = serde_json::to_value(&report).unwrap();
     let prose = ["reason", "errors", "unfinished", "operator", "by"];

@@ -6,19 +6,19 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use crate::api::UserInfo;
-use crate::cluster::context::Edges;
+use crate::cluster::context::Cluster;
 use crate::cluster::guard::canary::Canary;
 use crate::cluster::guard::forge::forge;
 use crate::cluster::guard::read::read_guards;
 use crate::cluster::objects::keys::GrantKey;
 use crate::core::guard::self_test::canary::canary_identity;
-use crate::core::guard::self_test::differences::{Reading, compare};
+use crate::core::guard::self_test::differences::{GuardReading, compare};
 use crate::core::guard::self_test::forgery::Scene;
 use crate::core::guard::self_test::trial::verdict;
-use crate::core::guard::state::Standing;
+use crate::core::guard::state::GuardState;
 use crate::core::guard::{Guard, GuardSettings, guards};
 use crate::core::replica::retry::Class;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Source of the answers that the self-test needs.
 pub trait Probe: Send + Sync {
@@ -26,13 +26,13 @@ pub trait Probe: Send + Sync {
     ///
     /// # Errors
     /// The API server did not answer, so the state is not known.
-    fn compare(&self) -> BoxFuture<'_, Result<Standing, String>>;
+    fn compare(&self) -> BoxFuture<'_, Result<GuardState, String>>;
 
     /// Tries the forgeries in the namespace of an existing grant.
     ///
     /// # Errors
     /// The API server did not answer, so the state is not known.
-    fn forge<'a>(&'a self, grant: &'a GrantKey) -> BoxFuture<'a, Result<Standing, String>>;
+    fn forge<'a>(&'a self, grant: &'a GrantKey) -> BoxFuture<'a, Result<GuardState, String>>;
 
     /// Namespaces with a live or undecided grant, each with the name of one such grant.
     fn open_namespaces(&self) -> BTreeMap<String, String>;
@@ -43,17 +43,17 @@ pub trait Probe: Send + Sync {
 
 /// The API server as the source.
 pub struct ApiServer {
-    edges: Edges,
+    edges: Cluster,
     canary: Canary,
     identity: UserInfo,
     operator: String,
-    cap: Span,
+    cap: AccessDuration,
     guards: Vec<Guard>,
 }
 
 impl ApiServer {
     /// Compares the cluster with the guards of these settings.
-    pub fn new(edges: Edges, canary: Canary, settings: &GuardSettings) -> Self {
+    pub fn new(edges: Cluster, canary: Canary, settings: &GuardSettings) -> Self {
         let mut guards = guards(settings);
         // The mutating policies only save typing, and Kubernetes before 1.36 does not have them.
         guards.retain(|guard| !guard.kind.mutates());
@@ -69,7 +69,7 @@ impl ApiServer {
 }
 
 impl Probe for ApiServer {
-    fn compare(&self) -> BoxFuture<'_, Result<Standing, String>> {
+    fn compare(&self) -> BoxFuture<'_, Result<GuardState, String>> {
         async {
             match read_guards(&self.edges, &self.guards).await {
                 Ok(specs) => {
@@ -77,7 +77,7 @@ impl Probe for ApiServer {
                         .guards
                         .iter()
                         .zip(&specs)
-                        .map(|(guard, spec)| Reading {
+                        .map(|(guard, spec)| GuardReading {
                             guard,
                             spec: spec.as_ref(),
                         })
@@ -85,7 +85,7 @@ impl Probe for ApiServer {
                     Ok(compare(&readings, &self.operator))
                 }
                 Err(error) if error.class() == Class::Denied => {
-                    Ok(Standing::Breached(format!("Curfew may not read them: {error}")))
+                    Ok(GuardState::Breached(format!("Curfew may not read them: {error}")))
                 }
                 Err(error) => Err(error.to_string()),
             }
@@ -93,7 +93,7 @@ impl Probe for ApiServer {
         .boxed()
     }
 
-    fn forge<'a>(&'a self, grant: &'a GrantKey) -> BoxFuture<'a, Result<Standing, String>> {
+    fn forge<'a>(&'a self, grant: &'a GrantKey) -> BoxFuture<'a, Result<GuardState, String>> {
         async {
             let scene = Scene {
                 namespace: &grant.namespace,

@@ -20,7 +20,7 @@ use crate::app::operator::server::Readiness;
 use crate::app::operator::triggers::Triggers;
 use crate::cluster::objects::keys::GrantKey;
 use crate::core::guard::self_test::evidence::{Evidence, VALIDITY, standing};
-use crate::core::guard::state::Standing;
+use crate::core::guard::state::GuardState;
 
 /// Name of the condition in `/readyz`.
 pub const GUARDS: &str = "guards";
@@ -66,7 +66,7 @@ pub struct SelfTest {
 /// Result of the comparison, or of the trial in one namespace.
 #[derive(Debug)]
 struct Finding {
-    last: Option<(Standing, Instant)>,
+    last: Option<(GuardState, Instant)>,
     /// Why the last attempt had no answer.
     silence: Option<String>,
     failures: u32,
@@ -80,7 +80,7 @@ struct Findings {
     /// Namespaces with grants that are held for the guards.
     held: BTreeSet<String>,
     /// The overall state that was logged last.
-    told: Option<Standing>,
+    told: Option<GuardState>,
 }
 
 impl Finding {
@@ -101,13 +101,13 @@ impl Finding {
     }
 
     fn is_breached(&self) -> bool {
-        matches!(&self.last, Some((Standing::Breached(_), _)))
+        matches!(&self.last, Some((GuardState::Breached(_), _)))
     }
 
     /// Notes an answer. Without an answer the last result stays. Returns whether the result changed.
-    fn note(&mut self, answer: Result<Standing, String>) -> bool {
+    fn note(&mut self, answer: Result<GuardState, String>) -> bool {
         let now = Instant::now();
-        let proven = answer == Ok(Standing::InForce);
+        let proven = answer == Ok(GuardState::InForce);
         let changed = match answer {
             Ok(standing) => {
                 let changed = self.last.as_ref().is_none_or(|(before, _)| *before != standing);
@@ -162,7 +162,7 @@ impl SelfTest {
 
     /// State of the guards for the namespace of a grant. A known result returns at once; otherwise the forgeries are
     /// tried, for 5 s at most. If the state is not `InForce`, the grant is reconciled when the state changes.
-    pub async fn standing(&self, grant: &GrantKey) -> Standing {
+    pub async fn standing(&self, grant: &GrantKey) -> GuardState {
         let namespace = &grant.namespace;
         if self.findings().known(namespace).is_none() {
             // Any result counts, also after a timeout.
@@ -171,8 +171,8 @@ impl SelfTest {
         let mut findings = self.findings();
         let standing = findings
             .known(namespace)
-            .unwrap_or_else(|| Standing::Unproven(findings.silence(namespace)));
-        if standing != Standing::InForce {
+            .unwrap_or_else(|| GuardState::Unproven(findings.silence(namespace)));
+        if standing != GuardState::InForce {
             findings.held.insert(namespace.clone());
         }
         standing
@@ -278,7 +278,7 @@ impl SelfTest {
             findings.specs.due = now;
         }
         let concerned = match findings.known(namespace) {
-            Some(Standing::InForce) => findings.held.take(namespace),
+            Some(GuardState::InForce) => findings.held.take(namespace),
             _ => (changed && breached)
                 .then(|| findings.held.get(namespace).cloned())
                 .flatten(),
@@ -323,8 +323,8 @@ impl SelfTest {
     fn tell(&self) {
         let mut findings = self.findings();
         let all = match findings.wrong() {
-            None => Standing::InForce,
-            Some(why) => Standing::Breached(why),
+            None => GuardState::InForce,
+            Some(why) => GuardState::Breached(why),
         };
         if findings.told.as_ref() == Some(&all) {
             return;
@@ -332,13 +332,13 @@ impl SelfTest {
         let first = findings.told.is_none();
         findings.told = Some(all.clone());
         drop(findings);
-        self.metrics.set_guards_in_force(all == Standing::InForce);
+        self.metrics.set_guards_in_force(all == GuardState::InForce);
         match all {
-            Standing::InForce => {
+            GuardState::InForce => {
                 self.readiness.done(GUARDS);
                 tracing::info!("the admission guards are in force");
             }
-            Standing::Breached(why) | Standing::Unproven(why) => {
+            GuardState::Breached(why) | GuardState::Unproven(why) => {
                 self.readiness.undone(GUARDS, &why);
                 if !first {
                     tracing::error!(
@@ -365,7 +365,7 @@ impl Finding {
 
 impl Findings {
     /// The state, if the results have not expired.
-    fn known(&self, namespace: &str) -> Option<Standing> {
+    fn known(&self, namespace: &str) -> Option<GuardState> {
         let here = self.namespaces.get(namespace).and_then(Finding::evidence);
         standing(self.specs.evidence().as_ref(), here.as_ref())
     }

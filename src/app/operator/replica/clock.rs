@@ -12,8 +12,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::app::operator::metrics::Metrics;
 use crate::app::operator::server::Readiness;
 use crate::app::operator::triggers::Triggers;
-use crate::cluster::context::Edges;
-use crate::core::replica::clock::Verdict;
+use crate::cluster::context::Cluster;
+use crate::core::replica::clock::ClockAgreement;
 
 /// Name of the condition in `/readyz`.
 pub const CLOCK: &str = "clock";
@@ -28,20 +28,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Monitor of clock skew.
 pub struct SkewWatch {
-    edges: Edges,
+    edges: Cluster,
     triggers: Triggers,
     readiness: Readiness,
     metrics: Metrics,
     /// Whether grants are held until the clocks agree.
     held: AtomicBool,
     /// The verdict that was logged last.
-    told: Mutex<Option<Verdict>>,
+    told: Mutex<Option<ClockAgreement>>,
     unfit: watch::Sender<bool>,
 }
 
 impl SkewWatch {
     /// Not ready until the first answer of the API server.
-    pub fn new(edges: Edges, triggers: Triggers, readiness: Readiness, metrics: Metrics) -> Self {
+    pub fn new(edges: Cluster, triggers: Triggers, readiness: Readiness, metrics: Metrics) -> Self {
         readiness.undone(CLOCK, "not yet");
         Self {
             edges,
@@ -92,7 +92,7 @@ impl SkewWatch {
 
     fn is_refused(&self) -> bool {
         let skew = self.edges.clock.skew();
-        skew.is_some_and(|skew| skew.verdict() == Verdict::Refuse)
+        skew.is_some_and(|skew| skew.verdict() == ClockAgreement::Refuse)
     }
 
     /// Updates metric and readiness, and logs a new verdict.
@@ -117,13 +117,13 @@ impl SkewWatch {
         }
         let ahead_seconds = skew.ahead().as_secs_f64();
         match verdict {
-            Verdict::Fine if before.is_none() => {}
-            Verdict::Fine => tracing::info!(ahead_seconds, "the clocks agree again"),
-            Verdict::Warn => tracing::warn!(
+            ClockAgreement::Fine if before.is_none() => {}
+            ClockAgreement::Fine => tracing::info!(ahead_seconds, "the clocks agree again"),
+            ClockAgreement::Warn => tracing::warn!(
                 ahead_seconds,
                 "this machine's clock is {skew} the API server's, which counts; correct the wrong clock"
             ),
-            Verdict::Refuse => tracing::error!(
+            ClockAgreement::Refuse => tracing::error!(
                 ahead_seconds,
                 "this machine's clock is {skew} the API server's: no access is granted; access still ends, by the clock of \
                  the API server. Correct the wrong clock"

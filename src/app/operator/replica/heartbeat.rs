@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::operator::context::Operator;
-use crate::cluster::replica::heartbeat::{Heart, beat, last_beat};
+use crate::cluster::replica::heartbeat::{HeartbeatLease, beat, last_beat};
 use crate::core::replica::heartbeat::{OPERATOR, OPERATOR_SILENCE, SWEEP, SWEEP_SILENCE, silence};
 
 /// Interval between two renewals: four within the 2 minutes after which the operator counts as silent.
@@ -21,7 +21,7 @@ const READ_EVERY: Duration = Duration::from_mins(1);
 pub async fn run(operator: Arc<Operator>) {
     operator.wait_until_synced().await;
     let (cluster, namespace) = (&operator.cluster, operator.settings.namespace.as_str());
-    let own_lease = Heart {
+    let own_lease = HeartbeatLease {
         lease: OPERATOR,
         holder: cluster.instance.to_string(),
         silence: OPERATOR_SILENCE,

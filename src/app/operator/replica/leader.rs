@@ -25,7 +25,7 @@ use crate::app::operator::metrics::Metrics;
 use crate::app::operator::server::Readiness;
 use crate::cluster::client::error::Error;
 use crate::cluster::replica::leader::Leases;
-use crate::core::replica::leader::{Candidate, Identity, LeaseFacts, LeaseWrite, Step};
+use crate::core::replica::leader::{Candidate, LeaseFacts, LeaseWrite, ReplicaId, Step};
 use crate::core::replica::retry::Class;
 
 /// Name of the condition in `/readyz`. A process is ready when it leads or knows the leader. A process that cannot read
@@ -171,7 +171,7 @@ impl Campaign {
     /// A campaign that starts with [`Self::start`]. While this process is `unfit`, other replicas may lead first.
     pub fn new(
         registry: Arc<dyn Registry>,
-        identity: Identity,
+        identity: ReplicaId,
         readiness: Readiness,
         metrics: Metrics,
         unfit: watch::Receiver<bool>,
@@ -208,7 +208,7 @@ impl Campaign {
                 () = warm => true,
                 _ = &mut resigned => false,
             };
-            if is_warm && self.run(changes, resigned).await == Ending::PutBack {
+            if is_warm && self.run(changes, resigned).await == TermEnd::PutBack {
                 // At shutdown the receiver is gone.
                 tell_put_back.send(()).unwrap_or_default();
             }
@@ -224,7 +224,7 @@ impl Campaign {
         mut self,
         changes: impl Stream<Item = Result<Option<LeaseFacts>, watcher::Error>>,
         resign: oneshot::Receiver<()>,
-    ) -> Ending {
+    ) -> TermEnd {
         let mut changes = std::pin::pin!(changes);
         // A dropped sender means resign too.
         let mut resign = resign.map(drop);
@@ -266,14 +266,14 @@ impl Campaign {
             let Some(outcome) = outcome else { break };
             // Each read is answered by etcd itself, so it sees at least the version known when it was sent. A version that
             // is no number (0) proves nothing.
-            if matches!(&outcome, Ok(Answer::Read(Some(lease))) if (1..known).contains(&lease.order())) {
-                return Ending::PutBack;
+            if matches!(&outcome, Ok(LeaseReply::Read(Some(lease))) if (1..known).contains(&lease.order())) {
+                return TermEnd::PutBack;
             }
             self.note(outcome, sent);
             self.tell();
         }
         self.give_back().await;
-        Ending::Resigned
+        TermEnd::Resigned
     }
 
     /// Whether this process leads, is unfit, and has not tried to hand over in the last 5 minutes.
@@ -295,7 +295,7 @@ impl Campaign {
         // Before another replica can lead.
         self.tell();
         let outcome = answered(self.registry.write(&write)).await;
-        self.note(outcome.map(|lease| Answer::Read(Some(lease))), sent);
+        self.note(outcome.map(|lease| LeaseReply::Read(Some(lease))), sent);
     }
 
     /// Time of the next step. A term also ends without any attempt.
@@ -312,11 +312,11 @@ impl Campaign {
     }
 
     /// Notes the result of an attempt that was sent at `sent`.
-    fn note(&mut self, outcome: Result<Answer, Option<Error>>, sent: Duration) {
+    fn note(&mut self, outcome: Result<LeaseReply, Option<Error>>, sent: Duration) {
         let now = self.started.elapsed();
         match outcome {
-            Ok(Answer::Read(lease)) => self.candidate.observe(lease, now),
-            Ok(Answer::Wrote(lease)) => self.candidate.wrote(lease, sent, now),
+            Ok(LeaseReply::Read(lease)) => self.candidate.observe(lease, now),
+            Ok(LeaseReply::Wrote(lease)) => self.candidate.wrote(lease, sent, now),
             Err(Some(error)) if error.class() == Class::Conflict => self.candidate.conflicted(),
             Err(error) => {
                 let why = error.map_or_else(
@@ -398,7 +398,7 @@ impl Campaign {
 
 /// End of a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
+enum TermEnd {
     /// This process resigned.
     Resigned,
     /// The Lease is older than before: the cluster was restored from a backup.
@@ -431,16 +431,19 @@ impl Candidacy {
 }
 
 /// Result of an attempt.
-enum Answer {
+enum LeaseReply {
     Read(Option<LeaseFacts>),
     Wrote(LeaseFacts),
 }
 
 /// Writes the Lease, or reads it if there is nothing to write.
-async fn attempt(registry: Arc<dyn Registry>, write: Option<LeaseWrite>) -> Result<Answer, Option<Error>> {
+async fn attempt(
+    registry: Arc<dyn Registry>,
+    write: Option<LeaseWrite>,
+) -> Result<LeaseReply, Option<Error>> {
     match write {
-        None => answered(registry.read()).await.map(Answer::Read),
-        Some(write) => answered(registry.write(&write)).await.map(Answer::Wrote),
+        None => answered(registry.read()).await.map(LeaseReply::Read),
+        Some(write) => answered(registry.write(&write)).await.map(LeaseReply::Wrote),
     }
 }
 

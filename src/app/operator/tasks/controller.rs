@@ -18,7 +18,7 @@ use crate::app::operator::context::Operator;
 use crate::app::operator::leader_task::{LeaderTask, run_in_terms};
 use crate::app::operator::metrics::{Lane as LaneLabel, PassOutcome};
 use crate::app::operator::reconcile::{Failed, Urgency, reconcile};
-use crate::app::operator::work_queue::{LONGEST_PAUSE, Queue};
+use crate::app::operator::work_queue::{LONGEST_PAUSE, WorkQueue};
 use crate::app::stop::Stop;
 use crate::cluster::objects::keys::GrantKey;
 use crate::core::replica::retry::{Class, Lane};
@@ -85,7 +85,7 @@ impl LeaderTask for Controller {
 /// The queue and the running reconciles of one term.
 struct Work {
     operator: Arc<Operator>,
-    queue: Queue,
+    queue: WorkQueue,
     tasks: JoinSet<Finished>,
     keys: HashMap<Id, GrantKey>,
 }
@@ -94,7 +94,7 @@ impl Work {
     fn new(operator: Arc<Operator>) -> Self {
         Self {
             operator,
-            queue: Queue::new(),
+            queue: WorkQueue::new(),
             tasks: JoinSet::new(),
             keys: HashMap::new(),
         }

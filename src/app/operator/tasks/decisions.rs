@@ -17,8 +17,8 @@ use crate::cluster::client::error::Error;
 use crate::cluster::grant::decisions;
 use crate::cluster::grant::publish::publish;
 use crate::cluster::objects::keys::{DecisionKey, GrantKey};
-use crate::core::decision::verdict::{Judged, Verdict};
-use crate::core::grant::transition::Announcement;
+use crate::core::decision::verdict::{DecisionVerdict, Verdict};
+use crate::core::grant::transition::Transition;
 use crate::core::replica::retry::{Class, Lane};
 
 /// How long after a decision appears its grant is looked up. The watch of grants may lag (p99 25 ms), and tools apply a
@@ -115,12 +115,12 @@ async fn judge(operator: &Operator, key: &DecisionKey) -> Result<(), Error> {
             decision.grant
         ),
     };
-    let judged = Judged {
+    let judged = DecisionVerdict {
         verdict: Verdict::ignored(reasons::GRANT_NOT_FOUND, message),
         decision,
     };
     let at = cluster.clock.now();
-    let announcement = Announcement::Judged(Box::new(judged.clone()));
+    let announcement = Transition::Judged(Box::new(judged.clone()));
     if let Some((decision, event)) = announcement.event_of_decision(at) {
         let regarding = decisions::reference(&key.namespace, decision);
         match publish(cluster, regarding, &event, at).await {

@@ -204,13 +204,13 @@ mod tests {
     async fn each_log_line_of_an_orphan_names_the_grant() {
         let (operator, triggered) = operator();
         let grant = grant();
-        operator.triggers.fire(crate::cluster::objects::keys::Touched {
+        operator.triggers.fire(crate::cluster::objects::keys::Affected {
             orphans: vec![Orphan {
                 uid: "uid-1".to_owned(),
                 key: GrantKey::of(&grant),
                 last: Some(Arc::new(grant)),
             }],
-            ..crate::cluster::objects::keys::Touched::default()
+            ..crate::cluster::objects::keys::Affected::default()
         });
         let line = first_line_of(Box::pin(run(operator, triggered.orphans))).await;
         assert_eq!(

@@ -22,7 +22,7 @@ use crate::cluster::authorizer::rights;
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
 use crate::core::policy::Policy;
-use crate::core::policy::preflight::{Verdict, cluster_roles, invalid, preflight};
+use crate::core::policy::preflight::{PolicyReadiness, cluster_roles, invalid, preflight};
 use crate::core::policy::problem::Problem;
 use crate::core::policy::status::policy_status;
 use crate::core::replica::retry::{Lane, delay};
@@ -175,7 +175,10 @@ impl Checks {
         Ok(())
     }
 
-    async fn verdict(&self, parsed: Result<Arc<Policy>, Vec<Problem>>) -> Result<Result<(), Verdict>, Error> {
+    async fn verdict(
+        &self,
+        parsed: Result<Arc<Policy>, Vec<Problem>>,
+    ) -> Result<Result<(), PolicyReadiness>, Error> {
         let policy = match parsed {
             Ok(policy) => policy,
             Err(problems) => return Ok(Err(invalid(&problems))),

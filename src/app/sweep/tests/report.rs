@@ -3,14 +3,14 @@ use crate::api::ArtifactKind;
 use crate::checks::golden::{assert_golden, shape};
 use crate::cluster::cleanup::sweep::Gone;
 use crate::core::artifact::key::ArtifactKey;
-use crate::core::cleanup::sweep::{Labelled, sweep};
+use crate::core::cleanup::sweep::{LabelledObject, sweep};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn labelled(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> Labelled {
-    Labelled {
+fn labelled(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> LabelledObject {
+    LabelledObject {
         key: ArtifactKey {
             kind,
             namespace: "prod".to_owned(),
@@ -24,10 +24,10 @@ fn labelled(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> Labelled
     }
 }
 
-fn at_noon(ahead: i64) -> Report {
+fn at_noon(ahead: i64) -> SweepReport {
     let server = at("2026-01-01T12:00:00Z");
     let local = server + SignedDuration::from_secs(ahead);
-    let mut report = Report::new(false, local);
+    let mut report = SweepReport::new(false, local);
     report.told_the_time(Clocks {
         server,
         asked: local,
@@ -36,12 +36,12 @@ fn at_noon(ahead: i64) -> Report {
     report
 }
 
-fn found(report: &Report, found: Vec<Labelled>) -> Sweeping {
+fn found(report: &SweepReport, found: Vec<LabelledObject>) -> Sweeping {
     let grants = Grants::Listed(["grant".to_owned()].into());
     sweep(found, &grants, report.at, SignedDuration::from_secs(5))
 }
 
-fn overdue() -> Labelled {
+fn overdue() -> LabelledObject {
     labelled(ArtifactKind::RoleBinding, "view", Some("2026-01-01T11:56:48Z"))
 }
 
@@ -50,7 +50,7 @@ fn a_table_has_a_line_for_each_object_and_a_summary() {
     let mut report = at_noon(0);
     let without_end = labelled(ArtifactKind::Role, "lookalike", None);
     let sweeping = found(&report, vec![overdue(), without_end]);
-    report.add(Item::outcome(&sweeping.access[0], Ok(Gone::Deleted)));
+    report.add(SweepItem::outcome(&sweeping.access[0], Ok(Gone::Deleted)));
     report.found(&sweeping);
     report.sum_up();
     let lines: Vec<String> = report.table().lines().map(str::to_owned).collect();
@@ -88,7 +88,7 @@ fn an_empty_report_has_only_the_summary() {
 fn the_json_report_has_utc_times_and_the_result() {
     let mut report = at_noon(0);
     let sweeping = found(&report, vec![overdue()]);
-    report.add(Item::outcome(&sweeping.access[0], Ok(Gone::Freed)));
+    report.add(SweepItem::outcome(&sweeping.access[0], Ok(Gone::Freed)));
     report.heard_the_operator(Some(at("2026-01-01T11:59:30Z")));
     report.sum_up();
     let document = serde_json::to_value(&report).unwrap();
@@ -116,7 +116,7 @@ fn only_a_failed_removal_fails_the_round() {
         let mut report = at_noon(0);
         let sweeping = found(&report, vec![overdue()]);
         report.heard_the_operator(None);
-        report.add(Item::outcome(&sweeping.access[0], outcome));
+        report.add(SweepItem::outcome(&sweeping.access[0], outcome));
         assert_eq!(report.failure().is_some(), fails, "{report:?}");
     }
 }
@@ -142,9 +142,9 @@ fn the_first_ten_problems_are_named_and_the_rest_counted() {
 fn a_later_attempt_replaces_the_result_of_an_earlier_one() {
     let mut report = at_noon(0);
     let sweeping = found(&report, vec![overdue()]);
-    report.add(Item::of(&sweeping.access[0], Action::Waiting, ""));
+    report.add(SweepItem::of(&sweeping.access[0], SweepAction::Waiting, ""));
     assert!(report.failure().is_some());
-    report.add(Item::outcome(&sweeping.access[0], Ok(Gone::Deleted)));
+    report.add(SweepItem::outcome(&sweeping.access[0], Ok(Gone::Deleted)));
     assert_eq!(report.failure(), None);
 }
 
@@ -152,10 +152,10 @@ fn a_later_attempt_replaces_the_result_of_an_earlier_one() {
 fn an_object_missing_in_a_later_attempt_is_no_failure() {
     let mut report = at_noon(0);
     let sweeping = found(&report, vec![overdue()]);
-    report.add(Item::of(&sweeping.access[0], Action::Waiting, ""));
+    report.add(SweepItem::of(&sweeping.access[0], SweepAction::Waiting, ""));
     report.looks_again();
     assert_eq!(report.failure(), None);
-    report.add(Item::of(&sweeping.access[0], Action::Failed, ""));
+    report.add(SweepItem::of(&sweeping.access[0], SweepAction::Failed, ""));
     assert_eq!(report.items.len(), 1);
     assert!(report.failure().is_some());
 }
@@ -201,13 +201,13 @@ fn the_operator_is_silent_after_2m_or_without_any_heartbeat() {
 fn golden_sweep_report_is_unchanged() {
     let mut report = at_noon(20);
     let actions = [
-        Action::Removed,
-        Action::Freed,
-        Action::AlreadyGone,
-        Action::WouldRemove,
-        Action::Waiting,
-        Action::Failed,
-        Action::Kept,
+        SweepAction::Removed,
+        SweepAction::Freed,
+        SweepAction::AlreadyGone,
+        SweepAction::WouldRemove,
+        SweepAction::Waiting,
+        SweepAction::Failed,
+        SweepAction::Kept,
     ];
     for (number, action) in (0..).zip(actions) {
         let kind = [ArtifactKind::RoleBinding, ArtifactKind::Role, ArtifactKind::Job][number % 3];
@@ -219,7 +219,7 @@ fn golden_sweep_report_is_unchanged() {
             .chain(sweeping.rest.iter().flatten())
             .next()
             .unwrap();
-        report.add(Item::of(removal, action, ""));
+        report.add(SweepItem::of(removal, action, ""));
     }
     let without_end = found(&report, vec![labelled(ArtifactKind::Role, "lookalike", None)]);
     report.found(&without_end);
@@ -229,7 +229,7 @@ fn golden_sweep_report_is_unchanged() {
     report.sum_up();
     let failed = serde_json::to_value(&report).unwrap();
 
-    let mut report = Report::new(true, at("2026-01-01T12:00:00Z"));
+    let mut report = SweepReport::new(true, at("2026-01-01T12:00:00Z"));
     report.heard_the_operator(None);
     report.sum_up();
     let empty = serde_json::to_value(&report).unwrap();

@@ -7,8 +7,8 @@ use crate::core::artifact::key::ArtifactKey;
 
 const ARGO_CD: &str = "argocd.argoproj.io/hook-finalizer";
 
-fn asked(name: &str, ends: Option<&str>) -> Asked {
-    Asked {
+fn asked(name: &str, ends: Option<&str>) -> DrainedGrant {
+    DrainedGrant {
         namespace: "prod".to_owned(),
         name: name.to_owned(),
         uid: format!("uid of {name}"),
@@ -21,8 +21,8 @@ fn asked(name: &str, ends: Option<&str>) -> Asked {
     }
 }
 
-fn made(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> Labelled {
-    Labelled {
+fn made(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> LabelledObject {
+    LabelledObject {
         key: ArtifactKey {
             kind,
             namespace: "prod".to_owned(),
@@ -36,7 +36,7 @@ fn made(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> Labelled {
     }
 }
 
-fn names(grants: &[Asked]) -> Vec<&str> {
+fn names(grants: &[DrainedGrant]) -> Vec<&str> {
     grants.iter().map(|grant| grant.name.as_str()).collect()
 }
 
@@ -55,7 +55,7 @@ fn ended_grants_stay_and_waiting_grants_are_not_deleted_again() {
         (true, false, &[REVOKE_FINALIZER], false, "wait"),
         (true, true, &[REVOKE_FINALIZER, ARGO_CD], true, "wait"),
     ] {
-        let grant = Asked {
+        let grant = DrainedGrant {
             over,
             deleting,
             finalizers: finalizers.iter().map(|&finalizer| finalizer.to_owned()).collect(),
@@ -65,9 +65,9 @@ fn ended_grants_stay_and_waiting_grants_are_not_deleted_again() {
             vec![grant],
             Vec::new(),
             true,
-            Demands {
+            DrainOptions {
                 records,
-                ..Demands::default()
+                ..DrainOptions::default()
             },
         );
         let what = match (draining.grants.len(), draining.waiting.len(), draining.records) {
@@ -96,7 +96,7 @@ fn the_operators_finalizer_is_reported_before_others() {
 
 #[test]
 fn without_operator_releases_a_grant_without_artifacts() {
-    let held = |over: bool, deleting: bool, finalizer: &str| Asked {
+    let held = |over: bool, deleting: bool, finalizer: &str| DrainedGrant {
         over,
         deleting,
         finalizers: vec![finalizer.to_owned()],
@@ -127,9 +127,9 @@ fn without_operator_releases_a_grant_without_artifacts() {
         (held(false, false, REVOKE_FINALIZER), vec![], true, true, false),
         (held(false, true, ARGO_CD), vec![], true, true, false),
     ] {
-        let demands = Demands {
+        let demands = DrainOptions {
             without_operator,
-            ..Demands::default()
+            ..DrainOptions::default()
         };
         let draining = drain(vec![grant.clone()], found, whole, demands);
         assert_eq!(draining.released.len() == 1, released, "{grant:?}");
@@ -152,7 +152,7 @@ fn grants_are_deleted_earliest_end_first_then_without_access() {
         ],
         Vec::new(),
         true,
-        Demands::default(),
+        DrainOptions::default(),
     );
     assert_eq!(names(&draining.grants), ["before", "early", "late", "pending"]);
 }
@@ -173,7 +173,7 @@ fn artifacts_are_removed_in_order_before_or_after_their_end() {
             made(ArtifactKind::RoleBinding, "says-no-end", None),
         ],
         true,
-        Demands::default(),
+        DrainOptions::default(),
     );
     let turns = draining
         .made
@@ -190,7 +190,7 @@ fn artifacts_are_removed_in_order_before_or_after_their_end() {
         ]
     );
     assert_eq!(draining.len(), 6);
-    let versions = |what: &Labelled| what.resource_version.is_none();
+    let versions = |what: &LabelledObject| what.resource_version.is_none();
     assert!(
         draining.made.iter().flatten().all(versions),
         "what has changed goes as well"
@@ -199,26 +199,26 @@ fn artifacts_are_removed_in_order_before_or_after_their_end() {
 
 #[test]
 fn drain_is_done_after_two_complete_empty_rounds() {
-    let nothing = Look::default();
-    let some = Look {
+    let nothing = DrainRound::default();
+    let some = DrainRound {
         found: 2,
         gone: 2,
         ..nothing
     };
-    let unread = Look { unread: 1, ..nothing };
+    let unread = DrainRound { unread: 1, ..nothing };
     for (rounds, expected) in [
-        (vec![nothing], Next::Look(QUIET_FOR)),
-        (vec![nothing, nothing], Next::Done),
-        (vec![some], Next::Look(AGAIN_AFTER)),
-        (vec![some, nothing], Next::Look(QUIET_FOR)),
-        (vec![some, nothing, nothing], Next::Done),
-        (vec![nothing, some, nothing], Next::Look(QUIET_FOR)),
-        (vec![nothing, unread], Next::Look(AGAIN_AFTER)),
-        (vec![nothing, unread, nothing], Next::Look(QUIET_FOR)),
+        (vec![nothing], NextRound::Look(QUIET_FOR)),
+        (vec![nothing, nothing], NextRound::Done),
+        (vec![some], NextRound::Look(AGAIN_AFTER)),
+        (vec![some, nothing], NextRound::Look(QUIET_FOR)),
+        (vec![some, nothing, nothing], NextRound::Done),
+        (vec![nothing, some, nothing], NextRound::Look(QUIET_FOR)),
+        (vec![nothing, unread], NextRound::Look(AGAIN_AFTER)),
+        (vec![nothing, unread, nothing], NextRound::Look(QUIET_FOR)),
         // A failed read can succeed later, after any number of rounds.
-        (vec![unread; 50], Next::Look(AGAIN_AFTER)),
+        (vec![unread; 50], NextRound::Look(AGAIN_AFTER)),
     ] {
-        let mut course = Course::default();
+        let mut course = DrainProgress::default();
         let last = rounds.iter().map(|round| course.after(round)).last();
         assert_eq!(last, Some(expected), "{rounds:?}");
     }
@@ -226,7 +226,7 @@ fn drain_is_done_after_two_complete_empty_rounds() {
 
 #[test]
 fn drain_gives_up_after_five_rounds_of_refusals_only() {
-    let refused = |found, gone, refused, unread| Look {
+    let refused = |found, gone, refused, unread| DrainRound {
         found,
         gone,
         refused,
@@ -243,37 +243,37 @@ fn drain_gives_up_after_five_rounds_of_refusals_only() {
         (refused(0, 0, 1, 1), false),
         (refused(3, 0, 0, 0), false),
     ] {
-        let mut course = Course::default();
-        let nexts: Vec<Next> = (0..5).map(|_| course.after(&round)).collect();
-        let again = Next::Look(AGAIN_AFTER);
+        let mut course = DrainProgress::default();
+        let nexts: Vec<NextRound> = (0..5).map(|_| course.after(&round)).collect();
+        let again = NextRound::Look(AGAIN_AFTER);
         assert_eq!(nexts[..4], [again; 4], "{round:?}");
-        assert_eq!(nexts[4] == Next::GiveUp, gives_up, "{round:?}");
+        assert_eq!(nexts[4] == NextRound::GiveUp, gives_up, "{round:?}");
     }
-    let mut course = Course::default();
-    let mut next = Next::Done;
+    let mut course = DrainProgress::default();
+    let mut next = NextRound::Done;
     for _ in 0..5 {
         for round in [refused(0, 0, 2, 0), refused(0, 0, 2, 0), refused(1, 1, 0, 0)] {
             next = course.after(&round);
         }
     }
-    assert_eq!(next, Next::Look(AGAIN_AFTER), "in a row");
+    assert_eq!(next, NextRound::Look(AGAIN_AFTER), "in a row");
 }
 
 #[test]
 fn new_requests_are_counted_by_requester_and_tool() {
-    let by = |who: &str, name: &str| Asked {
+    let by = |who: &str, name: &str| DrainedGrant {
         by: who.to_owned(),
         ..asked(name, None)
     };
-    let mut newcomers = Newcomers::default();
-    let round = |grants: Vec<Asked>| {
+    let mut newcomers = NewRequests::default();
+    let round = |grants: Vec<DrainedGrant>| {
         drain(
             grants,
             Vec::new(),
             true,
-            Demands {
+            DrainOptions {
                 records: true,
-                ..Demands::default()
+                ..DrainOptions::default()
             },
         )
     };
@@ -281,7 +281,7 @@ fn new_requests_are_counted_by_requester_and_tool() {
     assert!(newcomers.by().is_empty(), "it was there before");
     newcomers.seen(&round(vec![by("alice", "first"), by("robot", "again")]));
     newcomers.seen(&round(vec![by("robot", "again"), by("robot", "and-again")]));
-    let over = Asked {
+    let over = DrainedGrant {
         over: true,
         ..by("carol", "record")
     };
@@ -299,13 +299,13 @@ fn drain_reads_the_fields_it_needs_from_a_grant() {
     }))
     .unwrap();
     let end: Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
-    let fresh = Asked {
+    let fresh = DrainedGrant {
         uid: "u".to_owned(),
         finalizers: vec![REVOKE_FINALIZER.to_owned()],
         by: "alice (kept by Argo CD)".to_owned(),
         ..asked("one", None)
     };
-    assert_eq!(Asked::from(&grant), fresh);
+    assert_eq!(DrainedGrant::from(&grant), fresh);
     grant.status = Some(AccessGrantStatus {
         expires_at: Some(MicroTime(end)),
         ended_at: Some(MicroTime(end)),
@@ -313,11 +313,11 @@ fn drain_reads_the_fields_it_needs_from_a_grant() {
     });
     grant.spec.requester = None;
     grant.metadata.managed_fields = None;
-    let ended = Asked {
+    let ended = DrainedGrant {
         ends: Some(end),
         over: true,
         by: "unknown requester".to_owned(),
         ..fresh
     };
-    assert_eq!(Asked::from(&grant), ended);
+    assert_eq!(DrainedGrant::from(&grant), ended);
 }

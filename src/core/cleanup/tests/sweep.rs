@@ -13,8 +13,8 @@ pub(super) fn named(number: u32) -> String {
     format!("{NAME_PREFIX}{number:032x}")
 }
 
-fn labelled(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> Labelled {
-    Labelled {
+fn labelled(kind: ArtifactKind, name: &str, not_after: Option<&str>) -> LabelledObject {
+    LabelledObject {
         key: ArtifactKey {
             kind,
             namespace: "prod".to_owned(),
@@ -32,7 +32,7 @@ fn listed(uids: &[&str]) -> Grants {
     Grants::Listed(uids.iter().map(|uid| (*uid).to_owned()).collect())
 }
 
-fn swept(found: Vec<Labelled>, grants: &Grants) -> Sweeping {
+fn swept(found: Vec<LabelledObject>, grants: &Grants) -> Sweeping {
     sweep(found, grants, at(NOW), GRACE)
 }
 

@@ -22,7 +22,7 @@ fn any_end() -> impl Strategy<Value = Option<String>> {
     ]
 }
 
-fn any_labelled() -> impl Strategy<Value = Labelled> {
+fn any_labelled() -> impl Strategy<Value = LabelledObject> {
     let kinds = select(vec![
         ArtifactKind::Job,
         ArtifactKind::Role,
@@ -33,7 +33,7 @@ fn any_labelled() -> impl Strategy<Value = Labelled> {
     let namespaces = select(vec!["prod", "test"]);
     let grants = select(vec!["known", "unknown"]);
     (kinds, namespaces, names, grants, any_end(), 0_u32..1_000).prop_map(
-        |(kind, namespace, name, grant_uid, not_after, uid)| Labelled {
+        |(kind, namespace, name, grant_uid, not_after, uid)| LabelledObject {
             key: ArtifactKey {
                 kind,
                 namespace: namespace.to_owned(),
@@ -116,8 +116,8 @@ proptest! {
         grants in any_grants(),
     ) {
         let sweeping = sweep(found.clone(), &grants, now(), GRACE);
-        let gone: Vec<&Labelled> = removals(&sweeping).iter().map(|removal| &removal.what).collect();
-        let left: Vec<Labelled> = found.into_iter().filter(|what| !gone.contains(&what)).collect();
+        let gone: Vec<&LabelledObject> = removals(&sweeping).iter().map(|removal| &removal.what).collect();
+        let left: Vec<LabelledObject> = found.into_iter().filter(|what| !gone.contains(&what)).collect();
         let again = sweep(left, &grants, now(), GRACE);
         prop_assert!(again.is_empty());
         prop_assert_eq!(again.findings, sweeping.findings);

@@ -4,8 +4,8 @@ use crate::api::{
     AccessGrant, AccessPolicy, Day, Narrowing, PrincipalKind, RoleKind, SelectorOperator,
     SelectorRequirement, Subject, reasons,
 };
-use crate::core::evaluate::admit::{Admission, admit};
-use crate::core::evaluate::question::Question;
+use crate::core::evaluate::admit::{Admitted, admit};
+use crate::core::evaluate::question::CheckInput;
 use crate::core::facts::NamespaceFacts;
 use crate::core::policy::Policy;
 use crate::core::policy::entitlement::{Access, Entitlement};
@@ -14,10 +14,10 @@ use crate::core::request::refusal::Refusals;
 use crate::core::testing::{
     at, grant, named, now, policy, principal, role_entitlement, rule, rules_entitlement, settings,
 };
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Checks the request of `grant` under `policy`, 15 minutes after its creation.
-fn admitted(grant: &AccessGrant, policy: &AccessPolicy) -> Result<Admission, Refusals> {
+fn admitted(grant: &AccessGrant, policy: &AccessPolicy) -> Result<Admitted, Refusals> {
     in_namespace(grant, policy, Some(&prod()))
 }
 
@@ -25,8 +25,8 @@ fn in_namespace(
     grant: &AccessGrant,
     policy: &AccessPolicy,
     namespace: Option<&NamespaceFacts>,
-) -> Result<Admission, Refusals> {
-    admit(&Question {
+) -> Result<Admitted, Refusals> {
+    admit(&CheckInput {
         request: &Request::parse(grant)?,
         policy: &policy.parsed(),
         namespace_name: "prod",
@@ -53,9 +53,9 @@ fn default_entitlements(policy: &Policy) -> Vec<Entitlement> {
 fn a_minimal_request_gets_the_defaults_of_the_policy() {
     assert_eq!(
         admitted(&grant("g"), &policy()),
-        Ok(Admission {
+        Ok(Admitted {
             subject: Subject::user("alice@example.com"),
-            duration: Span::parse("30m").unwrap(),
+            duration: AccessDuration::parse("30m").unwrap(),
             not_after: None,
             window_end: None,
             entitlements: default_entitlements(&policy().parsed()),
@@ -82,9 +82,9 @@ fn a_full_request_gets_exactly_what_it_names() {
     let windowed = policy().open(&[Day::Tue], "09:00", "18:00");
     assert_eq!(
         admitted(&asked, &windowed),
-        Ok(Admission {
+        Ok(Admitted {
             subject: Subject::service_account("ci", "smoke-test"),
-            duration: Span::parse("4h").unwrap(),
+            duration: AccessDuration::parse("4h").unwrap(),
             not_after: Some(at("2026-12-01T11:00:00Z")),
             window_end: Some(at("2026-12-01T18:00:00Z")),
             entitlements: vec![narrowed],
@@ -666,9 +666,9 @@ fn all_refusals_are_reported_and_the_first_gives_the_reason() {
 #[test]
 fn the_cap_bounds_a_policy_that_allows_more() {
     let mut settings = settings();
-    settings.cap = Span::parse("1h").unwrap();
+    settings.cap = AccessDuration::parse("1h").unwrap();
     let asked = |duration| {
-        admit(&Question {
+        admit(&CheckInput {
             request: &Request::parse(&grant("g").lasting(duration)).unwrap(),
             policy: &policy().parsed(),
             namespace_name: "prod",

@@ -2,13 +2,13 @@ use std::sync::Arc;
 
 use super::*;
 use crate::core::evaluate::admit::admit;
-use crate::core::evaluate::question::Question;
+use crate::core::evaluate::question::CheckInput;
 use crate::core::rbac::roles::RoleFacts;
 use crate::core::request::Request;
 use crate::core::testing::{Situation, at, grant, now, policy, rule, settings};
 
 fn resolved(situation: &Situation, policy: &Policy) -> Resolved {
-    let admission = admit(&Question {
+    let admission = admit(&CheckInput {
         request: &Request::parse(&situation.grant).unwrap(),
         policy,
         namespace_name: "prod",
@@ -116,9 +116,9 @@ fn all_missing_roles_are_reported_at_once() {
             .map(|name| crate::core::testing::role_entitlement(name, &format!("role-{name}")))
             .into();
     });
-    let admission = Admission {
+    let admission = Admitted {
         subject: Subject::user("alice"),
-        duration: Span::parse("1h").unwrap(),
+        duration: AccessDuration::parse("1h").unwrap(),
         not_after: None,
         window_end: None,
         entitlements: policy.parsed().entitlements,
@@ -129,7 +129,7 @@ fn all_missing_roles_are_reported_at_once() {
         &policy.parsed(),
         &nothing.0,
         &nothing.1,
-        &Identities::new(),
+        &ActAsAccounts::new(),
     )
     .unwrap_err();
     assert_eq!(refusals.reason(), reasons::ROLE_NOT_FOUND);
@@ -144,13 +144,13 @@ fn all_missing_roles_are_reported_at_once() {
 fn access_expires_at_the_earliest_bound() {
     let of = |duration, not_after, window_end, cap| {
         let resolved = Resolved {
-            duration: Span::parse(duration).unwrap(),
+            duration: AccessDuration::parse(duration).unwrap(),
             not_after,
             window_end,
             ..resolved(&asked(), &policy().parsed())
         };
         let mut settings = settings();
-        settings.cap = Span::parse(cap).unwrap();
+        settings.cap = AccessDuration::parse(cap).unwrap();
         resolved.expires_at(now(), &settings)
     };
     let hours = |hour: u32| Some(at(&format!("2026-12-01T{hour:02}:00:00Z")));

@@ -9,9 +9,9 @@ use proptest::sample::select;
 use super::*;
 use crate::api::Subject;
 use crate::core::request::Request;
-use crate::core::request::caller::Identity;
+use crate::core::request::caller::Caller;
 use crate::core::testing::{at, now, strings};
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// Tokens of the language, and texts that are not tokens.
 const TOKENS: [&str; 54] = [
@@ -74,7 +74,7 @@ const TOKENS: [&str; 54] = [
 fn request() -> Request {
     Request {
         name: "pay-123".to_owned(),
-        requester: Identity {
+        requester: Caller {
             username: "alice".to_owned(),
             groups: strings(&["devs", "leads", "a"]),
         },
@@ -90,9 +90,9 @@ fn request() -> Request {
 
 fn ours(expression: &Expression) -> Result<bool, String> {
     let labels = BTreeMap::from([("env".to_owned(), "prod".to_owned())]);
-    let held = expression.holds(&Evidence {
+    let held = expression.holds(&Variables {
         request: &request(),
-        duration: Span::parse("1h").unwrap(),
+        duration: AccessDuration::parse("1h").unwrap(),
         entitlements: Vec::new(),
         namespace_name: "prod",
         namespace_labels: &labels,
@@ -245,9 +245,9 @@ proptest! {
         let mut request = request();
         request.reason.clone_from(&reason);
         let none = BTreeMap::new();
-        let evidence = Evidence {
+        let evidence = Variables {
             request: &request,
-            duration: Span::parse("1h").unwrap(),
+            duration: AccessDuration::parse("1h").unwrap(),
             entitlements: Vec::new(),
             namespace_name: "prod",
             namespace_labels: &none,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::api::{Reference, Subject};
 use crate::core::request::Request;
-use crate::core::request::caller::Identity;
+use crate::core::request::caller::Caller;
 use crate::core::testing::{at, strings};
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// A request, its namespace and its policy: the variables of the expressions in these tests.
 struct Asked {
@@ -22,7 +22,7 @@ impl Asked {
         Self {
             request: Request {
                 name: "pay-123".to_owned(),
-                requester: Identity {
+                requester: Caller {
                     username: "alice@example.com".to_owned(),
                     groups: strings(&["payments-devs", "system:authenticated"]),
                 },
@@ -57,9 +57,9 @@ impl Asked {
     fn evaluate(&self, text: &str) -> Result<bool, Failure> {
         Expression::parse(text)
             .unwrap_or_else(|malformed| panic!("{text}: {malformed}"))
-            .holds(&Evidence {
+            .holds(&Variables {
                 request: &self.request,
-                duration: Span::parse("90m").unwrap(),
+                duration: AccessDuration::parse("90m").unwrap(),
                 entitlements: strings(&["look"]),
                 namespace_name: "prod",
                 namespace_labels: &self.namespace,

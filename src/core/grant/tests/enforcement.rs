@@ -5,17 +5,21 @@ use crate::core::testing::{at, now, seconds};
 fn a_fuse_is_lit_once_it_is_started_in_time_and_not_suspended() {
     let after = |count| now().checked_add(seconds(count)).ok();
     for (suspended, started, flame) in [
-        (false, None, Flame::NotStarted),
-        (false, after(0), Flame::Lit),
-        (false, after(60), Flame::Lit),
-        (false, after(61), Flame::Late { made: now() }),
+        (false, None, FuseState::NotStarted),
+        (false, after(0), FuseState::Lit),
+        (false, after(60), FuseState::Lit),
+        (false, after(61), FuseState::Late { made: now() }),
         // The Job controller clears the start time of a suspended Job; the recorded one can still be there.
-        (true, None, Flame::Suspended),
-        (true, after(0), Flame::Suspended),
+        (true, None, FuseState::Suspended),
+        (true, after(0), FuseState::Suspended),
     ] {
-        assert_eq!(Flame::of(suspended, Some(now()), started), flame, "{started:?}");
+        assert_eq!(
+            FuseState::of(suspended, Some(now()), started),
+            flame,
+            "{started:?}"
+        );
     }
-    assert_eq!(Flame::of(false, None, Some(now())), Flame::Lit);
+    assert_eq!(FuseState::of(false, None, Some(now())), FuseState::Lit);
 }
 
 fn record(kind: ArtifactKind, name: &str) -> ArtifactRecord {
@@ -43,9 +47,9 @@ fn status() -> AccessGrantStatus {
     }
 }
 
-fn backstops(a: Option<Flame>, b: Option<Flame>) -> Backstops {
+fn backstops(a: Option<FuseState>, b: Option<FuseState>) -> Backstops {
     let fuse =
-        |name, flame: Option<Flame>| Some((ArtifactKey::from(&record(ArtifactKind::Job, name)), flame?));
+        |name, flame: Option<FuseState>| Some((ArtifactKey::from(&record(ArtifactKind::Job, name)), flame?));
     Backstops {
         flames: [fuse("curfew-a", a), fuse("curfew-b", b)]
             .into_iter()
@@ -57,12 +61,16 @@ fn backstops(a: Option<Flame>, b: Option<Flame>) -> Backstops {
 
 #[test]
 fn the_condition_reports_the_worst_fuse() {
-    let lit = Some(Flame::Lit);
+    let lit = Some(FuseState::Lit);
     for (a, b, reason) in [
         (lit, lit, "FuseLit"),
-        (lit, Some(Flame::NotStarted), "FuseNotLit"),
-        (Some(Flame::Suspended), Some(Flame::NotStarted), "FuseNotLit"),
-        (Some(Flame::Late { made: now() }), lit, "FuseLate"),
+        (lit, Some(FuseState::NotStarted), "FuseNotLit"),
+        (
+            Some(FuseState::Suspended),
+            Some(FuseState::NotStarted),
+            "FuseNotLit",
+        ),
+        (Some(FuseState::Late { made: now() }), lit, "FuseLate"),
         (lit, None, "FuseRefused"),
     ] {
         let fused = Fused::of(&status(), &backstops(a, b), now()).unwrap();
@@ -72,7 +80,7 @@ fn the_condition_reports_the_worst_fuse() {
             "{a:?} {b:?}"
         );
     }
-    let suspended = Fused::of(&status(), &backstops(Some(Flame::Suspended), lit), now()).unwrap();
+    let suspended = Fused::of(&status(), &backstops(Some(FuseState::Suspended), lit), now()).unwrap();
     assert_eq!(
         suspended.message,
         "Job prod/curfew-a is suspended by someone, and does not end the access"
@@ -89,7 +97,7 @@ fn enforced_by_lists_the_layers_that_end_all_of_the_access() {
     let mut status = status();
     let backstops = Backstops {
         sweep_lives: true,
-        ..backstops(Some(Flame::Lit), Some(Flame::NotStarted))
+        ..backstops(Some(FuseState::Lit), Some(FuseState::NotStarted))
     };
     let enforced: Vec<_> = status
         .artifacts
@@ -118,7 +126,7 @@ fn a_refused_fuse_keeps_its_first_message() {
     let fuse = ArtifactKey::from(&record(ArtifactKind::Job, "curfew-a"));
     let refused = |words: &str| Backstops {
         refused: BTreeMap::from([(fuse.clone(), words.to_owned())]),
-        ..backstops(None, Some(Flame::Lit))
+        ..backstops(None, Some(FuseState::Lit))
     };
     let fused = Fused::of(&status, &refused("quota: used 3"), now()).unwrap();
     assert_eq!(fused.message, "quota: used 3");
@@ -131,6 +139,6 @@ fn a_refused_fuse_keeps_its_first_message() {
     ));
     let again = Fused::of(&status, &refused("quota: used 4"), at("2026-12-01T09:10:00Z")).unwrap();
     assert!(again.is_said(&status) && !again.is_alarming(&status));
-    let untried = Fused::of(&status, &backstops(None, Some(Flame::Lit)), now()).unwrap();
+    let untried = Fused::of(&status, &backstops(None, Some(FuseState::Lit)), now()).unwrap();
     assert_eq!(untried.message, "quota: used 3");
 }

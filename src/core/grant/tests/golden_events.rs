@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 use crate::api::{DecisionKind, GrantState, RevocationCause, reasons};
 use crate::core::audit::record::AuditRecord;
 use crate::core::decision::Decision;
-use crate::core::decision::verdict::{Judged, Verdict};
+use crate::core::decision::verdict::{DecisionVerdict, Verdict};
 use crate::core::grant::event::EventText;
-use crate::core::grant::revocation::Ending;
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::revocation::DueRevocation;
+use crate::core::grant::transition::Transition;
 use crate::core::testing::{Situation, grant, now, policy};
 
 /// One decision of each standing.
-fn verdicts() -> [Announcement; 3] {
+fn verdicts() -> [Transition; 3] {
     [
         Verdict::counted("m"),
         Verdict::ignored(reasons::SELF_DECISION, "m"),
@@ -26,7 +26,7 @@ fn verdicts() -> [Announcement; 3] {
             .first()
             .cloned()
             .unwrap();
-        Announcement::Judged(Box::new(Judged {
+        Transition::Judged(Box::new(DecisionVerdict {
             decision: Decision {
                 name: "d".to_owned(),
                 uid: "decision-uid".to_owned(),
@@ -38,28 +38,28 @@ fn verdicts() -> [Announcement; 3] {
 }
 
 /// Every kind of announcement, and every way in which access ends.
-fn all() -> Vec<Announcement> {
+fn all() -> Vec<Transition> {
     let message = || "m".to_owned();
-    let unfused = |reason, given| Announcement::Unfused {
+    let unfused = |reason, given| Transition::Unfused {
         reason,
         message: message(),
         given,
     };
     let mut all = vec![
-        Announcement::Held { message: message() },
-        Announcement::Denied {
+        Transition::Held { message: message() },
+        Transition::Denied {
             reason: reasons::DURATION_TOO_LONG,
             message: message(),
         },
-        Announcement::Awaiting {
+        Transition::Awaiting {
             step: "0-0".to_owned(),
             message: message(),
         },
-        Announcement::Scheduled {
+        Transition::Scheduled {
             step: "0".to_owned(),
             message: message(),
         },
-        Announcement::Activated {
+        Transition::Activated {
             subject: None,
             access: Vec::new(),
             expires_at: now(),
@@ -72,7 +72,7 @@ fn all() -> Vec<Announcement> {
     all.extend(verdicts());
     for cause in RevocationCause::ALL {
         for was_active in [true, false] {
-            all.push(Announcement::Ended(Ending {
+            all.push(Transition::Ended(DueRevocation {
                 cause,
                 message: message(),
                 by: None,

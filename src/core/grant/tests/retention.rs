@@ -21,7 +21,7 @@ fn labelled(key: &str) -> ObjectMeta {
     }
 }
 
-fn managed_by(managers: &[&str]) -> ObjectMeta {
+fn meta_written_by(managers: &[&str]) -> ObjectMeta {
     let entry = |manager: &&str| ManagedFieldsEntry {
         manager: Some((*manager).to_owned()),
         ..ManagedFieldsEntry::default()
@@ -44,7 +44,7 @@ fn a_grant_with_a_tool_mark_is_never_deleted() {
         ("config.k8s.io/owning-inventory", "a Kubernetes inventory"),
     ] {
         for meta in [annotated(mark), labelled(mark)] {
-            assert_eq!(keeper(&meta).as_deref(), Some(tool), "{mark}");
+            assert_eq!(managed_by(&meta).as_deref(), Some(tool), "{mark}");
             assert_eq!(
                 deletable_at(&meta, now(), false, &policy().ready()),
                 None,
@@ -62,7 +62,7 @@ fn a_grant_with_a_tool_mark_is_never_deleted() {
         annotated("example.com/x"),
         labelled("app.kubernetes.io/name"),
     ] {
-        assert_eq!(keeper(&meta), None);
+        assert_eq!(managed_by(&meta), None);
     }
 }
 
@@ -81,9 +81,9 @@ fn a_managing_tool_is_noted_before_field_managers_are_removed() {
         ),
         (&[], None),
     ] {
-        let meta = slimmed(managed_by(managers));
+        let meta = slimmed(meta_written_by(managers));
         assert_eq!(meta.managed_fields, None);
-        assert_eq!(keeper(&meta).as_deref(), tool, "{managers:?}");
+        assert_eq!(managed_by(&meta).as_deref(), tool, "{managers:?}");
         assert_eq!(
             deletable_at(&meta, now(), false, &policy().ready()).is_none(),
             tool.is_some(),
@@ -97,7 +97,7 @@ fn the_cache_keeps_only_the_managing_tool_of_labels_and_annotations() {
     for meta in [
         annotated("meta.helm.sh/release-name"),
         labelled("meta.helm.sh/release-name"),
-        managed_by(&["helm"]),
+        meta_written_by(&["helm"]),
     ] {
         let meta = slimmed(ObjectMeta {
             name: Some("pay-123".to_owned()),
@@ -106,7 +106,7 @@ fn the_cache_keeps_only_the_managing_tool_of_labels_and_annotations() {
         let keys: Vec<String> = meta.annotations.clone().unwrap().into_keys().collect();
         assert_eq!(keys, ["access.curfew.dev/kept-by"]);
         assert_eq!(meta.labels, None);
-        assert_eq!(keeper(&meta).as_deref(), Some("Helm"));
+        assert_eq!(managed_by(&meta).as_deref(), Some("Helm"));
         assert_eq!(slimmed(meta.clone()), meta, "slimming twice is slimming once");
     }
     assert_eq!(slimmed(annotated("example.com/x")), ObjectMeta::default());
@@ -119,7 +119,7 @@ fn the_cache_keeps_only_the_end_of_an_ended_grant() {
         ended_at: Some(micro_time(now())),
         ..AccessGrantStatus::default()
     });
-    slim(&mut grant);
+    prune(&mut grant);
     assert_eq!(grant.spec.reason, "");
     assert_eq!(grant.spec.requester, None);
     assert_eq!(Some(grant.spec.policy_ref.name), policy().metadata.name);
@@ -132,7 +132,7 @@ fn the_cache_keeps_only_the_end_of_an_ended_grant() {
 fn slimmed(meta: ObjectMeta) -> ObjectMeta {
     let mut grant = AccessGrant::new("pay-123", AccessGrantSpec::default());
     grant.metadata = meta;
-    slim(&mut grant);
+    prune(&mut grant);
     grant.metadata
 }
 

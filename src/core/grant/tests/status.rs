@@ -8,10 +8,10 @@ use crate::api::{
     AccessGrant, AccessGrantStatus, ArtifactKind, ArtifactRecord, Enforcer, Revocation, RevocationCause,
     conditions, reasons,
 };
-use crate::core::artifact::fuse::Flame;
+use crate::core::artifact::fuse::FuseState;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::grant::enforcement::Backstops;
-use crate::core::grant::revocation::Ending;
+use crate::core::grant::revocation::DueRevocation;
 use crate::core::grant::status::{Uids, active, denied, ended, held, replacement, says_the_same};
 use crate::core::plan::effect::Effect;
 use crate::core::request::refusal::{Refusal, Refusals};
@@ -65,8 +65,8 @@ fn refused() -> Refusals {
     .into()
 }
 
-fn ending(cause: RevocationCause, was_active: bool) -> Ending {
-    Ending {
+fn ending(cause: RevocationCause, was_active: bool) -> DueRevocation {
+    DueRevocation {
         cause,
         message: "someone did something".to_owned(),
         by: None,
@@ -124,7 +124,10 @@ fn a_condition_gets_a_new_time_only_if_its_status_changes() {
 fn lit() -> Backstops {
     let records = recorded().at_present().artifacts;
     Backstops {
-        flames: records.iter().map(|record| (record.into(), Flame::Lit)).collect(),
+        flames: records
+            .iter()
+            .map(|record| (record.into(), FuseState::Lit))
+            .collect(),
         refused: BTreeMap::new(),
         sweep_lives: true,
     }
@@ -339,7 +342,7 @@ fn long_messages_are_cut_and_short_ones_are_not() {
         (of_length(1025), clipped(1024)),
         (of_length(100_000), clipped(1024)),
     ] {
-        let ending = Ending {
+        let ending = DueRevocation {
             message: given.clone(),
             ..ending(RevocationCause::RefusedByApiServer, false)
         };

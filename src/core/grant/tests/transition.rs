@@ -3,23 +3,23 @@ use serde_json::json;
 
 use crate::api::{Reference, RevocationCause, RoleKind, reasons};
 use crate::core::grant::event::EventText;
-use crate::core::grant::revocation::Ending;
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::revocation::DueRevocation;
+use crate::core::grant::transition::Transition;
 use crate::core::testing::{Situation, at, grant, now, policy, roles, seconds};
 
-fn denied(message: &str) -> Announcement {
-    Announcement::Denied {
+fn denied(message: &str) -> Transition {
+    Transition::Denied {
         reason: reasons::DURATION_TOO_LONG,
         message: message.to_owned(),
     }
 }
 
-fn activated() -> Announcement {
+fn activated() -> Transition {
     active().told.first().cloned().unwrap()
 }
 
-fn ended(cause: RevocationCause, was_active: bool) -> Announcement {
-    Announcement::Ended(Ending {
+fn ended(cause: RevocationCause, was_active: bool) -> Transition {
+    Transition::Ended(DueRevocation {
         cause,
         message: "someone did something".to_owned(),
         by: None,
@@ -48,7 +48,7 @@ fn each_transition_has_one_event() {
     let over = "someone did something; proven absent 2000 ms later";
     for (announcement, transition, warning, reason, action, note) in [
         (
-            Announcement::Held {
+            Transition::Held {
                 message: "no guards".to_owned(),
             },
             "held",

@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::core::guard::Guard;
 use crate::core::guard::self_test::REMEDY;
-use crate::core::guard::state::Standing;
+use crate::core::guard::state::GuardState;
 
 /// A generated guard and the installed `spec`.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading<'a> {
+pub struct GuardReading<'a> {
     /// The generated guard.
     pub guard: &'a Guard,
     /// The `spec` in the cluster; `None` if the guard is missing.
@@ -24,9 +24,9 @@ const MAX_DIFFERENCES: usize = 4;
 ///
 /// `operator` is the user name of this operator. Guards that differ only in that name belong to another installation,
 /// and the message says so.
-pub fn compare(readings: &[Reading<'_>], operator: &str) -> Standing {
+pub fn compare(readings: &[GuardReading<'_>], operator: &str) -> GuardState {
     let mut problems = Vec::new();
-    for Reading { guard, spec } in readings {
+    for GuardReading { guard, spec } in readings {
         let object = format!("{} {}", guard.kind.name(), guard.name);
         let Some(spec) = spec else {
             problems.push(format!("{object} is missing"));
@@ -38,7 +38,7 @@ pub fn compare(readings: &[Reading<'_>], operator: &str) -> Standing {
             .iter()
             .find_map(|difference| other_operator(difference, operator))
         {
-            return Standing::Breached(format!(
+            return GuardState::Breached(format!(
                 "two installations in one cluster are not supported: these guards belong to {owner} ({object}), and \
                  this is {operator}; remove one of the two"
             ));
@@ -51,7 +51,7 @@ pub fn compare(readings: &[Reading<'_>], operator: &str) -> Standing {
         }
     }
     if problems.is_empty() {
-        return Standing::InForce;
+        return GuardState::InForce;
     }
     let (count, total) = (problems.len(), readings.len());
     let more = count.saturating_sub(MAX_DIFFERENCES);
@@ -60,7 +60,7 @@ pub fn compare(readings: &[Reading<'_>], operator: &str) -> Standing {
         problems.push(format!("and {more} more"));
     }
     let are = if count == 1 { "is" } else { "are" };
-    Standing::Breached(format!(
+    GuardState::Breached(format!(
         "{count} of {total} admission policies and bindings {are} missing or changed: {}. {REMEDY}",
         problems.join("; ")
     ))
@@ -162,11 +162,11 @@ mod tests {
         }
     }
 
-    fn compared(guard: &Guard, edit: impl FnOnce(&mut Value)) -> Standing {
+    fn compared(guard: &Guard, edit: impl FnOnce(&mut Value)) -> GuardState {
         let mut spec = guard.manifest["spec"].clone();
         edit(&mut spec);
         compare(
-            &[Reading {
+            &[GuardReading {
                 guard,
                 spec: Some(&spec),
             }],
@@ -174,8 +174,8 @@ mod tests {
         )
     }
 
-    fn one_changed(what: &str) -> Standing {
-        Standing::Breached(format!(
+    fn one_changed(what: &str) -> GuardState {
+        GuardState::Breached(format!(
             "1 of 1 admission policies and bindings is missing or changed: {what}. Run `curfew guards | kubectl apply \
              --server-side -f -`, with the operator's flags"
         ))
@@ -184,9 +184,9 @@ mod tests {
     #[test]
     fn identical_guards_are_in_force() {
         for guard in [policy("curfew-fuse"), binding("curfew-fuse")] {
-            assert_eq!(compared(&guard, |_| ()), Standing::InForce);
+            assert_eq!(compared(&guard, |_| ()), GuardState::InForce);
         }
-        assert_eq!(compare(&[], US), Standing::InForce);
+        assert_eq!(compare(&[], US), GuardState::InForce);
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         });
         assert_eq!(
             other,
-            Standing::Breached(format!(
+            GuardState::Breached(format!(
                 "two installations in one cluster are not supported: these guards belong to {theirs} \
                  (ValidatingAdmissionPolicy curfew-fuse), and this is {US}; remove one of the two"
             ))
@@ -283,8 +283,11 @@ mod tests {
     #[test]
     fn missing_guards_are_reported_and_a_long_list_is_truncated() {
         let guards: Vec<Guard> = (0..6).map(|number| binding(&format!("b{number}"))).collect();
-        let readings: Vec<_> = guards.iter().map(|guard| Reading { guard, spec: None }).collect();
-        let Standing::Breached(why) = compare(&readings, US) else {
+        let readings: Vec<_> = guards
+            .iter()
+            .map(|guard| GuardReading { guard, spec: None })
+            .collect();
+        let GuardState::Breached(why) = compare(&readings, US) else {
             panic!("in force");
         };
         assert!(

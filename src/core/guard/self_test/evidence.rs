@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::guard::state::Standing;
+use crate::core::guard::state::GuardState;
 
 /// How long a proof is valid. The self-test runs every minute, and may be half a minute late.
 pub const VALIDITY: Duration = Duration::from_secs(90);
@@ -11,7 +11,7 @@ pub const VALIDITY: Duration = Duration::from_secs(90);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     /// The guard state that the test found.
-    pub standing: Standing,
+    pub standing: GuardState,
     /// Time since the test.
     pub age: Duration,
 }
@@ -20,7 +20,7 @@ pub struct Evidence {
 ///
 /// `None` if there is no breach, and a half has no valid proof. A breach stays valid at any age, until the same half of
 /// the self-test finds another state.
-pub fn standing(specs: Option<&Evidence>, forgeries: Option<&Evidence>) -> Option<Standing> {
+pub fn standing(specs: Option<&Evidence>, forgeries: Option<&Evidence>) -> Option<GuardState> {
     let halves = [specs, forgeries];
     let breach = halves
         .into_iter()
@@ -32,28 +32,28 @@ pub fn standing(specs: Option<&Evidence>, forgeries: Option<&Evidence>) -> Optio
     halves
         .into_iter()
         .all(|half| half.is_some_and(|evidence| evidence.age <= VALIDITY))
-        .then_some(Standing::InForce)
+        .then_some(GuardState::InForce)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::guard::state::Standing;
+    use crate::core::guard::state::GuardState;
 
-    fn evidence(standing: Standing, seconds: u64) -> Evidence {
+    fn evidence(standing: GuardState, seconds: u64) -> Evidence {
         Evidence {
             standing,
             age: Duration::from_secs(seconds),
         }
     }
 
-    fn breached(why: &str) -> Standing {
-        Standing::Breached(why.to_owned())
+    fn breached(why: &str) -> GuardState {
+        GuardState::Breached(why.to_owned())
     }
 
     #[test]
     fn guards_are_in_force_only_with_two_valid_proofs() {
-        use Standing::InForce;
+        use GuardState::InForce;
         let table = [
             (
                 Some(evidence(InForce, 0)),

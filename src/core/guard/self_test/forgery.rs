@@ -13,7 +13,7 @@ use crate::api::{
 };
 use crate::core::artifact::{Artifact, Body, GrantIdentity, Holder};
 use crate::core::guard::CANARY;
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 /// A request that a guard must deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,7 +63,7 @@ pub struct Scene<'a> {
     /// The canary's user name and groups.
     pub canary: &'a UserInfo,
     /// Fuse cap: the longest access duration in this cluster.
-    pub cap: Span,
+    pub cap: AccessDuration,
     /// Time of the forgery.
     pub now: Timestamp,
 }
@@ -298,7 +298,7 @@ mod tests {
             namespace: "prod",
             grant: "pay-123",
             canary,
-            cap: Span::MAX,
+            cap: AccessDuration::MAX,
             now: "2026-12-01T09:00:00Z".parse().unwrap(),
         }
     }
@@ -309,7 +309,7 @@ mod tests {
             operator: "curfew".to_owned(),
             sweeper: "curfew-sweep".to_owned(),
             identities: "curfew-identities".to_owned(),
-            cap: Span::MAX,
+            cap: AccessDuration::MAX,
             creators: Vec::new(),
         }
     }
@@ -389,7 +389,7 @@ mod tests {
     fn a_forged_binding_binds_the_canary_role_within_the_cap() {
         let canary = canary_identity(&settings());
         let short = Scene {
-            cap: Span::from_seconds(30).unwrap(),
+            cap: AccessDuration::from_seconds(30).unwrap(),
             ..scene(&canary)
         };
         let Attempt::Artifact(forged) = Forgery::Binding.attempt(&short) else {

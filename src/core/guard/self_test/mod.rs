@@ -15,11 +15,11 @@ pub mod forgery;
 pub mod trial;
 
 pub use crate::core::guard::self_test::canary::canary_identity;
-pub use crate::core::guard::self_test::differences::{Reading, compare};
+pub use crate::core::guard::self_test::differences::{GuardReading, compare};
 pub use crate::core::guard::self_test::evidence::{Evidence, VALIDITY, standing};
 pub use crate::core::guard::self_test::forgery::{Attempt, Forger, Forgery, Scene};
 pub use crate::core::guard::self_test::trial::{Trial, TrialOutcome, trial, verdict};
-pub use crate::core::guard::state::Standing;
+pub use crate::core::guard::state::GuardState;
 
 /// End of each message about missing or weakened guards.
 const REMEDY: &str = "Run `curfew guards | kubectl apply --server-side -f -`, with the operator's flags";

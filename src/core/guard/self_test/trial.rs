@@ -4,7 +4,7 @@ use kube::core::Status;
 
 use crate::core::guard::self_test::REMEDY;
 use crate::core::guard::self_test::forgery::Forgery;
-use crate::core::guard::state::Standing;
+use crate::core::guard::state::GuardState;
 
 /// Result of one forgery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,18 +87,18 @@ fn denier(message: &str) -> Option<&str> {
 }
 
 /// Guard state from all trials in one namespace; `None` if there is no breach, and a trial has no useful answer.
-pub fn verdict(trials: &[(Forgery, Trial)]) -> Option<Standing> {
+pub fn verdict(trials: &[(Forgery, Trial)]) -> Option<GuardState> {
     let breaches: Vec<String> = trials
         .iter()
         .filter_map(|(forgery, trial)| breach(*forgery, trial))
         .collect();
     if !breaches.is_empty() {
-        return Some(Standing::Breached(format!("{}. {REMEDY}", breaches.join("; "))));
+        return Some(GuardState::Breached(format!("{}. {REMEDY}", breaches.join("; "))));
     }
     trials
         .iter()
         .all(|(_, trial)| *trial == Trial::Refused)
-        .then_some(Standing::InForce)
+        .then_some(GuardState::InForce)
 }
 
 fn breach(forgery: Forgery, trial: &Trial) -> Option<String> {
@@ -228,7 +228,7 @@ mod tests {
         let refused = |forgery| (forgery, Trial::Refused);
         let unknown = |forgery| (forgery, Trial::Unknown("503".to_owned()));
         let all = Forgery::ALL.map(refused);
-        assert_eq!(verdict(&all), Some(Standing::InForce));
+        assert_eq!(verdict(&all), Some(GuardState::InForce));
         assert_eq!(verdict(&[refused(Forgery::Role), unknown(Forgery::Fuse)]), None);
         let breached = verdict(&[
             unknown(Forgery::Fuse),
@@ -238,7 +238,7 @@ mod tests {
         ]);
         assert_eq!(
             breached,
-            Some(Standing::Breached(
+            Some(GuardState::Breached(
                 "the API server accepted a grant that hides a group, which guard curfew-requester must deny; guard \
                  curfew-role could not be tested with a forged Role of Curfew: RBAC says no (403); check \
                  manifests/self-test.yaml. Run `curfew guards | kubectl apply --server-side -f -`, with the \

@@ -10,11 +10,11 @@ use crate::core::artifact::key::ArtifactKey;
 use crate::core::artifact::target::Target;
 use crate::core::artifact::{Artifact, Body, GrantIdentity, Holder};
 use crate::core::audit::record::GivenAccess;
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::transition::Transition;
 use crate::core::plan::effect::{Effect, Plan, Precedence};
-use crate::core::policy::preflight::{Rights, Verdict, preflight};
+use crate::core::policy::preflight::{OperatorRights, PolicyReadiness, preflight};
 use crate::core::rbac::impersonation::{allows_exactly, impersonation};
-use crate::core::rbac::roles::{Identities, RoleFacts, Roles};
+use crate::core::rbac::roles::{ActAsAccounts, RoleFacts, Roles};
 use crate::core::testing::{
     Situation, act_as_entitlement, at, grant, identities, named, policy, principal, roles, rule, seconds,
 };
@@ -122,7 +122,7 @@ fn act_as_is_bound_after_the_grant_has_a_finalizer() {
         [
             vec![Effect::AddFinalizer],
             vec![creation(Body::Binding { role, subject })],
-            vec![Effect::Announce(Announcement::Activated {
+            vec![Effect::Announce(Transition::Activated {
                 subject: Some(alice()),
                 access: vec![GivenAccess::of(resolved(), &roles())],
                 expires_at: end(),
@@ -365,7 +365,7 @@ fn offering_the_act_as_role_itself_is_another_entitlement() {
 /// Reason and message of a denial.
 fn denial(situation: &Situation) -> (&'static str, String) {
     match situation.plan().stages.first().map(Vec::as_slice) {
-        Some([Effect::Announce(Announcement::Denied { reason, message })]) => (reason, message.clone()),
+        Some([Effect::Announce(Transition::Denied { reason, message })]) => (reason, message.clone()),
         other => panic!("not denied: {other:?}"),
     }
 }
@@ -448,9 +448,9 @@ fn only() -> AccessPolicy {
     policy().with(|spec| spec.entitlements = vec![act_as_entitlement("nodes", "node-reader")])
 }
 
-fn readiness(roles: &Roles, identities: &Identities, may_bind: bool) -> Result<(), Verdict> {
+fn readiness(roles: &Roles, identities: &ActAsAccounts, may_bind: bool) -> Result<(), PolicyReadiness> {
     let bindable = may_bind.then(|| (RoleKind::ClusterRole, ROLE.to_owned()));
-    let rights = Rights {
+    let rights = OperatorRights {
         bindable: BTreeSet::from_iter(bindable),
         held: Vec::new(),
     };
@@ -464,7 +464,7 @@ fn an_act_as_policy_with_all_objects_is_ready() {
 
 #[test]
 fn an_act_as_policy_lists_missing_objects_as_yaml() {
-    let verdict = readiness(&Roles::new(), &Identities::new(), false).unwrap_err();
+    let verdict = readiness(&Roles::new(), &ActAsAccounts::new(), false).unwrap_err();
     assert_eq!(verdict.reason, reasons::IDENTITY_NOT_FOUND);
     let (_, yaml) = verdict.message.split_once("to allow it, apply:\n").unwrap();
     let objects: Vec<serde_json::Value> = serde_yaml::Deserializer::from_str(yaml)

@@ -1,5 +1,6 @@
 //! Tests of plans for requests that need approvals.
 
+use crate::core::decision::verdict::Counting;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -10,12 +11,12 @@ use crate::api::{
     AccessGrant, AccessGrantStatus, AccessPolicy, OnChange, PrincipalKind, RoleKind, Subject, conditions,
 };
 use crate::core::decision::Authority;
-use crate::core::decision::blocking::Objection;
-use crate::core::decision::verdict::{Judged, Standing as DecisionStanding, Verdict};
+use crate::core::decision::blocking::Block;
+use crate::core::decision::verdict::{Counting as DecisionStanding, DecisionVerdict, Verdict};
 use crate::core::facts::PolicyFacts;
 use crate::core::grant::status;
-use crate::core::grant::transition::Announcement;
-use crate::core::guard::state::Standing;
+use crate::core::grant::transition::Transition;
+use crate::core::guard::state::GuardState;
 use crate::core::plan::effect::{Effect, Plan};
 use crate::core::rbac::roles::RoleFacts;
 use crate::core::testing::{Situation, at, grant, now, policy, principal, rule, seconds};
@@ -60,7 +61,7 @@ fn verdict(situation: &Situation, number: usize) -> Verdict {
         .iter()
         .rev()
         .find_map(|announcement| match announcement {
-            Announcement::Judged(judged) if judged.decision.uid == uid => Some(judged.verdict.clone()),
+            Transition::Judged(judged) if judged.decision.uid == uid => Some(judged.verdict.clone()),
             _ => None,
         });
     verdict.unwrap_or_else(|| panic!("no verdict on {uid} in {:#?}", situation.told))
@@ -173,7 +174,7 @@ fn a_verdict_lost_in_a_crash_is_recorded_later() {
     }
     assert!(died.decisions[0].recorded.is_none());
     let after = died.pass();
-    assert_eq!(after.decisions[0].recorded, Some(DecisionStanding::Counted));
+    assert_eq!(after.decisions[0].recorded, Some(Counting::Counted));
     assert!(after.plan().stages.is_empty());
 }
 
@@ -192,7 +193,7 @@ fn an_approval_for_a_later_stage_waits_and_then_counts() {
             "1 of 2 from security, until 2026-12-01T09:30:00Z; approved by {BOB} (team), {DAVE} (security)"
         )
     );
-    assert_eq!(later.decisions[0].recorded, Some(DecisionStanding::Counted));
+    assert_eq!(later.decisions[0].recorded, Some(Counting::Counted));
 }
 
 #[test]
@@ -244,10 +245,7 @@ fn an_ignored_approval_changes_nothing_and_says_why() {
         let after = situation.pass();
         assert_eq!(after.grant.status, before, "{username}");
         let verdict = verdict(&after, 1);
-        assert_eq!(
-            (verdict.standing, verdict.reason),
-            (DecisionStanding::Ignored, reason)
-        );
+        assert_eq!((verdict.standing, verdict.reason), (Counting::Ignored, reason));
         assert!(verdict.message.contains(message), "{}", verdict.message);
         assert!(after.plan().stages.is_empty());
     }
@@ -696,7 +694,7 @@ fn requester_subject_approver_and_holder_of_the_verb_may_revoke() {
         let ended = revoked.pass();
         assert_eq!(state_and_approval(&ended).0, "Revoked", "{username}");
         assert!(ended.found.is_empty());
-        assert_eq!(ended.decisions[1].recorded, Some(DecisionStanding::Counted));
+        assert_eq!(ended.decisions[1].recorded, Some(Counting::Counted));
     }
     let mut stranger = active
         .clone()
@@ -752,7 +750,7 @@ fn a_revoke_blocks_the_same_request_of_a_service_account() {
     let again = |grant: AccessGrant, objected: bool| {
         let mut situation = Situation::of(grant, &policy());
         if objected {
-            situation.objections.push(Objection {
+            situation.objections.push(Block {
                 decision: "decision-1".to_owned(),
                 decider: ERIN.to_owned(),
                 against: against.clone(),
@@ -785,13 +783,13 @@ fn a_revoke_of_a_persons_request_blocks_nothing() {
 #[test]
 fn a_decision_made_in_a_breach_never_counts() {
     let breached = awaiting(&one_lead())
-        .but(|situation| situation.guards = Standing::Breached("curfew-decider is absent".to_owned()))
+        .but(|situation| situation.guards = GuardState::Breached("curfew-decider is absent".to_owned()))
         .decided(Approve, BOB, "leads")
         .pass();
     assert_eq!(verdict(&breached, 1).reason, "NotAttested");
     assert!(breached.found.is_empty());
     let after = breached
-        .but(|situation| situation.guards = Standing::InForce)
+        .but(|situation| situation.guards = GuardState::InForce)
         .pass();
     assert_eq!(state_and_approval(&after).0, "AwaitingApproval");
     let active = after.decided(Approve, BOB, "leads").pass();
@@ -801,13 +799,13 @@ fn a_decision_made_in_a_breach_never_counts() {
 #[test]
 fn a_waiting_request_stays_as_it_is_while_guards_are_unproven() {
     let unproven = awaiting(&one_lead())
-        .but(|situation| situation.guards = Standing::unasked())
+        .but(|situation| situation.guards = GuardState::unasked())
         .decided(Approve, BOB, "leads");
     assert!(unproven.plan().stages.is_empty());
     assert_eq!(
         state_and_approval(
             &unproven
-                .but(|situation| situation.guards = Standing::InForce)
+                .but(|situation| situation.guards = GuardState::InForce)
                 .pass()
         )
         .0,
@@ -834,8 +832,8 @@ fn recorded_verdicts(plan: &Plan, end: impl Fn(&Effect) -> bool) -> Vec<(String,
         .iter()
         .position(|effect| end(effect))
         .unwrap_or(effects.len());
-    let announced = |verdict: &Judged| {
-        let announcement = Effect::Announce(Announcement::Judged(Box::new(verdict.clone())));
+    let announced = |verdict: &DecisionVerdict| {
+        let announcement = Effect::Announce(Transition::Judged(Box::new(verdict.clone())));
         effects.iter().position(|effect| **effect == announcement)
     };
     let mut reasons = Vec::new();
@@ -884,9 +882,9 @@ fn every_open_decision_has_a_verdict_before_the_grant_is_over() {
         (
             "not attested",
             Situation::of(grant("pay-123"), &manual())
-                .but(|situation| situation.guards = Standing::Breached("a guard is absent".to_owned()))
+                .but(|situation| situation.guards = GuardState::Breached("a guard is absent".to_owned()))
                 .pass()
-                .but(|situation| situation.guards = Standing::InForce),
+                .but(|situation| situation.guards = GuardState::InForce),
             ["TooLate"; 3],
         ),
         (
@@ -952,11 +950,11 @@ fn a_decision_stays_open_only_while_its_grant_is_held_or_unproven() {
                     text: None,
                 };
             }),
-            "guards" => waiting.but(|situation| situation.guards = Standing::unasked()),
+            "guards" => waiting.but(|situation| situation.guards = GuardState::unasked()),
             "clocks" => waiting.but(|situation| situation.skewed = Some("31 s".to_owned())),
             "accepted" => waiting
                 .pass()
-                .but(|situation| situation.guards = Standing::unasked()),
+                .but(|situation| situation.guards = GuardState::unasked()),
             other => panic!("{other}"),
         }
     };
@@ -966,7 +964,7 @@ fn a_decision_stays_open_only_while_its_grant_is_held_or_unproven() {
     }
     let uid = |number: usize| format!("uid-of-decision-{number}");
     let breach = Situation::of(grant("pay-123"), &manual())
-        .but(|situation| situation.guards = Standing::Breached("a guard is absent".to_owned()));
+        .but(|situation| situation.guards = GuardState::Breached("a guard is absent".to_owned()));
     let breach = with_decisions_of_a_stranger(breach);
     assert_eq!(
         recorded_verdicts(&breach.plan(), |_| false),

@@ -423,7 +423,7 @@ fn a_refused_creation_fails_the_grant_and_deletes_its_artifacts() {
     }
     let answer = "rolebindings.rbac.authorization.k8s.io is forbidden";
     refused = refused.refused(ArtifactKind::RoleBinding, "prod", LOOK, answer);
-    let ending = Ending {
+    let ending = DueRevocation {
         was_active: false,
         ..ended_as(RevocationCause::RefusedByApiServer, answer, now())
     };

@@ -1,21 +1,22 @@
 //! Tests of verdicts while the policy is unknown, and of verdicts after the end.
 
+use crate::core::decision::verdict::Counting;
 use std::sync::Arc;
 
 use crate::api::{
-    AccessPolicy, Approval, ApprovalStage, DecisionKind, DurationText, Path, PrincipalKind, conditions,
+    AccessPolicy, ApprovalSpec, ApprovalStage, DecisionKind, DurationText, Path, PrincipalKind, conditions,
 };
-use crate::core::decision::verdict::Standing as Counts;
+use crate::core::decision::verdict::Counting as Counts;
 use crate::core::decision::{Authority, Decision};
 use crate::core::facts::PolicyFacts;
-use crate::core::request::caller::Identity;
+use crate::core::request::caller::Caller;
 use crate::core::testing::{Situation, grant, now, policy, principal, seconds};
 
 /// Requires one approval of a lead.
 fn asking() -> AccessPolicy {
     policy().with(|spec| {
         spec.path = Path::Manual;
-        spec.approval = Some(Approval {
+        spec.approval = Some(ApprovalSpec {
             required_when: None,
             timeout: DurationText::from("1h"),
             stages: vec![ApprovalStage {
@@ -39,7 +40,7 @@ fn by_bob(situation: &Situation, kind: DecisionKind) -> Decision {
         access_hash: resolved
             .map(|access| access.hash)
             .filter(|_| kind == DecisionKind::Approve),
-        decider: Identity {
+        decider: Caller {
             username: "bob@example.com".to_owned(),
             groups: vec!["leads".to_owned()],
         },
@@ -110,8 +111,8 @@ fn an_approver_can_revoke_before_the_policy_is_checked() {
     assert_eq!(
         verdicts(&over),
         [
-            (DecisionKind::Approve, Some(Counts::Counted)),
-            (DecisionKind::Revoke, Some(Counts::Counted))
+            (DecisionKind::Approve, Some(Counting::Counted)),
+            (DecisionKind::Revoke, Some(Counting::Counted))
         ]
     );
 }
@@ -136,7 +137,7 @@ fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
     assert_eq!(
         verdicts(&waiting),
         [
-            (DecisionKind::Approve, Some(Counts::Counted)),
+            (DecisionKind::Approve, Some(Counting::Counted)),
             (DecisionKind::Revoke, None)
         ],
         "it is unknown if the policy lists bob"
@@ -148,8 +149,8 @@ fn a_revoke_by_an_approver_waits_for_a_replaced_policy() {
     assert_eq!(
         verdicts(&over),
         [
-            (DecisionKind::Approve, Some(Counts::Counted)),
-            (DecisionKind::Revoke, Some(Counts::Counted))
+            (DecisionKind::Approve, Some(Counting::Counted)),
+            (DecisionKind::Revoke, Some(Counting::Counted))
         ]
     );
 }
@@ -162,8 +163,8 @@ fn a_revoke_that_waited_for_its_policy_is_too_late_after_expiry() {
     assert_eq!(
         verdicts(&over),
         [
-            (DecisionKind::Approve, Some(Counts::Counted)),
-            (DecisionKind::Revoke, Some(Counts::Ignored))
+            (DecisionKind::Approve, Some(Counting::Counted)),
+            (DecisionKind::Revoke, Some(Counting::Ignored))
         ]
     );
 }
@@ -183,7 +184,7 @@ fn a_recorded_approval_counts_even_if_announced_after_the_end() {
         assert_eq!(state(&over).as_str(), "Expired");
         assert_eq!(
             verdicts(&over),
-            [(DecisionKind::Approve, Some(Counts::Counted))],
+            [(DecisionKind::Approve, Some(Counting::Counted))],
             "{:?}",
             over.told
         );

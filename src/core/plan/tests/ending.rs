@@ -62,7 +62,7 @@ fn recorded_artifacts_without_a_uid_are_deleted_by_name() {
         name: name.to_owned(),
         uid: None,
     };
-    let ending = Ending {
+    let ending = DueRevocation {
         was_active: false,
         ..ended_as(
             RevocationCause::DeadlineReached,

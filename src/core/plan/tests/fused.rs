@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::{ArtifactKind, ArtifactRecord, Enforcer, FuseDemand, RevocationCause, RoleKind, conditions};
-use crate::core::artifact::fuse::Flame;
+use crate::core::artifact::fuse::FuseState;
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::artifact::target::Target;
 use crate::core::artifact::{Artifact, Body, GrantIdentity, Holder};
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::transition::Transition;
 use crate::core::plan::effect::{Effect, EffectKind as Kind, Plan};
 use crate::core::testing::{Situation, act_as_entitlement, at, condition, grant, now, policy, seconds};
 
@@ -82,7 +82,7 @@ fn unfused(plan: &Plan) -> Vec<(&'static str, bool)> {
     let effects = plan.stages.iter().flatten();
     effects
         .filter_map(|effect| match effect {
-            Effect::Announce(Announcement::Unfused { reason, given, .. }) => Some((*reason, *given)),
+            Effect::Announce(Transition::Unfused { reason, given, .. }) => Some((*reason, *given)),
             _ => None,
         })
         .collect()
@@ -175,7 +175,7 @@ fn an_unlit_required_fuse_delays_access_and_alerts_after_30s() {
     assert_eq!(announced.plan(), Plan::wait_until(end()), "announced twice");
 
     // The access follows once the fuse is lit.
-    let lit = announced.burning(Flame::Lit).pass();
+    let lit = announced.burning(FuseState::Lit).pass();
     assert!(lit.grant.at_present().activated_at.is_some());
     assert_eq!(fused_condition(&lit).unwrap().status, "True");
 }
@@ -300,7 +300,7 @@ fn a_hand_over_is_completed_after_a_crash_anywhere() {
         for effect in &effects[..done] {
             died.apply(effect).unwrap();
         }
-        let completed = died.burning(Flame::Lit).pass();
+        let completed = died.burning(FuseState::Lit).pass();
         assert_eq!(completed.plan(), Plan::wait_until(end()), "after {done} effects");
         assert_eq!(
             fused_condition(&completed).unwrap().status,
@@ -321,7 +321,7 @@ fn an_unlit_preferred_fuse_does_not_delay_access() {
     let late = active.clone().after(seconds(30));
     assert_eq!(unfused(&late.plan()), [("FuseNotStarted", true)]);
     // One more write once the fuse is lit.
-    let lit = active.burning(Flame::Lit);
+    let lit = active.burning(FuseState::Lit);
     assert_eq!(lit.plan().stages, [[Effect::RecordFuses]]);
     let lit = lit.pass();
     assert_eq!(fused_condition(&lit).unwrap().status, "True");
@@ -331,9 +331,9 @@ fn an_unlit_preferred_fuse_does_not_delay_access() {
 #[test]
 fn a_fuse_that_stops_being_lit_alerts_at_once() {
     for (flame, reason) in [
-        (Flame::Suspended, "FuseSuspended"),
-        (Flame::NotStarted, "FuseNotStarted"),
-        (Flame::Late { made: now() }, "FuseLate"),
+        (FuseState::Suspended, "FuseSuspended"),
+        (FuseState::NotStarted, "FuseNotStarted"),
+        (FuseState::Late { made: now() }, "FuseLate"),
     ] {
         let out = asked(FuseDemand::Required).pass().burning(flame);
         let plan = out.plan();
@@ -353,7 +353,7 @@ fn a_required_fuse_lit_late_is_made_again_with_the_time_left() {
     let waiting = next_reconcile(without_job_controller(FuseDemand::Required).pass()).after(seconds(120));
     let late = waiting
         .but(|situation| situation.nobody_lights = false)
-        .burning(Flame::Late { made: now() });
+        .burning(FuseState::Late { made: now() });
     let plan = late.plan();
     assert_eq!(kinds(&plan), [vec![Kind::DeleteFuse], vec![Kind::AwaitFuses]]);
     let mut again = late;
@@ -369,7 +369,7 @@ fn a_required_fuse_lit_late_is_made_again_with_the_time_left() {
     // A new fuse is left alone for a minute. Otherwise two clocks that differ would make one fuse after another.
     let young = without_job_controller(FuseDemand::Required)
         .pass()
-        .burning(Flame::Late { made: now() });
+        .burning(FuseState::Late { made: now() });
     assert_eq!(unfused(&young.plan()), [("FuseLate", false)]);
     assert_eq!(young.plan().wake, Some(at("2026-12-01T09:01:00Z")));
 }

@@ -356,7 +356,7 @@ fn a_denial_is_announced_then_recorded_and_makes_nothing() {
         situation.plan(),
         Plan {
             stages: vec![
-                vec![Effect::Announce(Announcement::Denied {
+                vec![Effect::Announce(Transition::Denied {
                     reason: "DurationTooLong",
                     message: message.to_owned(),
                 })],

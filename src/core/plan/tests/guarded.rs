@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use crate::api::{AccessGrantStatus, ArtifactKind, reasons};
 use crate::core::facts::PolicyFacts;
 use crate::core::grant::status;
-use crate::core::grant::transition::Announcement;
-use crate::core::guard::state::Standing;
+use crate::core::grant::transition::Transition;
+use crate::core::guard::state::GuardState;
 use crate::core::plan::effect::{Effect, Plan};
 use crate::core::testing::{Situation, condition, grant, now, policy, seconds};
 
@@ -14,8 +14,8 @@ type Change = fn(Situation) -> Situation;
 
 const MESSAGE: &str = "no access is granted until the admission guards are in force: curfew-fuse is absent";
 
-fn breached() -> Standing {
-    Standing::Breached("curfew-fuse is absent".to_owned())
+fn breached() -> GuardState {
+    GuardState::Breached("curfew-fuse is absent".to_owned())
 }
 
 pub(crate) fn asked() -> Situation {
@@ -42,7 +42,7 @@ fn a_request_is_held_during_a_breach_and_announced_once() {
     };
     let expected = Plan {
         stages: vec![
-            vec![Effect::Announce(Announcement::Held { message: message() })],
+            vec![Effect::Announce(Transition::Held { message: message() })],
             vec![Effect::Record(Box::new(wanted))],
         ],
         wake: None,
@@ -62,7 +62,7 @@ fn a_request_is_held_during_a_breach_and_announced_once() {
 fn another_breach_is_recorded_but_not_announced_again() {
     let held = in_breach(asked()).pass();
     let other =
-        held.but(|situation| situation.guards = Standing::Breached("curfew-role is absent".to_owned()));
+        held.but(|situation| situation.guards = GuardState::Breached("curfew-role is absent".to_owned()));
     let plan = other.plan();
     assert!(
         matches!(plan.stages.as_slice(), [stage] if matches!(stage.as_slice(), [Effect::Record(_)])),
@@ -73,10 +73,10 @@ fn another_breach_is_recorded_but_not_announced_again() {
 #[test]
 fn a_request_made_in_a_breach_is_denied_afterwards() {
     let held = in_breach(asked()).pass();
-    let silent = held.but(|situation| situation.guards = Standing::Unproven("no answer".to_owned()));
+    let silent = held.but(|situation| situation.guards = GuardState::Unproven("no answer".to_owned()));
     let back = silent
         .pass()
-        .but(|situation| situation.guards = Standing::InForce);
+        .but(|situation| situation.guards = GuardState::InForce);
     let denied = back.pass();
     assert_eq!(status::state(&denied.grant).as_str(), reasons::DENIED);
     let accepted = denied.grant.at_present().conditions;
@@ -91,7 +91,7 @@ fn a_request_made_in_a_breach_is_denied_afterwards() {
 #[test]
 fn a_request_held_for_unproven_guards_is_granted_afterwards() {
     let held = asked()
-        .but(|situation| situation.guards = Standing::Unproven("no answer".to_owned()))
+        .but(|situation| situation.guards = GuardState::Unproven("no answer".to_owned()))
         .pass();
     let recorded = held.grant.at_present().conditions;
     assert!(
@@ -100,7 +100,7 @@ fn a_request_held_for_unproven_guards_is_granted_afterwards() {
             .any(|condition| condition.reason == reasons::GUARDS_UNPROVEN)
     );
     let back = held
-        .but(|situation| situation.guards = Standing::InForce)
+        .but(|situation| situation.guards = GuardState::InForce)
         .after(seconds(300));
     let active = back.pass();
     let status = active.grant.at_present();
@@ -126,11 +126,11 @@ fn a_breach_holds_a_request_that_would_be_denied() {
     for refused in [too_long, without_policy.after(seconds(10))] {
         assert!(matches!(
             refused.plan().stages[0][0],
-            Effect::Announce(Announcement::Denied { .. })
+            Effect::Announce(Transition::Denied { .. })
         ));
         let plan = in_breach(refused).plan();
         assert!(
-            matches!(plan.stages[0][0], Effect::Announce(Announcement::Held { .. })),
+            matches!(plan.stages[0][0], Effect::Announce(Transition::Held { .. })),
             "{plan:#?}"
         );
     }

@@ -15,8 +15,8 @@ use crate::core::artifact::target::Target;
 use crate::core::artifact::{Artifact, Body, GrantIdentity, Holder};
 use crate::core::audit::record::GivenAccess;
 use crate::core::facts::PolicyFacts;
-use crate::core::grant::revocation::Ending;
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::revocation::DueRevocation;
+use crate::core::grant::transition::Transition;
 use crate::core::plan::effect::{Effect, Plan};
 use crate::core::policy::Policy;
 use crate::core::rbac::roles::RoleFacts;
@@ -181,7 +181,7 @@ fn exec_resolved() -> ResolvedEntitlement {
 }
 
 fn activated(entitlements: &[ResolvedEntitlement]) -> Effect {
-    Effect::Announce(Announcement::Activated {
+    Effect::Announce(Transition::Activated {
         subject: Some(alice()),
         access: entitlements
             .iter()
@@ -203,8 +203,8 @@ fn nothing_before(wake: Timestamp) -> Plan {
     Plan::wait_until(wake)
 }
 
-fn ended_as(cause: RevocationCause, message: &str, due: Timestamp) -> Ending {
-    Ending {
+fn ended_as(cause: RevocationCause, message: &str, due: Timestamp) -> DueRevocation {
+    DueRevocation {
         cause,
         message: message.to_owned(),
         by: None,
@@ -213,15 +213,15 @@ fn ended_as(cause: RevocationCause, message: &str, due: Timestamp) -> Ending {
     }
 }
 
-fn tell_and_record(ending: Ending) -> [Vec<Effect>; 2] {
+fn tell_and_record(ending: DueRevocation) -> [Vec<Effect>; 2] {
     [
-        vec![Effect::Announce(Announcement::Ended(ending.clone()))],
+        vec![Effect::Announce(Transition::Ended(ending.clone()))],
         vec![Effect::RecordEnded(ending)],
     ]
 }
 
 /// The plan that ends [`active`] while no artifact has changed.
-fn revocation(ending: Ending) -> Plan {
+fn revocation(ending: DueRevocation) -> Plan {
     let look = target(ArtifactKind::RoleBinding, LOOK, "uid-4");
     let exec = target(ArtifactKind::RoleBinding, EXEC, "uid-5");
     let exec_role = target(ArtifactKind::Role, EXEC, "uid-3");
@@ -243,7 +243,7 @@ fn revocation(ending: Ending) -> Plan {
 }
 
 /// The ending that a plan records.
-fn ending_of(plan: &Plan) -> &Ending {
+fn ending_of(plan: &Plan) -> &DueRevocation {
     match plan.stages.last().map(Vec::as_slice) {
         Some([Effect::RecordEnded(ending)]) => ending,
         other => panic!("the plan does not end the grant: {other:?}"),
@@ -257,7 +257,7 @@ fn denial(situation: &Situation) -> (&'static str, String) {
         panic!("the plan does not deny: {plan:?}");
     };
     assert_eq!(plan.wake, None);
-    let [Effect::Announce(Announcement::Denied { reason, message })] = tell.as_slice() else {
+    let [Effect::Announce(Transition::Denied { reason, message })] = tell.as_slice() else {
         panic!("the plan does not announce a denial: {plan:?}");
     };
     let [Effect::Record(status)] = record.as_slice() else {

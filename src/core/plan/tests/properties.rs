@@ -16,11 +16,11 @@ use crate::api::{
     PrincipalKind, REVOKE_FINALIZER, RoleKind, Rule, Subject,
 };
 use crate::core::artifact::found::{Content, Found};
-use crate::core::artifact::fuse::{Flame, LATE};
+use crate::core::artifact::fuse::{FuseState, LATE};
 use crate::core::artifact::key::ArtifactKey;
 use crate::core::artifact::{Artifact, Body, Holder};
 use crate::core::facts::{PolicyFacts, Tried};
-use crate::core::grant::transition::Announcement;
+use crate::core::grant::transition::Transition;
 use crate::core::plan::effect::{Effect, Plan};
 use crate::core::policy::Policy;
 use crate::core::rbac::roles::RoleFacts;
@@ -559,11 +559,11 @@ impl World {
             return;
         }
         for found in &mut self.situation.found {
-            let Content::Fuse(flame @ Flame::NotStarted) = &mut found.content else {
+            let Content::Fuse(flame @ FuseState::NotStarted) = &mut found.content else {
                 continue;
             };
             if let Some((made, burns)) = self.fuses.get(&found.uid) {
-                *flame = Flame::of(false, Some(*made), Some(self.situation.now));
+                *flame = FuseState::of(false, Some(*made), Some(self.situation.now));
                 self.burns.insert(
                     found.uid.clone(),
                     self.situation.now.checked_add(seconds(*burns)).unwrap(),
@@ -702,7 +702,7 @@ impl World {
                     .collect();
                 assert!(access.is_empty(), "recorded as ended with {access:?}");
                 assert!(
-                    matches!(self.situation.told.last(), Some(Announcement::Ended(_))),
+                    matches!(self.situation.told.last(), Some(Transition::Ended(_))),
                     "not announced"
                 );
             }
@@ -710,7 +710,7 @@ impl World {
                 assert!(
                     matches!(
                         self.situation.told.last(),
-                        Some(Announcement::Activated { .. } | Announcement::Unfused { .. })
+                        Some(Transition::Activated { .. } | Transition::Unfused { .. })
                     ),
                     "not announced"
                 );
@@ -720,7 +720,7 @@ impl World {
                 return Ok(());
             }
             Effect::Record(status) => {
-                let announced = matches!(self.situation.told.last(), Some(Announcement::Denied { .. }));
+                let announced = matches!(self.situation.told.last(), Some(Transition::Denied { .. }));
                 assert!(status.ended_at.is_none() || announced, "not announced");
                 let waits = status
                     .conditions
@@ -818,7 +818,7 @@ impl World {
         match self.demand() {
             FuseDemand::Required => assert_eq!(
                 fuse.map(|fuse| &fuse.content),
-                Some(&Content::Fuse(Flame::Lit)),
+                Some(&Content::Fuse(FuseState::Lit)),
                 "made before its fuse is lit"
             ),
             FuseDemand::Preferred => {
@@ -1139,7 +1139,7 @@ impl World {
             .situation
             .found
             .iter()
-            .filter(|found| found.content == Content::Fuse(Flame::Lit))
+            .filter(|found| found.content == Content::Fuse(FuseState::Lit))
             .map(|found| found.uid.clone())
             .collect();
         let demand = self.demand();
@@ -1269,7 +1269,7 @@ fn gives_access(found: &Found) -> bool {
 }
 
 fn granted_minutes(duration: &str) -> u32 {
-    crate::core::time::duration::Span::parse(duration)
+    crate::core::time::duration::AccessDuration::parse(duration)
         .unwrap()
         .seconds()
         / 60

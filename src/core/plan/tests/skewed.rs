@@ -2,7 +2,7 @@
 
 use crate::api::{AccessGrantStatus, DecisionKind, reasons};
 use crate::core::grant::status;
-use crate::core::guard::state::Standing;
+use crate::core::guard::state::GuardState;
 use crate::core::plan::effect::{Effect, Plan};
 use crate::core::plan::tests::guarded::{asked, half_made_access_only_ends};
 use crate::core::testing::{Situation, condition, grant, now, policy, seconds};
@@ -54,7 +54,7 @@ fn a_held_request_gets_its_full_duration_once_clocks_agree() {
 #[test]
 fn a_breach_has_priority_over_clock_skew() {
     let breached = skewed(asked())
-        .but(|situation| situation.guards = Standing::Breached("curfew-fuse is absent".to_owned()));
+        .but(|situation| situation.guards = GuardState::Breached("curfew-fuse is absent".to_owned()));
     let held = breached.pass();
     let mark = |situation: &Situation| {
         let conditions = situation.grant.at_present().conditions;
@@ -64,11 +64,13 @@ fn a_breach_has_priority_over_clock_skew() {
     };
     assert!(mark(&held));
     let denied = agreeing(held.clone())
-        .but(|situation| situation.guards = Standing::InForce)
+        .but(|situation| situation.guards = GuardState::InForce)
         .pass();
     assert_eq!(status::state(&denied.grant).as_str(), reasons::DENIED);
     // The guards are in force again, and the clocks still differ.
-    let waits = held.but(|situation| situation.guards = Standing::InForce).pass();
+    let waits = held
+        .but(|situation| situation.guards = GuardState::InForce)
+        .pass();
     assert_eq!(
         status::state(&waits.grant).as_str(),
         reasons::DENIED,

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{ApprovalRecord, Principal, PrincipalKind};
-use crate::core::decision::records::Missing;
+use crate::core::decision::records::MissingApprovals;
 use crate::core::plan::limits::several;
 use crate::core::testing::at;
 
@@ -28,7 +28,7 @@ fn approval(username: &str, stage: &str, void: Option<&str>) -> ApprovalRecord {
 
 #[test]
 fn missing_approvals_come_first_then_counted_then_void_ones() {
-    let missing = Missing {
+    let missing = MissingApprovals {
         stage: "security".to_owned(),
         counted: 1,
         required: 2,

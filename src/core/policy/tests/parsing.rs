@@ -3,11 +3,11 @@
 use crate::api;
 use crate::api::{AccessPolicy, DurationText, Escalation, Narrowing, OnChange, PrincipalKind, RoleKind};
 use crate::core::policy::Policy;
-use crate::core::policy::approval::Approval;
+use crate::core::policy::approval::ApprovalRule;
 use crate::core::policy::entitlement::{Access, Entitlement};
 use crate::core::policy::problem::Problem;
 use crate::core::testing::{named, policy, principal, rule, rules_entitlement, settings, strings};
-use crate::core::time::duration::Span;
+use crate::core::time::duration::AccessDuration;
 
 fn problems(policy: &AccessPolicy) -> Vec<String> {
     let problems = Policy::parse(policy, &settings()).map(|_| ()).unwrap_err();
@@ -29,16 +29,16 @@ fn a_policy_is_parsed_as_written() {
     assert_eq!(
         (parsed.default_duration, parsed.max_duration, parsed.retention),
         (
-            Span::parse("30m").unwrap(),
-            Span::parse("4h").unwrap(),
-            Span::parse("48h").unwrap()
+            AccessDuration::parse("30m").unwrap(),
+            AccessDuration::parse("4h").unwrap(),
+            AccessDuration::parse("48h").unwrap()
         )
     );
     assert_eq!(
         (parsed.active_per_subject, parsed.on_policy_change),
         (7, OnChange::Keep)
     );
-    assert!(matches!(parsed.approval, Approval::Never));
+    assert!(matches!(parsed.approval, ApprovalRule::Never));
     assert!(parsed.windows.is_empty());
     assert_eq!(
         (parsed.reason.min_length, parsed.reason.pattern.is_none()),
@@ -324,8 +324,8 @@ fn a_pattern_must_match_the_whole_reason() {
     }
 }
 
-fn approval(stages: Vec<api::ApprovalStage>, required_when: Option<&str>) -> api::Approval {
-    api::Approval {
+fn approval(stages: Vec<api::ApprovalStage>, required_when: Option<&str>) -> api::ApprovalSpec {
+    api::ApprovalSpec {
         required_when: required_when.map(str::to_owned),
         timeout: DurationText::from("1h"),
         stages,

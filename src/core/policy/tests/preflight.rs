@@ -4,7 +4,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::api::{AccessPolicy, Escalation, Narrowing, RoleKind, Rule};
-use crate::core::policy::preflight::{GRANTABLE_LABEL, Rights, Verdict, cluster_roles, invalid, preflight};
+use crate::core::policy::preflight::{
+    GRANTABLE_LABEL, OperatorRights, PolicyReadiness, cluster_roles, invalid, preflight,
+};
 use crate::core::policy::problem::Problem;
 use crate::core::rbac::roles::{RoleFacts, RoleName, Roles};
 use crate::core::testing::{identities, policy, role_entitlement, roles, rule, rules_entitlement, strings};
@@ -30,14 +32,14 @@ fn view() -> RoleName {
     (RoleKind::ClusterRole, "view".to_owned())
 }
 
-fn all_rights() -> Rights {
-    Rights {
+fn all_rights() -> OperatorRights {
+    OperatorRights {
         bindable: BTreeSet::from([view()]),
         held: vec![rule(&["create"], &["pods/exec"])],
     }
 }
 
-fn refused(policy: &AccessPolicy, rights: &Rights) -> (&'static str, String) {
+fn refused(policy: &AccessPolicy, rights: &OperatorRights) -> (&'static str, String) {
     let verdict = preflight(&policy.parsed(), &roles(), &identities(), rights).unwrap_err();
     (verdict.reason, verdict.message)
 }
@@ -59,7 +61,7 @@ fn applied(message: &str) -> Applied {
 }
 
 /// Rights of the operator after that role is applied and aggregated.
-fn rights_with(applied: &Applied, before: &Rights) -> Rights {
+fn rights_with(applied: &Applied, before: &OperatorRights) -> OperatorRights {
     let mut rights = before.clone();
     for rule in &applied.rules {
         if rule.verbs == ["bind"] {
@@ -83,7 +85,7 @@ fn a_policy_is_ready_if_its_roles_exist_and_can_be_granted() {
         preflight(&policy().parsed(), &roles(), &identities(), &all_rights()),
         Ok(())
     );
-    let wider = Rights {
+    let wider = OperatorRights {
         held: vec![rule(&["create", "get"], &["pods/exec", "pods"])],
         ..all_rights()
     };
@@ -100,7 +102,7 @@ fn a_missing_cluster_role_is_reported() {
         spec.entitlements.push(role_entitlement("b", "gone"));
     });
     assert_eq!(
-        refused(&offering, &Rights::default()),
+        refused(&offering, &OperatorRights::default()),
         (
             "RoleNotFound",
             "spec.entitlements[a].role.name: ClusterRole absent does not exist; \
@@ -115,7 +117,7 @@ fn a_namespaced_role_need_not_exist_in_advance() {
     let mut own = role_entitlement("look", "debug");
     own.role.as_mut().unwrap().kind = RoleKind::Role;
     let policy = policy().with(|spec| spec.entitlements = vec![own]);
-    let rights = Rights {
+    let rights = OperatorRights {
         bindable: BTreeSet::from([(RoleKind::Role, "debug".to_owned())]),
         held: Vec::new(),
     };
@@ -130,7 +132,7 @@ fn a_namespaced_role_need_not_exist_in_advance() {
 fn an_escalating_role_is_forbidden_unless_the_policy_allows_it() {
     let mut entitlement = role_entitlement("fix", "maintain");
     let offering = |entitlement| policy().with(|spec| spec.entitlements = vec![entitlement]);
-    let rights = Rights {
+    let rights = OperatorRights {
         bindable: BTreeSet::from([(RoleKind::ClusterRole, "maintain".to_owned())]),
         held: Vec::new(),
     };
@@ -152,7 +154,7 @@ fn an_escalating_role_is_forbidden_unless_the_policy_allows_it() {
 
 #[test]
 fn missing_rights_are_reported_as_a_cluster_role_to_apply() {
-    let (reason, message) = refused(&policy(), &Rights::default());
+    let (reason, message) = refused(&policy(), &OperatorRights::default());
     assert_eq!(reason, "RightsMissing");
     assert_eq!(
         message,
@@ -183,7 +185,7 @@ rules:
 
 #[test]
 fn rights_already_held_are_not_reported() {
-    let can_bind = Rights {
+    let can_bind = OperatorRights {
         held: Vec::new(),
         ..all_rights()
     };
@@ -191,7 +193,7 @@ fn rights_already_held_are_not_reported() {
         applied(&refused(&policy(), &can_bind).1).rules,
         [rule(&["create"], &["pods/exec"])]
     );
-    let can_grant_rules = Rights {
+    let can_grant_rules = OperatorRights {
         bindable: BTreeSet::from([(RoleKind::Role, "view".to_owned())]),
         ..all_rights()
     };
@@ -214,12 +216,12 @@ fn applying_the_reported_role_makes_the_policy_ready() {
     item.verbs = strings(&["get", "list"]);
     let policy = policy().with(|spec| spec.entitlements.extend([own, odd]));
     for before in [
-        Rights::default(),
-        Rights {
+        OperatorRights::default(),
+        OperatorRights {
             bindable: BTreeSet::new(),
             ..all_rights()
         },
-        Rights {
+        OperatorRights {
             held: Vec::new(),
             ..all_rights()
         },
@@ -240,7 +242,7 @@ fn readiness_reports_missing_roles_before_missing_rights() {
         spec.entitlements.push(role_entitlement("a", "absent"));
         spec.entitlements.push(role_entitlement("fix", "maintain"));
     });
-    let reasons = |policy: &AccessPolicy| refused(policy, &Rights::default()).0;
+    let reasons = |policy: &AccessPolicy| refused(policy, &OperatorRights::default()).0;
     assert_eq!(reasons(&offering), "RoleNotFound");
     offering.spec.entitlements.remove(2);
     assert_eq!(reasons(&offering), "RoleForbidden");
@@ -256,7 +258,7 @@ fn problems_of_the_text_make_a_policy_invalid() {
     ];
     assert_eq!(
         invalid(&problems),
-        Verdict {
+        PolicyReadiness {
             reason: "Invalid",
             message: "spec.retention: too long; spec.windows[0]: no zone".to_owned(),
         }
@@ -278,7 +280,7 @@ fn an_existing_namespaced_role_is_checked_for_escalation() {
     let policy = policy().with(|spec| spec.entitlements = vec![own]);
     let name = (RoleKind::Role, "debug".to_owned());
     let escalating = RoleFacts::new("u", &[rule(&["*"], &["pods"])]);
-    let rights = Rights {
+    let rights = OperatorRights {
         bindable: BTreeSet::from([name.clone()]),
         held: Vec::new(),
     };

@@ -1,6 +1,6 @@
 use crate::api::Rule;
 use crate::core::rbac::describe::describe;
-use crate::core::rbac::escalation::{escalating, outlasting};
+use crate::core::rbac::escalation::{first_escalation, permits_persistence};
 use crate::core::rbac::narrow::narrow;
 use crate::core::rbac::rules::{Uncovered, canonical, covers};
 
@@ -421,13 +421,13 @@ fn escalating_rules_are_found() {
     let harmless = rule(&["get"], &[""], &["pods"], &[]);
     for (name, rule, expected) in cases {
         assert_eq!(
-            escalating(&[harmless.clone(), rule.clone()]).is_some(),
+            first_escalation(&[harmless.clone(), rule.clone()]).is_some(),
             *expected,
             "{name}"
         );
     }
     assert_eq!(
-        escalating(&[harmless, rule(&["get", "bind"], &[RBAC], &["roles"], &["view"])]).as_deref(),
+        first_escalation(&[harmless, rule(&["get", "bind"], &[RBAC], &["roles"], &["view"])]).as_deref(),
         Some(
             "get, bind roles (rbac.authorization.k8s.io) named view: bind grants roles that the holder does not have"
         )
@@ -510,7 +510,7 @@ fn rules_that_allow_persistence_are_found() {
     for (expected, case) in cases {
         let harmless = rule(&["get"], &[""], &["pods"], &[]);
         let rules = [harmless, case.clone()];
-        assert_eq!(outlasting(&rules), *expected, "{}", describe(case));
+        assert_eq!(permits_persistence(&rules), *expected, "{}", describe(case));
     }
 }
 

@@ -10,8 +10,8 @@ fn up(milliseconds: i64) -> Duration {
 }
 
 /// Reading at this true time, with the wall clock `ahead` milliseconds ahead. The process started at noon.
-fn reading(milliseconds: i64, ahead: i64) -> Reading {
-    Reading {
+fn reading(milliseconds: i64, ahead: i64) -> LocalTime {
+    LocalTime {
         wall: noon(milliseconds + ahead),
         up: up(milliseconds),
     }
@@ -19,8 +19,8 @@ fn reading(milliseconds: i64, ahead: i64) -> Reading {
 
 /// A response dated at true time `made` by a server clock `server_ahead` ahead. `way` is the round trip, half of it
 /// after the date; this machine's wall clock is `ahead`. All in milliseconds.
-fn answer(made: i64, server_ahead: i64, way: i64, ahead: i64) -> Answer {
-    Answer {
+fn answer(made: i64, server_ahead: i64, way: i64, ahead: i64) -> ClockReading {
+    ClockReading {
         date: whole_second(noon(made + server_ahead)),
         sent: reading(made - way / 2, ahead),
         received: reading(made + way / 2, ahead),
@@ -28,7 +28,7 @@ fn answer(made: i64, server_ahead: i64, way: i64, ahead: i64) -> Answer {
 }
 
 /// A process that started at noon by a wall clock `ahead` ms ahead, after these responses.
-fn heard(ahead: i64, answers: &[Answer]) -> Timekeeping {
+fn heard(ahead: i64, answers: &[ClockReading]) -> Timekeeping {
     let mut timekeeping = Timekeeping::since(noon(ahead));
     for answer in answers {
         timekeeping.heard(answer);
@@ -44,7 +44,7 @@ fn before_the_first_response_the_later_own_clock_counts() {
         ("set back by an hour", 5_000 - 3_600_000, 5_000, 5_000),
         ("set forward, or suspended", 3_605_000, 5_000, 3_605_000),
     ] {
-        let reading = Reading {
+        let reading = LocalTime {
             wall: noon(wall),
             up: up(passed),
         };
@@ -103,7 +103,7 @@ fn skew_is_the_smallest_that_explains_a_response() {
 
 #[test]
 fn skew_over_5s_warns_and_over_30s_refuses() {
-    use Verdict::{Fine, Refuse, Warn};
+    use ClockAgreement::{Fine, Refuse, Warn};
     for (ahead, verdict) in [
         (0, Fine),
         (5_000, Fine),
@@ -127,7 +127,7 @@ fn skew_over_5s_warns_and_over_30s_refuses() {
 fn several_responses_bound_the_server_clock_below_1s() {
     // This machine is an hour fast; only the responses can correct that.
     let hour = 3_600_000;
-    let answers: Vec<Answer> = (0..20)
+    let answers: Vec<ClockReading> = (0..20)
         .map(|number| answer(10_000 + number * 1_050, 0, 10, hour))
         .collect();
     let timekeeping = heard(hour, &answers);
@@ -200,7 +200,7 @@ fn clock_leaps_and_suspends_are_corrected_by_the_next_response() {
         ("set by less than a second", 60_900, 60_000, false, 60_679, 60_700),
     ] {
         let mut timekeeping = heard(0, &[answer(10_400, 0, 60, 0)]);
-        let at = Reading {
+        let at = LocalTime {
             wall: noon(wall),
             up: up(passed),
         };
@@ -216,7 +216,7 @@ fn clock_leaps_and_suspends_are_corrected_by_the_next_response() {
         // The server's clock follows true time; `after` is the true time, exact to the second of a `Date`.
         let slept = what.contains("suspended") || what.contains("stopped");
         let truth = if slept { hour + 60_000 } else { 60_000 };
-        timekeeping.heard(&Answer {
+        timekeeping.heard(&ClockReading {
             date: whole_second(noon(truth)),
             sent: at,
             received: at,
@@ -233,11 +233,11 @@ fn clock_leaps_and_suspends_are_corrected_by_the_next_response() {
 #[test]
 fn a_response_read_after_a_suspend_is_ignored() {
     let mut timekeeping = heard(0, &[answer(10_400, 0, 60, 0)]);
-    let slept = Reading {
+    let slept = LocalTime {
         wall: noon(3_620_010),
         up: up(20_010),
     };
-    timekeeping.heard(&Answer {
+    timekeeping.heard(&ClockReading {
         date: noon(20_000),
         sent: reading(20_000, 0),
         received: slept,

@@ -51,8 +51,8 @@ impl Machine {
         self.up += milliseconds;
     }
 
-    fn reading(&self) -> Reading {
-        Reading {
+    fn reading(&self) -> LocalTime {
+        LocalTime {
             wall: noon(self.wall),
             up: Duration::from_millis(u64::try_from(self.up).unwrap()),
         }
@@ -78,7 +78,7 @@ proptest! {
             let date = whole_second(noon(machine.truth));
             machine.pass(step.back);
             let received = machine.reading();
-            timekeeping.heard(&Answer { date, sent, received });
+            timekeeping.heard(&ClockReading { date, sent, received });
             let off = timekeeping.now(received).duration_since(noon(machine.truth));
             // Sleep of less than a second or so may be overlooked, until an answer contradicts what was known.
             let bound = SignedDuration::from_millis(1_000 + step.there + step.back);
@@ -110,7 +110,7 @@ proptest! {
             machine.pass(step.there);
             let date = whole_second(noon(machine.truth));
             machine.pass(step.back);
-            timekeeping.heard(&Answer { date, sent: before, received: machine.reading() });
+            timekeeping.heard(&ClockReading { date, sent: before, received: machine.reading() });
         }
     }
     /// Guarantee for the cluster: while this machine's clock is right, an API server clock that is set back extends no
@@ -130,7 +130,7 @@ proptest! {
             machine.pass(step.there);
             let shown = machine.truth - if number < count { 0 } else { back };
             machine.pass(step.back);
-            timekeeping.heard(&Answer { date: whole_second(noon(shown)), sent, received: machine.reading() });
+            timekeeping.heard(&ClockReading { date: whole_second(noon(shown)), sent, received: machine.reading() });
             if number < count {
                 since = machine.truth;
                 continue;

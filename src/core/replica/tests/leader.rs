@@ -1,11 +1,11 @@
 use super::*;
 
 fn me() -> Candidate {
-    Candidate::new(Identity::new("curfew-a", 1))
+    Candidate::new(ReplicaId::new("curfew-a", 1))
 }
 
 fn name(instance: &str, entropy: u64) -> String {
-    Identity::new(instance, entropy).process
+    ReplicaId::new(instance, entropy).process
 }
 
 fn seconds(seconds: u64) -> Duration {

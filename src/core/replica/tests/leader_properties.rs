@@ -71,7 +71,7 @@ struct World {
 
 fn process(place: usize, born: u64, rate: u32, offset: Duration) -> Process {
     Process {
-        candidate: Candidate::new(Identity::new(&format!("curfew-{place}"), born)),
+        candidate: Candidate::new(ReplicaId::new(&format!("curfew-{place}"), born)),
         rate,
         offset,
         sent: None,

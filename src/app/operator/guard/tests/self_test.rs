@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, join_all};
 use super::*;
 use crate::app::operator::triggers::{Triggered, triggers};
 
-type Answer = Result<Standing, String>;
+type Answer = Result<GuardState, String>;
 
 /// How long the world takes to answer.
 const ANSWERS_IN: Duration = Duration::from_millis(30);
@@ -59,8 +59,8 @@ fn grant(namespace: &str) -> GrantKey {
     }
 }
 
-fn breached(why: &str) -> Standing {
-    Standing::Breached(why.to_owned())
+fn breached(why: &str) -> GuardState {
+    GuardState::Breached(why.to_owned())
 }
 
 struct Bed {
@@ -74,8 +74,8 @@ struct Bed {
 impl Bed {
     fn new(open: &[&str]) -> Self {
         let world = Arc::new(World {
-            specs: Mutex::new(Ok(Standing::InForce)),
-            here: Mutex::new(Ok(Standing::InForce)),
+            specs: Mutex::new(Ok(GuardState::InForce)),
+            here: Mutex::new(Ok(GuardState::InForce)),
             open: Mutex::new(open.iter().map(ToString::to_string).collect()),
             compared: AtomicUsize::new(0),
             forged: AtomicUsize::new(0),
@@ -124,15 +124,15 @@ async fn a_hundred_grants_in_a_new_namespace_cost_one_trial() {
     let here = grant("prod");
     let began = Instant::now();
     let answers = join_all((0..100).map(|_| bed.test.standing(&here))).await;
-    assert!(answers.iter().all(|answer| *answer == Standing::InForce));
+    assert!(answers.iter().all(|answer| *answer == GuardState::InForce));
     assert_eq!(bed.asked(), (1, 1));
     assert_eq!(began.elapsed(), 2 * ANSWERS_IN);
     sleep_until(began + VALIDITY).await;
     let later = Instant::now();
-    assert_eq!(bed.test.standing(&here).await, Standing::InForce);
+    assert_eq!(bed.test.standing(&here).await, GuardState::InForce);
     assert_eq!((bed.asked(), later.elapsed()), ((1, 1), Duration::ZERO));
     sleep(3 * ANSWERS_IN).await;
-    assert_eq!(bed.test.standing(&here).await, Standing::InForce);
+    assert_eq!(bed.test.standing(&here).await, GuardState::InForce);
     assert_eq!(bed.asked(), (2, 2), "an outdated proof counted");
 }
 
@@ -159,7 +159,7 @@ async fn open_namespaces_are_tried_once_a_minute_and_closed_ones_never() {
 #[tokio::test(start_paused = true)]
 async fn a_follower_only_compares_and_forgets_breaches() {
     let bed = Bed::new(&["prod"]);
-    bed.says(Ok(Standing::InForce), Ok(breached("accepted")));
+    bed.says(Ok(GuardState::InForce), Ok(breached("accepted")));
     let (_synced, tell) = bed.run();
     sleep(Duration::from_secs(3)).await;
     assert_eq!(bed.readiness.missing(), ["guards: in namespace prod: accepted"]);
@@ -189,8 +189,8 @@ async fn at_most_five_namespaces_a_second_are_tried() {
 async fn removed_guards_are_noticed_within_a_minute() {
     let bed = Bed::new(&["prod"]);
     let _synced = bed.run();
-    assert_eq!(bed.test.standing(&grant("prod")).await, Standing::InForce);
-    bed.says(Ok(breached("curfew-fuse is absent")), Ok(Standing::InForce));
+    assert_eq!(bed.test.standing(&grant("prod")).await, GuardState::InForce);
+    bed.says(Ok(breached("curfew-fuse is absent")), Ok(GuardState::InForce));
     sleep(EVERY + SOON).await;
     let standing = bed.test.standing(&grant("prod")).await;
     assert_eq!(standing.breach(), Some("curfew-fuse is absent"));
@@ -203,7 +203,7 @@ async fn an_accepted_forgery_stops_access_everywhere_until_a_comparison() {
     let bed = Bed::new(&["a", "b"]);
     let _synced = bed.run();
     for name in ["a", "b"] {
-        assert_eq!(bed.test.standing(&grant(name)).await, Standing::InForce);
+        assert_eq!(bed.test.standing(&grant(name)).await, GuardState::InForce);
     }
     sleep(Duration::from_secs(1)).await;
     let (compared, forged) = bed.asked();
@@ -232,22 +232,22 @@ async fn an_accepted_forgery_stops_access_everywhere_until_a_comparison() {
 #[tokio::test(start_paused = true)]
 async fn held_grants_are_reconciled_when_the_guards_are_proven_again() {
     let mut bed = Bed::new(&["prod"]);
-    bed.says(Ok(breached("absent")), Ok(Standing::InForce));
+    bed.says(Ok(breached("absent")), Ok(GuardState::InForce));
     let _synced = bed.run();
     let standing = bed.test.standing(&grant("prod")).await;
     assert_eq!(standing.breach(), Some("absent"));
     sleep(Duration::from_secs(3)).await;
     assert_eq!(bed.asked().1, 0, "forged though the guards are not there");
     // Back, but the API server has not loaded them.
-    bed.says(Ok(Standing::InForce), Ok(breached("accepted")));
+    bed.says(Ok(GuardState::InForce), Ok(breached("accepted")));
     sleep(Duration::from_secs(3)).await;
     let standing = bed.test.standing(&grant("prod")).await;
     assert_eq!(standing.breach(), Some("accepted"));
     while bed.triggered.grants.try_recv().is_ok() {}
-    bed.says(Ok(Standing::InForce), Ok(Standing::InForce));
+    bed.says(Ok(GuardState::InForce), Ok(GuardState::InForce));
     let looked_at = timeout(2 * SOON, bed.triggered.grants.recv()).await;
     assert_eq!(looked_at, Ok(Some(grant("prod"))));
-    assert_eq!(bed.test.standing(&grant("prod")).await, Standing::InForce);
+    assert_eq!(bed.test.standing(&grant("prod")).await, GuardState::InForce);
     sleep(SOON).await;
     assert!(bed.in_force());
 }
@@ -255,7 +255,7 @@ async fn held_grants_are_reconciled_when_the_guards_are_proven_again() {
 #[tokio::test(start_paused = true)]
 async fn a_breach_is_retried_each_second_ten_times_then_every_5s() {
     let bed = Bed::new(&["prod"]);
-    bed.says(Ok(breached("absent")), Ok(Standing::InForce));
+    bed.says(Ok(breached("absent")), Ok(GuardState::InForce));
     let _synced = bed.run();
     sleep(Duration::from_secs(12)).await;
     let (eager, _) = bed.asked();
@@ -269,19 +269,19 @@ async fn a_breach_is_retried_each_second_ten_times_then_every_5s() {
 async fn without_answers_the_last_proof_counts_until_it_expires() {
     let mut bed = Bed::new(&["prod"]);
     let _synced = bed.run();
-    assert_eq!(bed.test.standing(&grant("prod")).await, Standing::InForce);
+    assert_eq!(bed.test.standing(&grant("prod")).await, GuardState::InForce);
     let silent = || Err("503".to_owned());
     bed.says(silent(), silent());
     sleep(Duration::from_secs(80)).await;
-    assert_eq!(bed.test.standing(&grant("prod")).await, Standing::InForce);
+    assert_eq!(bed.test.standing(&grant("prod")).await, GuardState::InForce);
     sleep(Duration::from_secs(15)).await;
     let asked = Instant::now();
     let standing = bed.test.standing(&grant("prod")).await;
-    let unproven = Standing::Unproven("not tested yet: 503".to_owned());
+    let unproven = GuardState::Unproven("not tested yet: 503".to_owned());
     assert_eq!(standing, unproven, "given without a proof, or taken for a breach");
     assert_eq!(asked.elapsed(), PATIENCE);
     assert!(!bed.in_force());
-    bed.says(Ok(Standing::InForce), Ok(Standing::InForce));
+    bed.says(Ok(GuardState::InForce), Ok(GuardState::InForce));
     let looked_at = timeout(2 * LATER, bed.triggered.grants.recv()).await;
     assert_eq!(looked_at, Ok(Some(grant("prod"))));
 }

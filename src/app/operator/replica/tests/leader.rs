@@ -110,7 +110,7 @@ impl Replica {
         let unfit = watch::Sender::new(false);
         let (campaign, leadership) = Campaign::new(
             Arc::clone(&way) as Arc<dyn Registry>,
-            Identity::new(instance, entropy),
+            ReplicaId::new(instance, entropy),
             readiness.clone(),
             Metrics::new(),
             unfit.subscribe(),
