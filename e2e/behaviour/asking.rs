@@ -193,7 +193,10 @@ async fn what_only_the_policy_can_see_is_denied_with_what_would_be_accepted(
         (
             json!({"entitlements": look, "subject": {"kind": "User", "name": "system:admin"}}),
             "SubjectForbidden",
-            vec!["system:admin", "names that begin with system: belong to Kubernetes"],
+            vec![
+                "system:admin",
+                "names that begin with system: belong to Kubernetes",
+            ],
         ),
         (
             json!({"entitlements": look, "subject": {"kind": "User", "name": "*"}}),

@@ -40,10 +40,7 @@ async fn kubectl_explain_has_a_sentence_for_every_field(suite: &Suite) -> anyhow
         .plane
         .run_kubectl(&["explain", "agrant.spec.notAfter"])
         .await?;
-    ensure!(
-        explained.contains("Latest end of the access"),
-        "{explained}"
-    );
+    ensure!(explained.contains("Latest end of the access"), "{explained}");
     Ok(())
 }
 

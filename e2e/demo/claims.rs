@@ -29,7 +29,7 @@ pub enum Claim {
     /// A guard denies a forged requester.
     ForgeryIsRefused,
     /// A guard denies persistence: objects that would outlast the access.
-    SouvenirIsRefused,
+    PersistenceIsRefused,
     /// The Events tell the transitions.
     EventsTellIt,
     /// No artifact is left.
@@ -62,7 +62,7 @@ impl Claim {
         Self::NoAccessAfter,
         Self::TooMuchIsRefused,
         Self::ForgeryIsRefused,
-        Self::SouvenirIsRefused,
+        Self::PersistenceIsRefused,
         Self::EventsTellIt,
         Self::NothingIsLeft,
         Self::PeopleAreAwaited,
@@ -85,7 +85,7 @@ impl Claim {
             Self::NoAccessAfter => "after the end, alice may not list pods any more",
             Self::TooMuchIsRefused => "a request for too much is denied, and the denial says why",
             Self::ForgeryIsRefused => "nobody can ask in the name of someone else",
-            Self::SouvenirIsRefused => "temporary access cannot create lasting access",
+            Self::PersistenceIsRefused => "temporary access cannot create lasting access",
             Self::EventsTellIt => "the Events of the grant say when access started and ended",
             Self::NothingIsLeft => "no Job, Role or RoleBinding is left, only the record",
             Self::PeopleAreAwaited => "in production nobody has access before people approve",

@@ -25,7 +25,7 @@ const TOO_LONG: &str = "e2e/demo/too-long.yaml";
 /// A request with a forged requester.
 const FORGED: &str = "e2e/demo/forged.yaml";
 /// A request for a role that could be used for persistence.
-const ADMINISTRATOR: &str = "e2e/demo/souvenir.yaml";
+const ADMINISTRATOR: &str = "e2e/demo/persistence.yaml";
 /// Longest delay of a start or an end while an operator runs, in milliseconds.
 const MAX_DELAY: i64 = 2_000;
 /// Deadline for the API server to apply what was installed, and for every wait without a deadline of its own.
@@ -293,7 +293,7 @@ impl Story<'_> {
         self.must(Who::Admin, &[&["delete"], &grant[..]].concat()).await?;
         self.claims.judge(
             self.screen,
-            Claim::SouvenirIsRefused,
+            Claim::PersistenceIsRefused,
             denied,
             if denied {
                 "denied by the API server"

@@ -172,7 +172,7 @@ async fn every_request<const REPLICAS: usize>(
     for operator in operators {
         operator.kill9().await?;
     }
-    tally(name, cases, ground, &hits)
+    approval_count(name, cases, ground, &hits)
 }
 
 /// What lives have in common.
@@ -298,7 +298,12 @@ fn hit(hits: &Hits, namespace: &str) -> Option<String> {
 }
 
 /// Says how many cases there were; every request of a life must have been one of them.
-fn tally(name: &str, cases: &[(Story, usize)], ground: &Ground<'_>, hits: &Hits) -> anyhow::Result<()> {
+fn approval_count(
+    name: &str,
+    cases: &[(Story, usize)],
+    ground: &Ground<'_>,
+    hits: &Hits,
+) -> anyhow::Result<()> {
     let stories: BTreeSet<Story> = cases.iter().map(|(story, _)| *story).collect();
     for &story in &stories {
         ensure!(

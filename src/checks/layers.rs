@@ -252,7 +252,6 @@ fn core_reads_no_clock_and_makes_no_random_bits() {
             "SystemTime",
             "Instant::now",
             "getrandom",
-            "std::env",
             "std::net",
             "tokio",
         ] {

@@ -46,7 +46,7 @@ fn a_public_type_name_has_one_meaning() {
 }
 
 /// Words that the glossary has replaced. CHANGELOG.md, the upgrade notes and the style page name them on purpose.
-const RETIRED: [&str; 12] = [
+const RETIRED: &[&str] = &[
     "souvenir",
     "own-hands",
     "curfew-authors",

@@ -24,7 +24,7 @@ pub struct Cluster {
     /// The objects that the watches delivered.
     pub index: Arc<Index>,
     /// The receiver of outcomes, for metrics.
-    pub witness: Arc<dyn Observer>,
+    pub observer: Arc<dyn Observer>,
     /// This replica, in the field `reportingInstance` of Events.
     pub instance: Arc<str>,
 }

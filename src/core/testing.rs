@@ -547,10 +547,10 @@ impl Situation {
     }
 
     /// The same situation with all fuses in this state.
-    pub(crate) fn burning(mut self, flame: FuseState) -> Self {
+    pub(crate) fn burning(mut self, fuse_state: FuseState) -> Self {
         for found in &mut self.found {
             if let Content::Fuse(burning) = &mut found.content {
-                *burning = flame;
+                *burning = fuse_state;
             }
         }
         self
@@ -582,10 +582,10 @@ impl Situation {
             Effect::AwaitFuses(keys) => {
                 for found in &mut self.found {
                     let awaited = keys.contains(&found.key()) && !self.nobody_lights;
-                    if let (true, Content::Fuse(flame @ FuseState::NotStarted)) =
+                    if let (true, Content::Fuse(fuse_state @ FuseState::NotStarted)) =
                         (awaited, &mut found.content)
                     {
-                        *flame = FuseState::Lit;
+                        *fuse_state = FuseState::Lit;
                     }
                 }
                 Ok(())

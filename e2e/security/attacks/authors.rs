@@ -88,7 +88,7 @@ impl Authors {
             views.chain([last]).collect()
         };
         let refused = Holds::Guard(
-            "curfew-authors",
+            "curfew-policy-authors",
             "You can only offer access that you hold: bind on each role, escalate on clusterroles for rules",
         );
         let mut attacks: Vec<Attack> = [

@@ -25,7 +25,7 @@ pub fn on_the_mark(ground: &Ground<'_>) -> Vec<Attack> {
         "curfew-binding",
         "it must stay as long as the access. To end the access",
     );
-    let not_edited = Holds::Guard("curfew-no-souvenirs", "it would outlast the access");
+    let not_edited = Holds::Guard("curfew-no-persistence", "it would outlast the access");
     let empty = json!({"subjects": []});
     [
         (

@@ -238,7 +238,9 @@ impl<'a> Deciding<'a> {
                         what: format!("{what}, by {way}"),
                         who: Who::Person(who),
                         request,
-                        holds: Holds::Schema("a decision cannot be changed: create another one, such as Revoke"),
+                        holds: Holds::Schema(
+                            "a decision cannot be changed: create another one, such as Revoke",
+                        ),
                     });
                 }
             }

@@ -188,7 +188,9 @@ fn spec_edits(ground: &Ground<'_>) -> Vec<Attack> {
                 what: format!("{what}, by {way}"),
                 who: Who::Person("bob"),
                 request,
-                holds: Holds::Schema("a grant cannot be changed: create a new one; to end this one, delete it"),
+                holds: Holds::Schema(
+                    "a grant cannot be changed: create a new one; to end this one, delete it",
+                ),
             });
         }
     }

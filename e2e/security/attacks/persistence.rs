@@ -105,7 +105,7 @@ impl<'a> Elevated<'a> {
         let rules = json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
         let mut existing = token_secret.clone();
         existing["metadata"]["name"] = json!("theirs");
-        let guard = "curfew-no-souvenirs";
+        let guard = "curfew-no-persistence";
         vec![
             (
                 "binds a role to herself",
@@ -179,7 +179,7 @@ impl<'a> Elevated<'a> {
         let request = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
             "metadata": {"name": "mine"}, "spec": {"request": REQUEST, "usages": ["client auth"],
             "signerName": "kubernetes.io/kube-apiserver-client"}});
-        let guard = "curfew-no-souvenirs";
+        let guard = "curfew-no-persistence";
         vec![
             (
                 "binds a role in the whole cluster",

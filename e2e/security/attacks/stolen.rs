@@ -9,7 +9,7 @@ use crate::support::json::{CURFEW, RBAC};
 use crate::support::manifests::{binding, ordinary_job, pod, role};
 
 const UNLABELLED: Holds = Holds::Guard(
-    "curfew-own-hands",
+    "curfew-own-accounts",
     "Curfew's service accounts may only change objects with the label access.curfew.dev/grant-uid. Use your own account",
 );
 const LIMITS: Holds = Holds::Guard(
@@ -447,14 +447,14 @@ fn roles(ground: &Ground<'_>) -> Vec<Attack> {
             "are never granted temporarily",
         ),
     ] {
-        let mut role = anew(&ground.role, &free);
-        role["metadata"]["ownerReferences"][0]["name"] = json!(free);
-        crate::support::merge(&mut role, edit);
+        let mut forged = anew(&ground.role, &free);
+        forged["metadata"]["ownerReferences"][0]["name"] = json!(free);
+        crate::support::merge(&mut forged, edit);
         attacks.push(Attack {
             what: what.to_owned(),
             // RBAC refuses the operator most of these rules. The guard must refuse them without RBAC.
             who: Who::AlmightyAs("system:serviceaccount:curfew-system:curfew".to_owned()),
-            request: Request::create(ground.at(RBAC, "roles"), role),
+            request: Request::create(ground.at(RBAC, "roles"), forged),
             holds: Holds::Guard("curfew-role", words),
         });
     }
@@ -623,7 +623,7 @@ fn bindings(ground: &Ground<'_>) -> Vec<Attack> {
 
 fn by_the_sweep(ground: &Ground<'_>) -> Vec<Attack> {
     let only_deletes = Holds::Guard(
-        "curfew-own-hands",
+        "curfew-own-accounts",
         "The sweeper's service account may only delete, or remove finalizers from a RoleBinding that is being deleted. Use your own account",
     );
     let label = json!({"metadata": {"labels": {"team": "a"}}});

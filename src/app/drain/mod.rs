@@ -83,9 +83,9 @@ pub async fn run(options: DrainArguments) -> Result<(), DrainError> {
 
 /// Makes rounds until one is the last.
 async fn go_on(client: &Client, options: &DrainArguments, until: Instant, report: &mut DrainReport) {
-    let (mut course, mut newcomers) = (DrainProgress::default(), NewRequests::default());
+    let (mut course, mut new_requests) = (DrainProgress::default(), NewRequests::default());
     loop {
-        let looked = look(client, options, &mut newcomers, report);
+        let looked = look(client, options, &mut new_requests, report);
         let Ok(look) = timeout_at(until, looked).await else {
             return report.unfinished(format!(
                 "the timeout of {} was reached during a round",
@@ -93,7 +93,7 @@ async fn go_on(client: &Client, options: &DrainArguments, until: Instant, report
             ));
         };
         report.looked();
-        report.newcomers(newcomers.by());
+        report.new_requests(new_requests.by());
         if options.dry_run {
             return;
         }
@@ -125,13 +125,13 @@ async fn go_on(client: &Client, options: &DrainArguments, until: Instant, report
 async fn look(
     client: &Client,
     options: &DrainArguments,
-    newcomers: &mut NewRequests,
+    new_requests: &mut NewRequests,
     report: &mut DrainReport,
 ) -> DrainRound {
     report.looks_again();
     let mut look = DrainRound::default();
     let draining = read(client, options, &mut look, report).await;
-    newcomers.seen(&draining);
+    new_requests.seen(&draining);
     report.records(draining.records);
     look.found = draining.len();
     if options.dry_run {

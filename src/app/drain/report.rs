@@ -106,7 +106,7 @@ impl DrainItem {
 
 /// Requester of new grants during the drain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Newcomer {
+struct NewRequest {
     by: String,
     grants: usize,
 }
@@ -133,7 +133,7 @@ pub struct DrainReport {
     /// Why the drain stopped early.
     unfinished: Option<String>,
     /// Requesters of new grants during the drain.
-    newcomers: Vec<Newcomer>,
+    new_requests: Vec<NewRequest>,
     /// Last heartbeat of the operator, if an object waits for the operator.
     operator: Option<String>,
     summary: Summary,
@@ -157,7 +157,7 @@ impl DrainReport {
             items: Vec::new(),
             errors: Vec::new(),
             unfinished: None,
-            newcomers: Vec::new(),
+            new_requests: Vec::new(),
             operator: None,
             summary: Summary::default(),
             places: HashMap::new(),
@@ -224,12 +224,12 @@ impl DrainReport {
     }
 
     /// Notes the requesters of new grants, each with the number of grants.
-    pub fn newcomers(&mut self, by: &BTreeMap<String, usize>) {
-        let newcomers = by.iter().map(|(by, &grants)| Newcomer {
+    pub fn new_requests(&mut self, by: &BTreeMap<String, usize>) {
+        let new_requests = by.iter().map(|(by, &grants)| NewRequest {
             by: by.clone(),
             grants,
         });
-        self.newcomers = newcomers.collect();
+        self.new_requests = new_requests.collect();
     }
 
     /// Notes why the drain stops early.
@@ -289,13 +289,13 @@ impl DrainReport {
     }
 
     fn who_came(&self) -> String {
-        if self.newcomers.is_empty() {
+        if self.new_requests.is_empty() {
             return String::new();
         }
         let who = self
-            .newcomers
+            .new_requests
             .iter()
-            .map(|newcomer| format!("{} ({})", newcomer.by, newcomer.grants));
+            .map(|new_request| format!("{} ({})", new_request.by, new_request.grants));
         let who = who.collect::<Vec<_>>().join(", ");
         format!("; asked for access meanwhile: {who}")
     }

@@ -146,7 +146,7 @@ pub(super) mod testing {
             slots: RequestQueue::new(RequestLimits::default()),
             index: Arc::new(Index::new(settings.clone(), clock.now())),
             clock,
-            witness: Arc::new(metrics.clone()),
+            observer: Arc::new(metrics.clone()),
             instance: "test".into(),
         };
         let guards = SelfTest::new(

@@ -21,7 +21,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::{DecisionKind, GrantState, RevocationCause};
 use crate::cluster::client::observer::{Observer, Outcome};
-use crate::core::decision::verdict::{Counting as DecisionStanding, DecisionVerdict};
+use crate::core::decision::verdict::DecisionVerdict;
 use crate::core::grant::revocation::DueRevocation;
 use crate::core::guard::self_test::forgery::Forgery;
 use crate::core::guard::self_test::trial::TrialOutcome;
@@ -45,7 +45,7 @@ const LAG_BUCKETS: [f64; 13] = [
 
 /// Task that made a reconcile. The series `curfew_passes` has it as the label `lane`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lane {
+pub enum TaskLabel {
     /// The controller: reconciles grants that changed.
     Controller,
     /// The expiry task: ends access that is overdue.
@@ -54,14 +54,14 @@ pub enum Lane {
     Orphans,
 }
 
-impl Lane {
+impl TaskLabel {
     /// All values, so that each series exists from the start.
     pub const ALL: [Self; 3] = [Self::Controller, Self::Expiry, Self::Orphans];
 }
 
 /// Step of a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum ReconcileStep {
     /// Waits for the lock on the grant.
     Lock,
     /// Reads the state of guards and clocks, and tries forgeries if the state is not known.
@@ -76,7 +76,7 @@ pub enum Step {
     Apply,
 }
 
-impl Step {
+impl ReconcileStep {
     /// All values, so that each series exists from the start.
     pub const ALL: [Self; 6] = [
         Self::Lock,
@@ -137,12 +137,12 @@ macro_rules! label_values {
 }
 
 label_values! {
-    Lane {
+    TaskLabel {
         Controller => "Controller",
         Expiry => "Expiry",
         Orphans => "Orphans",
     }
-    Step {
+    ReconcileStep {
         Lock => "Lock",
         Preconditions => "Preconditions",
         Observe => "Observe",
@@ -239,13 +239,13 @@ struct OfEffect {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPass {
-    lane: Lane,
+    lane: TaskLabel,
     outcome: PassOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStep {
-    step: Step,
+    step: ReconcileStep,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -339,12 +339,12 @@ impl Metrics {
                 drop(self.effects.get_or_create(&OfEffect { kind, outcome }));
             }
         }
-        for lane in Lane::ALL {
+        for lane in TaskLabel::ALL {
             for outcome in PassOutcome::ALL {
                 drop(self.passes.get_or_create(&OfPass { lane, outcome }));
             }
         }
-        for step in Step::ALL {
+        for step in ReconcileStep::ALL {
             drop(self.steps.get_or_create(&OfStep { step }));
         }
         for cause in RevocationCause::ALL {
@@ -510,12 +510,12 @@ impl Metrics {
     }
 
     /// Notes the end of a reconcile.
-    pub fn passed(&self, lane: Lane, outcome: PassOutcome) {
+    pub fn passed(&self, lane: TaskLabel, outcome: PassOutcome) {
         self.passes.get_or_create(&OfPass { lane, outcome }).inc();
     }
 
     /// Notes the time of one step of a reconcile.
-    pub fn step_took(&self, step: Step, time: Duration) {
+    pub fn step_took(&self, step: ReconcileStep, time: Duration) {
         self.steps
             .get_or_create(&OfStep { step })
             .observe(time.as_secs_f64());
@@ -730,7 +730,7 @@ mod tests {
         told.activated(SignedDuration::from_millis(13));
         told.effect_applied(EffectKind::CreateBinding, Outcome::Applied);
         told.effect_applied(EffectKind::CreateBinding, Outcome::Applied);
-        told.passed(Lane::Expiry, PassOutcome::Done);
+        told.passed(TaskLabel::Expiry, PassOutcome::Done);
         let text = metrics.encode().unwrap();
         for line in [
             r#"curfew_grants{state="Active"} 3"#,

@@ -70,7 +70,7 @@ pub async fn run(options: OperatorOptions) -> Result<(), RunError> {
         slots: RequestQueue::new(RequestLimits::default()),
         index: Arc::new(Index::new(options.settings.clone(), clock.now())),
         clock,
-        witness: Arc::new(metrics.clone()),
+        observer: Arc::new(metrics.clone()),
         instance: options.instance.as_str().into(),
     };
     let (operator, start) = operator(&config, options, cluster, metrics)?;

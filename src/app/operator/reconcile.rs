@@ -11,7 +11,7 @@ use tracing::{Instrument as _, Span};
 use crate::api::{AccessGrant, RevocationCause, Subject};
 use crate::app::operator::context::Operator;
 use crate::app::operator::key_lock::KeyGuard;
-use crate::app::operator::metrics::Step;
+use crate::app::operator::metrics::ReconcileStep;
 use crate::cluster::client::error::Error;
 use crate::cluster::grant::applied::Interrupted;
 use crate::cluster::grant::apply::Application;
@@ -136,13 +136,13 @@ struct Reconcile<'a> {
 impl<'a> Reconcile<'a> {
     /// Runs the steps, and runs them again after the API server refused a creation, or after the wait for fuses.
     async fn run(&self, uid: &str) -> Result<Option<Timestamp>, Failed> {
-        let lock = self.timed(Step::Lock, self.lock(uid)).await;
+        let lock = self.timed(ReconcileStep::Lock, self.lock(uid)).await;
         // The last holder of the lock may have written the grant.
         let Some(mut grant) = self.operator.cluster.index.get_grant(self.key) else {
             return Ok(None);
         };
         let preconditions = self.preconditions(&grant, &lock);
-        let preconditions = self.timed(Step::Preconditions, preconditions).await;
+        let preconditions = self.timed(ReconcileStep::Preconditions, preconditions).await;
         let mut request = self.undecided(&grant);
         let mut limits = self.lock_limits(&grant, request.as_ref()).await;
         let mut tried = Tried::default();
@@ -150,19 +150,19 @@ impl<'a> Reconcile<'a> {
         loop {
             let now = self.operator.cluster.clock.now();
             let observed = observe(&self.operator.cluster, grant, request.as_ref(), now);
-            let observed = self.timed(Step::Observe, observed).await;
+            let observed = self.timed(ReconcileStep::Observe, observed).await;
             let mut seen = observed.map_err(|error| self.failed(error, &tried, false))?;
             let mut plan = self.decide(&seen, &preconditions, &tried);
             if self.urgency == Urgency::None && rests_on_watched_facts(&plan) {
                 let refreshed = refresh(&self.operator.cluster, seen, &self.operator.settings, now);
-                let refreshed = self.timed(Step::Refresh, refreshed).await;
+                let refreshed = self.timed(ReconcileStep::Refresh, refreshed).await;
                 seen = refreshed.map_err(|error| self.failed(error, &tried, false))?;
                 plan = self.decide(&seen, &preconditions, &tried);
             }
             let application = application.get_or_insert_with(|| self.application(&seen));
             application.find(seen.found());
             let applied = self.apply(application, &plan, std::mem::take(&mut limits), &lock);
-            match self.timed(Step::Apply, applied).await {
+            match self.timed(ReconcileStep::Apply, applied).await {
                 Ok(Applied::Whole) if self.is_to_be_continued(&plan, &tried) => tried.awaited_fuses = true,
                 Ok(Applied::Whole) => return Ok(plan.wake),
                 // The urgent reconcile may have had nothing to do, so this one runs again.
@@ -181,7 +181,7 @@ impl<'a> Reconcile<'a> {
     /// Measures the time of one step. The future is boxed: in one piece, a running reconcile would take 18 KiB.
     fn timed<'f, T: Send>(
         &'f self,
-        step: Step,
+        step: ReconcileStep,
         work: impl Future<Output = T> + Send + 'f,
     ) -> BoxFuture<'f, T> {
         Box::pin(async move {
@@ -267,7 +267,9 @@ impl<'a> Reconcile<'a> {
             Urgency::None => plan(&input, now),
             Urgency::Due => plan_end(&input, now),
         };
-        self.operator.metrics.step_took(Step::Decide, began.elapsed());
+        self.operator
+            .metrics
+            .step_took(ReconcileStep::Decide, began.elapsed());
         plan
     }
 

@@ -149,7 +149,7 @@ impl<'a> Application<'a> {
             Ok((_, outcome)) => *outcome,
             Err(error) => Outcome::of(error),
         };
-        self.edges.witness.effect(effect.kind(), outcome);
+        self.edges.observer.effect(effect.kind(), outcome);
         result.map(|(done, _)| done)
     }
 
@@ -213,9 +213,9 @@ impl<'a> Application<'a> {
     /// The present state of the layers that end this access without the operator.
     fn backstops(&self) -> Backstops {
         let mut fuse_states = self.fuse_states.clone();
-        fuse_states.extend(self.edges.index.flames(self.fuse_states.keys()));
+        fuse_states.extend(self.edges.index.fuse_states(self.fuse_states.keys()));
         Backstops {
-            flames: fuse_states,
+            fuse_states,
             refused: self.refused.clone(),
             sweep_lives: self.edges.index.sweep_lives(),
         }

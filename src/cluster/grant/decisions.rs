@@ -37,7 +37,7 @@ pub async fn record(edges: &Cluster, namespace: &str, judged: &DecisionVerdict) 
     match written {
         Ok(_) => {
             edges.index.judged(namespace, judged);
-            edges.witness.judged(judged);
+            edges.observer.judged(judged);
             Ok(())
         }
         Err(error) => error.absent_as(()),

@@ -47,7 +47,7 @@ pub(crate) async fn active(
     let active = status::active(grant, uids, backstops, since, now);
     let done = write(edges, grant, &active).await?;
     edges
-        .witness
+        .observer
         .activated(seen_at.map(|seen| since.duration_since(seen)));
     Ok(done)
 }
@@ -71,7 +71,7 @@ pub(crate) async fn ended(
     at: Timestamp,
 ) -> Result<Applied, Error> {
     let done = write(edges, grant, &status::ended(grant, ending, at)).await?;
-    edges.witness.ended(ending, at);
+    edges.observer.ended(ending, at);
     Ok(done)
 }
 

@@ -38,7 +38,7 @@ pub async fn forge(edges: &Cluster, canary: &Canary, scene: &Scene<'_>) -> Vec<(
             },
             Err(error) => without_canary(error),
         };
-        edges.witness.forgery(forgery, trial.outcome());
+        edges.observer.forgery(forgery, trial.outcome());
         (forgery, trial)
     });
     join_all(tried).await

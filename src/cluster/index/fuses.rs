@@ -12,16 +12,16 @@ use crate::core::artifact::key::ArtifactKey;
 
 impl Index {
     /// States of these fuses. Fuses that no watch has delivered are left out.
-    pub fn flames<'a>(
+    pub fn fuse_states<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a ArtifactKey>,
     ) -> BTreeMap<ArtifactKey, FuseState> {
         let state = self.read();
-        let flame = |key: &ArtifactKey| match state.fuses.get(key)?.found.content {
-            Content::Fuse(flame) => Some((key.clone(), flame)),
+        let fuse_state = |key: &ArtifactKey| match state.fuses.get(key)?.found.content {
+            Content::Fuse(fuse_state) => Some((key.clone(), fuse_state)),
             Content::Role(_) | Content::Binding { .. } => None,
         };
-        keys.into_iter().filter_map(flame).collect()
+        keys.into_iter().filter_map(fuse_state).collect()
     }
 
     /// Waits until a fuse has started. Returns at once if there is no such fuse.
@@ -37,7 +37,7 @@ impl Index {
     }
 
     fn is_unstarted(&self, key: &ArtifactKey) -> bool {
-        self.flames([key]).get(key) == Some(&FuseState::NotStarted)
+        self.fuse_states([key]).get(key) == Some(&FuseState::NotStarted)
     }
 
     /// Notification of the next change of a fuse.

@@ -474,7 +474,7 @@ fn a_lit_fuse_affects_its_grant_and_stays_lit_after_its_create_response() {
     // On a busy machine the answer may come last.
     index.made(fuse_key(), held);
     assert_eq!(
-        index.flames([&fuse_key()]),
+        index.fuse_states([&fuse_key()]),
         BTreeMap::from([(fuse_key(), crate::core::artifact::fuse::FuseState::Lit)])
     );
 }

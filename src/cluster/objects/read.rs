@@ -90,7 +90,7 @@ pub fn fuses() -> ApiResource {
 /// Facts about a fuse.
 pub fn fuse(fuse: &Fuse) -> (ArtifactKey, OwnedArtifact) {
     let started = fuse.status.as_ref().and_then(|status| status.start_time.as_ref());
-    flame(&fuse.metadata, fuse.spec.suspend, started)
+    fuse_state(&fuse.metadata, fuse.spec.suspend, started)
 }
 
 /// Facts about a fuse that was just created.
@@ -101,13 +101,13 @@ pub fn made_fuse(fuse: &Job) -> (ArtifactKey, OwnedArtifact) {
         .and_then(|spec| spec.suspend)
         .unwrap_or_default();
     let started = fuse.status.as_ref().and_then(|status| status.start_time.as_ref());
-    flame(&fuse.metadata, suspended, started)
+    fuse_state(&fuse.metadata, suspended, started)
 }
 
-fn flame(meta: &ObjectMeta, suspended: bool, started: Option<&Time>) -> (ArtifactKey, OwnedArtifact) {
+fn fuse_state(meta: &ObjectMeta, suspended: bool, started: Option<&Time>) -> (ArtifactKey, OwnedArtifact) {
     let time = |time: Option<&Time>| -> Option<Timestamp> { time.map(|time| time.0) };
-    let flame = FuseState::of(suspended, time(meta.creation_timestamp.as_ref()), time(started));
-    held(meta, Content::Fuse(flame))
+    let fuse_state = FuseState::of(suspended, time(meta.creation_timestamp.as_ref()), time(started));
+    held(meta, Content::Fuse(fuse_state))
 }
 
 /// Facts about a Role that was created for a grant.

@@ -44,7 +44,7 @@ pub fn count_approvals(
 ) -> ApprovalCount {
     let demands = ballot.demands;
     let approvals = check_recorded(demands, ballot.request, ballot.hash, recorded);
-    let mut tally = ApprovalCount {
+    let mut approval_count = ApprovalCount {
         missing: missing(demands, &approvals),
         approvals,
         verdicts: Vec::new(),
@@ -56,7 +56,7 @@ pub fn count_approvals(
     // A counted approval can complete a stage. Early decisions are then evaluated again.
     loop {
         let before = open.len();
-        open.retain(|decision| tally.count(ballot, decision));
+        open.retain(|decision| approval_count.count(ballot, decision));
         if open.len() == before {
             break;
         }
@@ -68,8 +68,8 @@ pub fn count_approvals(
         let message = format!("counts when stage {stage} begins");
         (decision.uid.clone(), Verdict::waiting(message))
     });
-    tally.verdicts.extend(waiting);
-    tally
+    approval_count.verdicts.extend(waiting);
+    approval_count
 }
 
 impl ApprovalCount {

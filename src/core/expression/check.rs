@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::core::expression::Malformed;
 use crate::core::expression::functions::{literal_duration, pattern, zone};
-use crate::core::expression::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
+use crate::core::expression::node::{Calculation, Comparison, Look, Loop, Node, TimePart, Unit};
 use crate::core::expression::types::Type;
 use crate::core::expression::variables::{Variable, reference_field};
 
@@ -488,17 +488,17 @@ fn look(name: &str) -> Option<Look> {
     })
 }
 
-fn clock(name: &str) -> Option<Clock> {
+fn clock(name: &str) -> Option<TimePart> {
     Some(match name {
-        "getFullYear" => Clock::FullYear,
-        "getMonth" => Clock::Month,
-        "getDayOfYear" => Clock::DayOfYear,
-        "getDayOfMonth" => Clock::DayOfMonth,
-        "getDate" => Clock::Date,
-        "getDayOfWeek" => Clock::DayOfWeek,
-        "getHours" => Clock::Hours,
-        "getMinutes" => Clock::Minutes,
-        "getSeconds" => Clock::Seconds,
+        "getFullYear" => TimePart::FullYear,
+        "getMonth" => TimePart::Month,
+        "getDayOfYear" => TimePart::DayOfYear,
+        "getDayOfMonth" => TimePart::DayOfMonth,
+        "getDate" => TimePart::Date,
+        "getDayOfWeek" => TimePart::DayOfWeek,
+        "getHours" => TimePart::Hours,
+        "getMinutes" => TimePart::Minutes,
+        "getSeconds" => TimePart::Seconds,
         _ => return None,
     })
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Reference, SubjectKind};
-use crate::core::expression::node::{Calculation, Clock, Comparison, Look, Loop, Node, Unit};
+use crate::core::expression::node::{Calculation, Comparison, Look, Loop, Node, TimePart, Unit};
 use crate::core::expression::variables::{Variable, Variables};
 
 /// Maximum number of steps of one evaluation. Each visit of a node is one step, and a text costs one more step for each
@@ -467,7 +467,7 @@ impl Comparison {
     }
 }
 
-impl Clock {
+impl TimePart {
     /// The part as CEL counts it. Months, days of the year and days of the month count from 0, but `getDate` counts
     /// from 1. Sunday is 0.
     fn shows(self, at: &jiff::Zoned) -> i64 {

@@ -42,7 +42,7 @@ pub(super) enum Node {
     Size(Box<Node>),
     Look(Look, Box<Node>, Box<Node>),
     Matches(Box<Node>, Pattern),
-    Clock(Clock, TimeZone, Box<Node>),
+    Clock(TimePart, TimeZone, Box<Node>),
     Length(Unit, Box<Node>),
     Loop(Loop, Box<Node>, Box<Node>),
 }
@@ -87,7 +87,7 @@ pub(super) struct Pattern {
 
 /// Part of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Clock {
+pub(super) enum TimePart {
     FullYear,
     Month,
     DayOfYear,

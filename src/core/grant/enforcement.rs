@@ -21,7 +21,7 @@ pub const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backstops {
     /// State of each existing fuse.
-    pub flames: BTreeMap<ArtifactKey, FuseState>,
+    pub fuse_states: BTreeMap<ArtifactKey, FuseState>,
     /// Fuses that the API server refuses to create, with the API server's message.
     pub refused: BTreeMap<ArtifactKey, String>,
     /// Whether the sweep renews its heartbeat Lease.
@@ -32,7 +32,7 @@ impl Input<'_> {
     /// State of fuses and sweep, if `found` are the existing artifacts.
     pub(crate) fn backstops(&self, found: &[Found]) -> Backstops {
         Backstops {
-            flames: fuse_states(found),
+            fuse_states: fuse_states(found),
             refused: self.tried.refused.clone(),
             sweep_lives: self.sweep_lives,
         }
@@ -42,7 +42,7 @@ impl Input<'_> {
 /// State of each fuse among the found artifacts.
 pub fn fuse_states(found: &[Found]) -> BTreeMap<ArtifactKey, FuseState> {
     let fuse = |found: &Found| match found.content {
-        Content::Fuse(flame) => Some((found.key(), flame)),
+        Content::Fuse(fuse_state) => Some((found.key(), fuse_state)),
         Content::Role(_) | Content::Binding { .. } => None,
     };
     found.iter().filter_map(fuse).collect()
@@ -90,7 +90,7 @@ impl Fused {
         });
         let unlit = |reason| if is_young { reasons::FUSE_NOT_LIT } else { reason };
         let job = format!("Job {}/{}", key.namespace, key.name);
-        match backstops.flames.get(key) {
+        match backstops.fuse_states.get(key) {
             Some(FuseState::Lit) => (
                 0,
                 reasons::FUSE_LIT,
@@ -146,10 +146,13 @@ impl Fused {
         let since = said(status)
             .filter(|said| said.status == "False")
             .map_or(now, |said| said.last_transition_time.0);
-        let late = backstops.flames.values().filter_map(|flame| match flame {
-            FuseState::Late { made } => Some(later(*made, LATE)),
-            FuseState::Lit | FuseState::NotStarted | FuseState::Suspended => None,
-        });
+        let late = backstops
+            .fuse_states
+            .values()
+            .filter_map(|fuse_state| match fuse_state {
+                FuseState::Late { made } => Some(later(*made, LATE)),
+                FuseState::Lit | FuseState::NotStarted | FuseState::Suspended => None,
+            });
         match self.reason {
             reasons::FUSE_REFUSED => Some(later(now, LOOK_AGAIN.max(now.duration_since(since) / 10))),
             reasons::FUSE_NOT_LIT => Some(later(since, LOOK_AGAIN)),
@@ -178,7 +181,7 @@ pub(crate) fn enforcers(
     backstops: &Backstops,
 ) -> Vec<Enforcer> {
     let lit = fuse_of(record, records)
-        .is_some_and(|fuse| backstops.flames.get(&ArtifactKey::from(fuse)) == Some(&FuseState::Lit));
+        .is_some_and(|fuse| backstops.fuse_states.get(&ArtifactKey::from(fuse)) == Some(&FuseState::Lit));
     [
         (Enforcer::Controller, true),
         (Enforcer::Fuse, lit),

@@ -2,11 +2,10 @@
 
 use crate::core::audit::record::GivenAccess;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::api::{
-    AccessGrant, AccessGrantStatus, ArtifactRecord, DecisionKind, ResolvedEntitlement, ResolvedIdentity,
-    ResolvedRole, RevocationCause, RoleKind, Rule, Subject, reasons,
+    AccessGrant, AccessGrantStatus, ArtifactRecord, DecisionKind, ResolvedIdentity, ResolvedRole,
+    RevocationCause, RoleKind, Subject, reasons,
 };
 use crate::core::artifact::key::kind_name;
 use crate::core::audit::record::{AuditRecord, DecisionRecord};
@@ -16,7 +15,6 @@ use crate::core::decision::verdict::{Counting, DecisionVerdict};
 use crate::core::grant::event::EventText;
 use crate::core::grant::revocation::DueRevocation;
 use crate::core::grant::status::state;
-use crate::core::rbac::roles::Roles;
 
 /// Longest note of an Event, in bytes: the limit of the events.k8s.io API.
 const NOTE_LENGTH: usize = 1024;

@@ -18,7 +18,7 @@ pub(super) fn hold_what_they_hand_out(settings: &GuardSettings) -> [Guard; 2] {
         .map(|index| format!("variables.e{index}"))
         .collect();
     Validating {
-        name: "authors",
+        name: "policy-authors",
         rules: vec![requests(
             GROUP,
             VERSION,

@@ -13,7 +13,7 @@ use crate::core::guard::{CANARY, Guard, GuardSettings};
 pub(super) fn labelled_only(settings: &GuardSettings) -> [Guard; 2] {
     let writes = &["CREATE", "UPDATE", "DELETE"];
     Validating {
-        name: "own-hands",
+        name: "own-accounts",
         rules: vec![
             requests("batch", "v1", writes, &["jobs"]),
             requests(

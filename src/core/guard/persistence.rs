@@ -34,7 +34,7 @@ pub(super) fn none(settings: &GuardSettings) -> [Guard; 2] {
             requests("access.curfew.dev", "v1alpha1", writes, &["accesspolicies"]),
         ],
         conditions: vec![not_the_operator(settings)],
-        ..denied_if_elevated("no-souvenirs", settings)
+        ..denied_if_elevated("no-persistence", settings)
     }
     .guards()
 }

@@ -1,4 +1,4 @@
-//! GuardState: in force, breached, unproven.
+//! State of the guards: in force, breached, unproven.
 
 /// State of the guards in the namespace of the access.
 #[derive(Clone, Debug, PartialEq, Eq)]

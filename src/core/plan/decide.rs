@@ -168,7 +168,7 @@ impl Case<'_> {
             hash: &resolved.access.hash,
             until,
         };
-        let tally = count_approvals(&ballot, recorded, input.decisions);
+        let approval_count = count_approvals(&ballot, recorded, input.decisions);
         let with_its_decision = |(uid, verdict): (String, Verdict)| {
             let decision = input.decisions.iter().find(|decision| decision.uid == uid)?;
             Some(DecisionVerdict {
@@ -178,9 +178,13 @@ impl Case<'_> {
         };
         Count {
             asked: true,
-            approvals: tally.approvals,
-            verdicts: tally.verdicts.into_iter().filter_map(with_its_decision).collect(),
-            missing: tally.missing.map(|missing| (missing, until)),
+            approvals: approval_count.approvals,
+            verdicts: approval_count
+                .verdicts
+                .into_iter()
+                .filter_map(with_its_decision)
+                .collect(),
+            missing: approval_count.missing.map(|missing| (missing, until)),
         }
     }
 

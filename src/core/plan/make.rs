@@ -154,7 +154,7 @@ impl<'a> Making<'a> {
 
     /// Deletes the fuses that were lit so late that they would expire too late.
     fn delete_late_fuses(&self) -> Vec<Effect> {
-        let late = |found: &&Found| match self.backstops.flames.get(&found.key()) {
+        let late = |found: &&Found| match self.backstops.fuse_states.get(&found.key()) {
             Some(FuseState::Late { made }) => self.now.duration_since(*made) > LATE,
             _ => false,
         };
@@ -199,7 +199,7 @@ impl<'a> Making<'a> {
         let exists = |fuse: &ArtifactKey| {
             let creates =
                 |effect: &Effect| matches!(effect, Effect::Create(artifact) if artifact.key() == *fuse);
-            self.backstops.flames.contains_key(fuse) || creations.iter().any(creates)
+            self.backstops.fuse_states.contains_key(fuse) || creations.iter().any(creates)
         };
         let by_the_grant = |found: &&Found| {
             found.owner.is_some()
@@ -219,7 +219,7 @@ impl<'a> Making<'a> {
         let keys = self.live.status.artifacts.iter().map(ArtifactKey::from);
         let unlit: Vec<_> = keys
             .filter(|key| key.kind == ArtifactKind::Job && !self.is_refused(key))
-            .filter(|key| self.backstops.flames.get(key) != Some(&FuseState::Lit))
+            .filter(|key| self.backstops.fuse_states.get(key) != Some(&FuseState::Lit))
             .collect();
         let waits = !self.input.tried.awaited_fuses && !unlit.is_empty();
         waits.then_some(Effect::AwaitFuses(unlit))

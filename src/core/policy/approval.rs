@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api;
-use crate::api::{ApprovalRecord, Principal, PrincipalKind};
+use crate::api::{Principal, PrincipalKind};
 use crate::core::expression::Expression;
 use crate::core::policy::problem::Problem;
 use crate::core::request::caller::Caller;

@@ -14,15 +14,15 @@ use crate::core::time::deadline_queue::DeadlineQueue;
 /// expiry time and not by the time of the last attempt.
 #[derive(Clone, Debug)]
 pub struct ExpiryQueue<K> {
-    agenda: DeadlineQueue<K>,
-    /// Expiry time of each overdue grant. An attempt is running, or `agenda` has the time of the next attempt.
+    deadline_queue: DeadlineQueue<K>,
+    /// Expiry time of each overdue grant. An attempt is running, or `deadline_queue` has the time of the next attempt.
     overdue: HashMap<K, Timestamp>,
 }
 
 impl<K> Default for ExpiryQueue<K> {
     fn default() -> Self {
         Self {
-            agenda: DeadlineQueue::default(),
+            deadline_queue: DeadlineQueue::default(),
             overdue: HashMap::new(),
         }
     }
@@ -34,19 +34,19 @@ impl<K: Clone + Eq + Hash + Ord> ExpiryQueue<K> {
     pub fn follow(&mut self, key: K, end: Timestamp) {
         if self.overdue.get(&key) != Some(&end) {
             self.overdue.remove(&key);
-            self.agenda.put(key, end);
+            self.deadline_queue.put(key, end);
         }
     }
 
     /// Removes `key`: its access has ended, or the grant does not exist.
     pub fn forget(&mut self, key: &K) {
         self.over(key);
-        self.agenda.cancel(key);
+        self.deadline_queue.cancel(key);
     }
 
     /// Removes and returns every key that has expired or is due for another attempt, earliest expiry time first.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<K> {
-        let taken = self.agenda.take_due_with_deadlines(now).into_iter();
+        let taken = self.deadline_queue.take_due_with_deadlines(now).into_iter();
         let mut due: Vec<(Timestamp, K)> = taken
             .map(|(at, key)| (*self.overdue.entry(key.clone()).or_insert(at), key))
             .collect();
@@ -58,10 +58,10 @@ impl<K: Clone + Eq + Hash + Ord> ExpiryQueue<K> {
     /// expiry time during the attempt. A key that was [forgotten](Self::forget) during the attempt is queued once more:
     /// a needless attempt is safer than a missed one.
     pub fn postpone(&mut self, key: K, until: Timestamp) {
-        let has_new_expiry = !self.overdue.contains_key(&key) && self.agenda.deadline(&key).is_some();
+        let has_new_expiry = !self.overdue.contains_key(&key) && self.deadline_queue.deadline(&key).is_some();
         if !has_new_expiry {
             self.overdue.entry(key.clone()).or_insert(until);
-            self.agenda.put(key, until);
+            self.deadline_queue.put(key, until);
         }
     }
 
@@ -73,15 +73,15 @@ impl<K: Clone + Eq + Hash + Ord> ExpiryQueue<K> {
     /// Makes every postponed key due now. Running attempts are not affected.
     pub fn recall(&mut self) {
         for (key, end) in &self.overdue {
-            if self.agenda.deadline(key).is_some() {
-                self.agenda.put(key.clone(), *end);
+            if self.deadline_queue.deadline(key).is_some() {
+                self.deadline_queue.put(key.clone(), *end);
             }
         }
     }
 
     /// The next time at which a key is due, which may be in the past; `None` if the queue is empty.
     pub fn next(&self) -> Option<Timestamp> {
-        self.agenda.next()
+        self.deadline_queue.next()
     }
 }
 

@@ -107,7 +107,7 @@ pub struct LeaseWrite {
 
 /// Next step of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LeaseStep {
     /// Read the Lease: it is unknown, or a write had an unknown outcome.
     Read,
     /// Write the Lease, to become leader or to renew.
@@ -226,12 +226,12 @@ impl Candidate {
     }
 
     /// The next step at `now`. `wall` is the wall-clock time that a renewal writes for people.
-    pub fn next(&self, now: Duration, wall: Timestamp) -> Step {
+    pub fn next(&self, now: Duration, wall: Timestamp) -> LeaseStep {
         if now < self.not_before {
-            return Step::Wait(self.not_before);
+            return LeaseStep::Wait(self.not_before);
         }
         let Some(seen) = self.seen.as_ref().filter(|_| !self.is_doubtful()) else {
-            return Step::Read;
+            return LeaseStep::Read;
         };
         let due = match &seen.lease {
             None => now,
@@ -245,9 +245,9 @@ impl Candidate {
             },
         };
         if now < due {
-            Step::Wait(due)
+            LeaseStep::Wait(due)
         } else {
-            Step::Write(self.claim(wall))
+            LeaseStep::Write(self.claim(wall))
         }
     }
 

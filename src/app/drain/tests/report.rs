@@ -66,7 +66,7 @@ fn the_first_left_objects_and_the_new_requesters_are_named() {
             "why",
         ));
     }
-    report.newcomers(&BTreeMap::from([("robot (kept by Flux)".to_owned(), 3)]));
+    report.new_requests(&BTreeMap::from([("robot (kept by Flux)".to_owned(), 3)]));
     report.unfinished("its 5m were over".to_owned());
     let failure = report.failure().unwrap();
     assert!(
@@ -135,7 +135,7 @@ fn golden_drain_report_is_unchanged() {
         };
         report.add(DrainItem::of_made(&artifact, DrainAction::Deleted, ""));
     }
-    report.newcomers(&BTreeMap::from([("robot (kept by Flux)".to_owned(), 3)]));
+    report.new_requests(&BTreeMap::from([("robot (kept by Flux)".to_owned(), 3)]));
     report.unfinished("its 5m were over".to_owned());
     report.unread(&Error::NoServerTime);
     report.heard_the_operator(Ok(None));

@@ -25,7 +25,7 @@ use crate::app::operator::metrics::Metrics;
 use crate::app::operator::server::Readiness;
 use crate::cluster::client::error::Error;
 use crate::cluster::replica::leader::Leases;
-use crate::core::replica::leader::{Candidate, LeaseFacts, LeaseWrite, ReplicaId, Step};
+use crate::core::replica::leader::{Candidate, LeaseFacts, LeaseStep, LeaseWrite, ReplicaId};
 use crate::core::replica::retry::Class;
 
 /// Name of the condition in `/readyz`. A process is ready when it leads or knows the leader. A process that cannot read
@@ -234,7 +234,7 @@ impl Campaign {
             }
             let now = self.started.elapsed();
             let doing = match self.candidate.next(now, Timestamp::now()) {
-                Step::Wait(until) => {
+                LeaseStep::Wait(until) => {
                     if !self.candidate.is_doubtful() {
                         self.readiness.done(SETTLED);
                     }
@@ -248,8 +248,8 @@ impl Campaign {
                     self.tell();
                     continue;
                 }
-                Step::Read => None,
-                Step::Write(write) => Some(write),
+                LeaseStep::Read => None,
+                LeaseStep::Write(write) => Some(write),
             };
             let sent = self.started.elapsed();
             let known = self.candidate.order();

@@ -6,6 +6,7 @@
 //! Curfew needs less: one reconcile of a grant at a time, one more if the grant changed meanwhile, and a delay that a
 //! later one replaces.
 
+use crate::app::operator::metrics::TaskLabel;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::app::operator::context::Operator;
 use crate::app::operator::leader_task::{LeaderTask, run_in_terms};
-use crate::app::operator::metrics::{Lane as LaneLabel, PassOutcome};
+use crate::app::operator::metrics::PassOutcome;
 use crate::app::operator::reconcile::{Failed, Urgency, reconcile};
 use crate::app::operator::work_queue::{LONGEST_PAUSE, WorkQueue};
 use crate::app::stop::Stop;
@@ -119,7 +120,7 @@ impl Work {
         };
         let Some(key) = self.keys.remove(&id) else { return };
         let now = self.operator.cluster.clock.now();
-        let count = |outcome| self.operator.metrics.passed(LaneLabel::Controller, outcome);
+        let count = |outcome| self.operator.metrics.passed(TaskLabel::Controller, outcome);
         match result {
             Ok(Ok(wake)) => {
                 count(PassOutcome::Done);

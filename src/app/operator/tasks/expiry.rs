@@ -8,6 +8,7 @@
 //! The queue of the controller cannot hold a deadline. With all of its workers busy, 42 of 50 due items were not served
 //! within 18 s, because it looks for a free worker in no order.
 
+use crate::app::operator::metrics::TaskLabel;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::app::operator::context::Operator;
-use crate::app::operator::metrics::{Lane as LaneLabel, PassOutcome};
+use crate::app::operator::metrics::PassOutcome;
 use crate::app::operator::reconcile::{Failed, Urgency, reconcile};
 use crate::cluster::objects::keys::GrantKey;
 use crate::core::replica::retry::{Class, Lane, delay};
@@ -124,7 +125,7 @@ impl Revocations {
         let (now, expirations) = (self.operator.cluster.clock.now(), &self.operator.expirations);
         let class = match result {
             Ok(Ok(wake)) => {
-                self.operator.metrics.passed(LaneLabel::Expiry, PassOutcome::Done);
+                self.operator.metrics.passed(TaskLabel::Expiry, PassOutcome::Done);
                 self.attempts.remove(&key);
                 match wake {
                     Some(wake) => expirations.postpone(key, wake.max(later(now, AGAIN))),
@@ -150,7 +151,7 @@ impl Revocations {
         };
         self.operator
             .metrics
-            .passed(LaneLabel::Expiry, PassOutcome::Failed);
+            .passed(TaskLabel::Expiry, PassOutcome::Failed);
         let attempt = self.attempts.entry(key.clone()).or_default();
         let pause = delay(class, Lane::Expiry, *attempt);
         *attempt = attempt.saturating_add(1);

@@ -5,6 +5,7 @@
 //! someone removed. Only a leader deletes. A follower remembers for a while which grants were deleted, because a leader
 //! that dies may not have published the end.
 
+use crate::app::operator::metrics::TaskLabel;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tracing::Instrument as _;
 use crate::api::{AccessGrant, AccessGrantSpec};
 use crate::app::operator::context::Operator;
 use crate::app::operator::leader_task::{LeaderTask, retry, run_in_terms};
-use crate::app::operator::metrics::{Lane as LaneLabel, PassOutcome};
+use crate::app::operator::metrics::PassOutcome;
 use crate::cluster::client::call;
 use crate::cluster::client::error::Error;
 use crate::cluster::grant::apply::Application;
@@ -139,7 +140,7 @@ async fn look_after(operator: Arc<Operator>, orphan: Orphan) -> String {
             Ok(()) => PassOutcome::Done,
             Err(_) => PassOutcome::Failed,
         };
-        shared.metrics.passed(LaneLabel::Orphans, outcome);
+        shared.metrics.passed(TaskLabel::Orphans, outcome);
         result
     };
     retry(Lane::Expiry, attempt, class, |error, pause| {

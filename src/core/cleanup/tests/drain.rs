@@ -265,7 +265,7 @@ fn new_requests_are_counted_by_requester_and_tool() {
         by: who.to_owned(),
         ..asked(name, None)
     };
-    let mut newcomers = NewRequests::default();
+    let mut new_requests = NewRequests::default();
     let round = |grants: Vec<DrainedGrant>| {
         drain(
             grants,
@@ -277,16 +277,16 @@ fn new_requests_are_counted_by_requester_and_tool() {
             },
         )
     };
-    newcomers.seen(&round(vec![by("alice", "first")]));
-    assert!(newcomers.by().is_empty(), "it was there before");
-    newcomers.seen(&round(vec![by("alice", "first"), by("robot", "again")]));
-    newcomers.seen(&round(vec![by("robot", "again"), by("robot", "and-again")]));
+    new_requests.seen(&round(vec![by("alice", "first")]));
+    assert!(new_requests.by().is_empty(), "it was there before");
+    new_requests.seen(&round(vec![by("alice", "first"), by("robot", "again")]));
+    new_requests.seen(&round(vec![by("robot", "again"), by("robot", "and-again")]));
     let over = DrainedGrant {
         over: true,
         ..by("carol", "record")
     };
-    newcomers.seen(&round(vec![over]));
-    assert_eq!(newcomers.by(), &BTreeMap::from([("robot".to_owned(), 2)]));
+    new_requests.seen(&round(vec![over]));
+    assert_eq!(new_requests.by(), &BTreeMap::from([("robot".to_owned(), 2)]));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::core::testing::{at, now, seconds};
 #[test]
 fn a_fuse_is_lit_once_it_is_started_in_time_and_not_suspended() {
     let after = |count| now().checked_add(seconds(count)).ok();
-    for (suspended, started, flame) in [
+    for (suspended, started, fuse_state) in [
         (false, None, FuseState::NotStarted),
         (false, after(0), FuseState::Lit),
         (false, after(60), FuseState::Lit),
@@ -15,7 +15,7 @@ fn a_fuse_is_lit_once_it_is_started_in_time_and_not_suspended() {
     ] {
         assert_eq!(
             FuseState::of(suspended, Some(now()), started),
-            flame,
+            fuse_state,
             "{started:?}"
         );
     }
@@ -48,10 +48,11 @@ fn status() -> AccessGrantStatus {
 }
 
 fn backstops(a: Option<FuseState>, b: Option<FuseState>) -> Backstops {
-    let fuse =
-        |name, flame: Option<FuseState>| Some((ArtifactKey::from(&record(ArtifactKind::Job, name)), flame?));
+    let fuse = |name, fuse_state: Option<FuseState>| {
+        Some((ArtifactKey::from(&record(ArtifactKind::Job, name)), fuse_state?))
+    };
     Backstops {
-        flames: [fuse("curfew-a", a), fuse("curfew-b", b)]
+        fuse_states: [fuse("curfew-a", a), fuse("curfew-b", b)]
             .into_iter()
             .flatten()
             .collect(),

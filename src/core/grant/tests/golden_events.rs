@@ -100,8 +100,7 @@ fn constants(source: &str, module: &str) -> String {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("pub const "))
         .filter_map(|line| line.split('"').nth(1))
-        .map(|value| format!("{module} {value}\n"))
-        .collect()
+        .fold(String::new(), |text, value| text + module + " " + value + "\n")
 }
 
 #[test]

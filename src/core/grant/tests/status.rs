@@ -124,7 +124,7 @@ fn a_condition_gets_a_new_time_only_if_its_status_changes() {
 fn lit() -> Backstops {
     let records = recorded().at_present().artifacts;
     Backstops {
-        flames: records
+        fuse_states: records
             .iter()
             .map(|record| (record.into(), FuseState::Lit))
             .collect(),

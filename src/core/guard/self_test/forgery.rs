@@ -117,7 +117,7 @@ impl Forgery {
             Self::Fuse => "curfew-fuse",
             Self::Role => "curfew-role",
             Self::Binding => "curfew-binding",
-            Self::UnlabelledJob => "curfew-own-hands",
+            Self::UnlabelledJob => "curfew-own-accounts",
         }
     }
 

@@ -12,7 +12,7 @@ use crate::api::{
 };
 use crate::core::decision::Authority;
 use crate::core::decision::blocking::Block;
-use crate::core::decision::verdict::{Counting as DecisionStanding, DecisionVerdict, Verdict};
+use crate::core::decision::verdict::{DecisionVerdict, Verdict};
 use crate::core::facts::PolicyFacts;
 use crate::core::grant::status;
 use crate::core::grant::transition::Transition;

@@ -330,12 +330,12 @@ fn an_unlit_preferred_fuse_does_not_delay_access() {
 
 #[test]
 fn a_fuse_that_stops_being_lit_alerts_at_once() {
-    for (flame, reason) in [
+    for (fuse_state, reason) in [
         (FuseState::Suspended, "FuseSuspended"),
         (FuseState::NotStarted, "FuseNotStarted"),
         (FuseState::Late { made: now() }, "FuseLate"),
     ] {
-        let out = asked(FuseDemand::Required).pass().burning(flame);
+        let out = asked(FuseDemand::Required).pass().burning(fuse_state);
         let plan = out.plan();
         assert_eq!(kinds(&plan), [vec![Kind::Announce], vec![Kind::RecordStatus]]);
         assert_eq!(unfused(&plan), [(reason, true)]);

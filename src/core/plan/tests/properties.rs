@@ -559,11 +559,11 @@ impl World {
             return;
         }
         for found in &mut self.situation.found {
-            let Content::Fuse(flame @ FuseState::NotStarted) = &mut found.content else {
+            let Content::Fuse(fuse_state @ FuseState::NotStarted) = &mut found.content else {
                 continue;
             };
             if let Some((made, burns)) = self.fuses.get(&found.uid) {
-                *flame = FuseState::of(false, Some(*made), Some(self.situation.now));
+                *fuse_state = FuseState::of(false, Some(*made), Some(self.situation.now));
                 self.burns.insert(
                     found.uid.clone(),
                     self.situation.now.checked_add(seconds(*burns)).unwrap(),

@@ -30,9 +30,9 @@ fn lease(holder: Option<&str>, renewed_at: i64, version: u64) -> LeaseFacts {
     }
 }
 
-fn written(step: Step) -> LeaseWrite {
+fn written(step: LeaseStep) -> LeaseWrite {
     match step {
-        Step::Write(write) => write,
+        LeaseStep::Write(write) => write,
         other => panic!("{other:?}"),
     }
 }
@@ -62,7 +62,7 @@ fn the_durations_leave_time_to_renew_and_a_safe_margin() {
 
 #[test]
 fn a_new_replica_reads_the_lease_first() {
-    assert_eq!(me().next(seconds(0), wall(0)), Step::Read);
+    assert_eq!(me().next(seconds(0), wall(0)), LeaseStep::Read);
     assert_eq!(me().leads_until(), None);
 }
 
@@ -80,7 +80,7 @@ fn a_missing_lease_is_created_at_once() {
             transitions: 0,
         },
     };
-    assert_eq!(me.next(seconds(3), wall(50)), Step::Write(wanted));
+    assert_eq!(me.next(seconds(3), wall(50)), LeaseStep::Write(wanted));
 }
 
 #[test]
@@ -98,10 +98,10 @@ fn another_holders_lease_expires_by_the_own_clock() {
     for their_clock in [-1_000_000, 0, 1_000_000] {
         let mut me = me();
         me.observe(Some(lease(Some("curfew-b_2"), their_clock, 12)), seconds(100));
-        assert_eq!(me.next(seconds(100), wall(0)), Step::Wait(seconds(110)));
+        assert_eq!(me.next(seconds(100), wall(0)), LeaseStep::Wait(seconds(110)));
         // A renewal counts from the time it is seen.
         me.observe(Some(lease(Some("curfew-b_2"), their_clock + 1, 13)), seconds(104));
-        assert_eq!(me.next(seconds(110), wall(0)), Step::Wait(seconds(114)));
+        assert_eq!(me.next(seconds(110), wall(0)), LeaseStep::Wait(seconds(114)));
         let write = written(me.next(seconds(114), wall(0)));
         assert_eq!(
             (write.expected.as_deref(), write.terms.transitions),
@@ -131,7 +131,7 @@ fn the_duration_in_a_lease_counts_up_to_1min() {
         me.observe(Some(theirs), seconds(100));
         assert_eq!(
             me.next(seconds(100), wall(0)),
-            Step::Wait(seconds(100 + counts)),
+            LeaseStep::Wait(seconds(100 + counts)),
             "{asked} s"
         );
     }
@@ -141,7 +141,7 @@ fn the_duration_in_a_lease_counts_up_to_1min() {
 fn leadership_counts_from_the_time_a_renewal_was_sent() {
     let mut me = leader();
     assert_eq!(me.leads_until(), Some(seconds(108)));
-    assert_eq!(me.next(seconds(101), wall(0)), Step::Wait(seconds(102)));
+    assert_eq!(me.next(seconds(101), wall(0)), LeaseStep::Wait(seconds(102)));
     let write = written(me.next(seconds(102), wall(9)));
     assert_eq!(write.expected.as_deref(), Some("10"));
     assert_eq!(
@@ -159,8 +159,8 @@ fn a_failed_renewal_is_retried_and_does_not_extend_leadership() {
     me.failed(seconds(103));
     assert_eq!(me.leads_until(), Some(seconds(108)));
     let again = seconds(103) + RETRY;
-    assert_eq!(me.next(seconds(103), wall(0)), Step::Wait(again));
-    assert_eq!(me.next(again, wall(0)), Step::Read);
+    assert_eq!(me.next(seconds(103), wall(0)), LeaseStep::Wait(again));
+    assert_eq!(me.next(again, wall(0)), LeaseStep::Read);
     // The write succeeded and its response was lost; the time it was sent is not known any more.
     me.observe(Some(lease(Some(&name("curfew-a", 1)), 5, 11)), again);
     assert_eq!(me.leads_until(), Some(seconds(108)));
@@ -172,7 +172,7 @@ fn a_leader_stops_if_another_replica_holds_the_lease() {
     let mut me = leader();
     me.observe(Some(lease(Some("curfew-b_2"), 0, 12)), seconds(103));
     assert_eq!(me.leads_until(), None);
-    assert_eq!(me.next(seconds(103), wall(0)), Step::Wait(seconds(113)));
+    assert_eq!(me.next(seconds(103), wall(0)), LeaseStep::Wait(seconds(113)));
     // The response to an earlier renewal comes late.
     me.wrote(
         lease(Some(&name("curfew-a", 1)), 0, 11),
@@ -195,9 +195,9 @@ fn after_a_conflict_the_lease_is_read() {
     let mut me = me();
     me.observe(Some(lease(None, 0, 12)), seconds(100));
     me.conflicted();
-    assert_eq!(me.next(seconds(100), wall(0)), Step::Read);
+    assert_eq!(me.next(seconds(100), wall(0)), LeaseStep::Read);
     me.observe(Some(lease(Some("curfew-b_2"), 0, 13)), seconds(100));
-    assert_eq!(me.next(seconds(100), wall(0)), Step::Wait(seconds(110)));
+    assert_eq!(me.next(seconds(100), wall(0)), LeaseStep::Wait(seconds(110)));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_restarted_process_takes_only_its_own_old_lease_at_once() {
     for (holder, at_once) in cases {
         let mut me = me();
         me.observe(Some(lease(Some(&holder), 0, 12)), seconds(100));
-        let takes = matches!(me.next(seconds(100), wall(0)), Step::Write(_));
+        let takes = matches!(me.next(seconds(100), wall(0)), LeaseStep::Write(_));
         assert_eq!(takes, at_once, "{holder}");
     }
 }
@@ -230,7 +230,7 @@ fn of_two_processes_with_one_instance_the_later_leads() {
     let taken = lease(Some(&name("curfew-a", 2)), 0, 11);
     earlier.observe(Some(taken), seconds(103));
     assert_eq!(earlier.leads_until(), None);
-    assert_eq!(earlier.next(seconds(103), wall(0)), Step::Wait(seconds(113)));
+    assert_eq!(earlier.next(seconds(103), wall(0)), LeaseStep::Wait(seconds(113)));
 }
 
 #[test]
@@ -256,7 +256,10 @@ fn a_replica_that_steps_aside_takes_a_free_lease_again() {
         (Some("10"), &None)
     );
     me.observe(Some(stored(write, 11)), seconds(101));
-    assert_eq!(me.next(seconds(101), wall(60)), Step::Wait(seconds(101) + ASIDE));
+    assert_eq!(
+        me.next(seconds(101), wall(60)),
+        LeaseStep::Wait(seconds(101) + ASIDE)
+    );
     let again = written(me.next(seconds(101) + ASIDE, wall(63)));
     assert_eq!(again.expected.as_deref(), Some("11"));
     assert_eq!(me.step_aside(seconds(104), wall(64)), None, "it holds nothing");

@@ -173,9 +173,9 @@ impl World {
         }
         let clock = process.clock(now);
         let request = match process.candidate.next(clock, wall) {
-            Step::Read => Request::Read,
-            Step::Write(write) => Request::Write(write),
-            Step::Wait(until) => {
+            LeaseStep::Read => Request::Read,
+            LeaseStep::Write(write) => Request::Write(write),
+            LeaseStep::Wait(until) => {
                 assert!(until > clock, "it waits for a time in the past");
                 return;
             }
