@@ -1,6 +1,6 @@
 //! Curfew: just-in-time access for Kubernetes that ends on time even if its operator is dead.
 //!
-//! Layers. Each layer imports only the layers above it in this list; the test `layers` checks that.
+//! Layers. Each layer imports only the layers above it in this list; `src/checks/layers.rs` checks that.
 //!
 //! ```text
 //! api       the API objects: AccessPolicy, AccessGrant, AccessDecision
