@@ -410,7 +410,7 @@ async fn who_keeps_asking_and_what_is_refused_is_named(suite: &Suite) -> anyhow:
         said.code == Some(1) && said.stderr.contains("the timeout of 8s was reached"),
         "{said}"
     );
-    ensure!(said.report["new_requests"][0]["by"] == "eve", "{said}");
+    ensure!(said.report["newRequests"][0]["by"] == "eve", "{said}");
     ensure!(
         said.stderr.contains("asked for access meanwhile: eve ("),
         "{said}"
